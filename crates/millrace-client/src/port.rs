@@ -1,0 +1,392 @@
+//! The ports: [`JoinPort`] (ingest and serving to join), [`StorePort`] (join and serving to
+//! store-writer) and [`CatalogPort`].
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use millrace_catalog::Catalog;
+use millrace_store::{
+    Append, Applied, Incarnation, LogPage, Mark, NodeId, NodeLease, Part, Put, SlotEpoch,
+    StoreError,
+};
+use millrace_types::{
+    Entity, FeatureValue, Judged, KnownAt, Micros, Position, SlotId, Status, StreamId,
+};
+use thiserror::Error;
+use tokio::sync::{mpsc, watch};
+
+/// What one slot receives of one producer batch.
+#[derive(Debug, Clone)]
+pub struct SlotFacts {
+    /// The slot.
+    pub slot: SlotId,
+    /// The number of fact records in `facts`.
+    pub count: u32,
+    /// Fact records as chunks hold them (`millrace_types::fact`), every fact of one slot.
+    pub facts: Bytes,
+    /// Low halves of the entity hashes of the facts, one a fact, in order.
+    pub fingerprints: Vec<u32>,
+}
+
+/// A batch for the slots of one join node, or a punctuation when `slots` is empty.
+#[derive(Debug, Clone)]
+pub struct ProcessRequest {
+    /// The ingest process.
+    pub incarnation: u64,
+    /// The catalog version the facts were encoded under.
+    pub catalog_version: u32,
+    /// The facts by slot.
+    pub slots: Vec<SlotFacts>,
+    /// The ingest process's watermark of each stream after these facts, for every slot of the node.
+    /// Never ahead of an earlier fact: requests of one incarnation are handed over in order.
+    pub watermarks: Vec<(StreamId, Micros)>,
+    /// True when the incarnation leaves.
+    pub departs: bool,
+}
+
+/// The verdicts of one slot's facts of a batch, in order, given once their chunk is confirmed.
+#[derive(Debug, Clone)]
+pub struct SlotVerdicts {
+    /// The slot.
+    pub slot: SlotId,
+    /// Where the facts stand in its log.
+    pub position: Position,
+    /// One for each fact.
+    pub judged: Vec<Judged>,
+}
+
+/// Why the join service refuses a call.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum JoinError {
+    /// The slot's queue is full: try again after a while.
+    #[error("slot {} is overloaded", slot.0)]
+    Overloaded {
+        /// The slot.
+        slot: SlotId,
+    },
+    /// The node does not own the slot, or is starting or draining.
+    #[error("slot {} is not served here now", slot.0)]
+    NotServing {
+        /// The slot.
+        slot: SlotId,
+    },
+    /// The facts were encoded under a catalog version this node could not load.
+    #[error("catalog version {0} is not known here")]
+    UnknownCatalog(u32),
+    /// No such view.
+    #[error("no view is called {0:?}")]
+    UnknownView(String),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A read or scan went past its budget.
+    #[error("read stopped after {facts} facts: {reason}")]
+    BudgetSpent {
+        /// Facts read until then.
+        facts: u64,
+        /// Which budget, and the way out.
+        reason: String,
+    },
+    /// A cursor that does not fit this server's slots.
+    #[error("cursor is not valid: {0}")]
+    BadCursor(String),
+}
+
+/// A read of features of entities of one slot, computed on live heads.
+#[derive(Debug, Clone)]
+pub struct HeadRequest {
+    /// The slot.
+    pub slot: SlotId,
+    /// The view's name.
+    pub view: Arc<str>,
+    /// Indexes of the features wanted in the view of the request's catalog version.
+    pub features: Arc<[usize]>,
+    /// The catalog version of the indexes.
+    pub catalog_version: u32,
+    /// The entities, all of the slot.
+    pub entities: Vec<Entity>,
+    /// The instant.
+    pub at: Micros,
+    /// As known at; [`KnownAt::MAX`] for everything confirmed.
+    pub known_at: KnownAt,
+}
+
+/// A feature's value, its status, and the window it was computed over.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FeatureOutcome {
+    /// The value.
+    pub value: FeatureValue,
+    /// Its status.
+    pub status: Status,
+    /// The window's first instant; [`Micros::MIN`] without one.
+    pub window_start: Micros,
+}
+
+/// The answer for one entity.
+#[derive(Debug, Clone)]
+pub struct EntityOutcome {
+    /// One outcome a feature asked for, in order.
+    pub features: Vec<FeatureOutcome>,
+    /// The position whose facts, and no later ones, are in effect.
+    pub position: Position,
+    /// The slot's known_at at that position.
+    pub known_at: KnownAt,
+    /// The view's watermark at that position; `None` before the first.
+    pub watermark: Option<Micros>,
+    /// True while the entity waits for a rebuild.
+    pub rebuilding: bool,
+    /// The id and `at` of the version of each joined changelog in force at the read's instant.
+    pub versions: Vec<Option<(Micros, Box<[u8]>)>>,
+}
+
+/// What a live head has to say about an entity.
+#[derive(Debug, Clone)]
+pub enum HeadAnswer {
+    /// The answer.
+    Answer(EntityOutcome),
+    /// The head does not cover this read: answer it from the log, up to this position, with
+    /// these facts about the slot.
+    FromLog {
+        /// The last confirmed position.
+        position: Position,
+        /// The known_at of that position.
+        known_at: KnownAt,
+        /// The view's watermark there.
+        watermark: Option<Micros>,
+        /// True while the entity waits for a rebuild.
+        rebuilding: bool,
+    },
+}
+
+/// What `status` shows of a slot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SlotStatus {
+    /// The slot.
+    pub slot: SlotId,
+    /// The last confirmed position.
+    pub position: Position,
+    /// Its known_at.
+    pub known_at: KnownAt,
+    /// The position of the slot's last mark.
+    pub marked: Position,
+    /// Entities that wait for a rebuild.
+    pub dirty: u64,
+    /// Entities held in memory.
+    pub resident: u64,
+    /// Bytes held in memory for them.
+    pub resident_bytes: u64,
+    /// Bytes of facts at hand.
+    pub at_hand_bytes: u64,
+    /// Facts waiting in the slot's queue.
+    pub queued: u64,
+    /// Watermark of each stream that has one.
+    pub watermarks: Vec<(StreamId, Micros)>,
+    /// The greatest `at` confirmed of each stream.
+    pub latest: Vec<(StreamId, Micros)>,
+}
+
+/// A record of a view's changelog of joined rows.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change {
+    /// A row appears or disappears.
+    Row {
+        /// True for `+`, false for `-`.
+        plus: bool,
+        /// The event's id.
+        id: Box<[u8]>,
+        /// The entity.
+        entity: Entity,
+        /// The event's instant.
+        at: Micros,
+        /// The event's encoded row.
+        row: Bytes,
+        /// The encoded row of each joined changelog's version; `None` where it is absent.
+        joined: Vec<Option<Bytes>>,
+        /// Final as of emission.
+        is_final: bool,
+        /// Resume after this record's chunk with this cursor.
+        cursor: Arc<str>,
+    },
+    /// The view's watermark moved: rows strictly before it are final.
+    Watermark {
+        /// The watermark.
+        watermark: Micros,
+        /// Resume with this cursor.
+        cursor: Arc<str>,
+    },
+    /// Everything confirmed when the call began has been sent.
+    CaughtUp {
+        /// Resume with this cursor.
+        cursor: Arc<str>,
+    },
+}
+
+/// Where a subscription starts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SubscribeFrom {
+    /// The beginning of the log.
+    Start,
+    /// What is confirmed now.
+    Now,
+    /// After a cursor.
+    Cursor(String),
+}
+
+/// The join service.
+#[async_trait]
+pub trait JoinPort: Send + Sync + 'static {
+    /// Hands a batch over. The call returns once the batch is queued, in order with earlier calls
+    /// of the same incarnation; the receiver resolves when every chunk of it is confirmed.
+    ///
+    /// # Errors
+    /// [`JoinError`] when nothing was queued.
+    async fn process(&self, request: ProcessRequest) -> Result<PendingVerdicts, JoinError>;
+
+    /// Reads features from live heads, one answer an entity, in order.
+    ///
+    /// # Errors
+    /// [`JoinError`].
+    async fn read_heads(&self, request: HeadRequest) -> Result<Vec<HeadAnswer>, JoinError>;
+
+    /// Waits until the slot's log is closed up to `known_at`: no later chunk will have a smaller one.
+    /// Gives the last confirmed position then.
+    ///
+    /// # Errors
+    /// [`JoinError`].
+    async fn close_up_to(&self, slot: SlotId, known_at: KnownAt) -> Result<Position, JoinError>;
+
+    /// The state of every slot, as of what was confirmed before the call.
+    ///
+    /// # Errors
+    /// [`JoinError`].
+    async fn status(&self) -> Result<Vec<SlotStatus>, JoinError>;
+
+    /// Follows a view's joined rows. Dropping the receiver ends it.
+    ///
+    /// # Errors
+    /// [`JoinError`] when it cannot start; later errors come through the channel.
+    async fn subscribe(
+        &self,
+        view: String,
+        from: SubscribeFrom,
+    ) -> Result<mpsc::Receiver<Result<Vec<Change>, JoinError>>, JoinError>;
+}
+
+/// Resolves to the verdicts of every slot of a batch.
+pub type PendingVerdicts = tokio::sync::oneshot::Receiver<Result<Vec<SlotVerdicts>, JoinError>>;
+
+/// Appends of one flush of one node.
+#[derive(Debug, Clone)]
+pub struct AppendRequest {
+    /// The node that owns the slots.
+    pub node: NodeId,
+    /// Its run.
+    pub incarnation: Incarnation,
+    /// The chunks, at most one a slot.
+    pub chunks: Vec<Append>,
+}
+
+/// What became of a flush.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AppendOutcome {
+    /// Every chunk is durable and confirmed.
+    Confirmed,
+    /// The node is fenced: nothing of it may be acknowledged, and it owns nothing any more.
+    Fenced,
+}
+
+/// The store-writer service: the only way to the store for join and serving.
+#[async_trait]
+pub trait StorePort: Send + Sync + 'static {
+    /// Appends chunks and confirms them, together with other flushes in one group commit.
+    /// Unknown outcomes are retried inside.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`] when the store cannot write any more.
+    async fn append(&self, request: AppendRequest) -> Result<AppendOutcome, StoreError>;
+
+    /// See [`millrace_store::SnapshotStore::put`].
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn put(&self, parts: Vec<Put>) -> Result<(), StoreError>;
+
+    /// See [`millrace_store::SnapshotStore::load`].
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn load(
+        &self,
+        parts: Vec<(Entity, Part)>,
+    ) -> Result<Vec<Option<(KnownAt, Bytes)>>, StoreError>;
+
+    /// See [`millrace_store::SnapshotStore::put_mark`].
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn put_mark(&self, slot: SlotId, ver: KnownAt, mark: Mark) -> Result<(), StoreError>;
+
+    /// See [`millrace_store::SnapshotStore::load_mark`].
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn load_mark(&self, slot: SlotId) -> Result<Option<(KnownAt, Mark)>, StoreError>;
+
+    /// See [`millrace_store::LogStore::read_log`].
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn read_log(
+        &self,
+        slot: SlotId,
+        after: Position,
+        up_to: Position,
+        max_bytes: usize,
+    ) -> Result<LogPage, StoreError>;
+
+    /// See [`millrace_store::LogStore::renew_node`].
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn renew_node(
+        &self,
+        node: &NodeId,
+        incarnation: Incarnation,
+        ceiling: KnownAt,
+    ) -> Result<Applied<NodeLease>, StoreError>;
+
+    /// Takes a slot over for a node by the steps of the slot-log protocol: fence the last owner,
+    /// rewrite its last chunk, open the next epoch. Gives the new epoch's row.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn take_over(
+        &self,
+        slot: SlotId,
+        node: &NodeId,
+        incarnation: Incarnation,
+    ) -> Result<SlotEpoch, StoreError>;
+
+    /// Releases a slot, stating its end and the last version stamped.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn release(
+        &self,
+        slot: SlotId,
+        epoch: u64,
+        incarnation: Incarnation,
+        end: u64,
+        last_ver: KnownAt,
+    ) -> Result<(), StoreError>;
+}
+
+/// The catalog as every service sees it: the newest version, and older ones for old chunks.
+pub trait CatalogPort: Send + Sync + 'static {
+    /// The newest version.
+    fn current(&self) -> Arc<Catalog>;
+
+    /// A receiver of every newer version.
+    fn watch(&self) -> watch::Receiver<Arc<Catalog>>;
+}

@@ -1,0 +1,342 @@
+//! The ports. A store does what it is told, atomically per item, and decides nothing: fencing,
+//! sealing and confirmation are steps of the protocol (`slot-log.md`) that callers take in order.
+//!
+//! Outcomes are of three kinds: done, definitely not done, and *unknown* ([`StoreError::Unknown`]);
+//! whoever meets an unknown one repeats the same call unchanged until it is known.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use millrace_types::{Entity, KnownAt, Micros, Position, SlotId, StreamId};
+use thiserror::Error;
+
+/// Why a store call did not succeed.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum StoreError {
+    /// It may or may not have happened, or may still happen: repeat it unchanged.
+    #[error("outcome of {operation} is unknown: {reason}")]
+    Unknown {
+        /// What was tried.
+        operation: &'static str,
+        /// What is known about why.
+        reason: String,
+    },
+    /// It did not happen; trying again may help.
+    #[error("store is not available for {operation}: {reason}")]
+    Unavailable {
+        /// What was tried.
+        operation: &'static str,
+        /// Why.
+        reason: String,
+    },
+    /// The disk is full or failing: nothing more can be written by this process.
+    #[error("store cannot write: {reason}")]
+    Failed {
+        /// What the operating system said.
+        reason: String,
+    },
+    /// Stored bytes are damaged or of another version.
+    #[error("{what} is damaged: {reason}")]
+    Damaged {
+        /// Which item: table and key.
+        what: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+/// The name of a node in leases, e.g. `join-0`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NodeId(pub String);
+
+/// One run of a node: drawn at random when it starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Incarnation(pub u64);
+
+/// A node's lease row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeLease {
+    /// The run that wrote it.
+    pub incarnation: Incarnation,
+    /// How often it was renewed; a candidate watches it stand still.
+    pub renewals: u64,
+    /// No version above it may be stamped; never goes down.
+    pub ceiling: KnownAt,
+    /// Set by whoever takes its slots over; never unset for this incarnation.
+    pub fenced: bool,
+}
+
+/// A slot's epoch row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SlotEpoch {
+    /// Counts from 1.
+    pub epoch: u64,
+    /// The owner.
+    pub node: NodeId,
+    /// The owner's run.
+    pub incarnation: Incarnation,
+    /// Versions stamped in this epoch are at least this.
+    pub floor: KnownAt,
+    /// The end of the previous epoch: its last chunk that is in the log. Rows beyond are not.
+    pub previous_end: u64,
+    /// The end of this epoch and the last version stamped, once it was released.
+    pub released: Option<(u64, KnownAt)>,
+}
+
+/// The answer of a conditional write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Applied<T> {
+    /// The condition held and the write is done.
+    Yes,
+    /// The condition did not hold; this row stands there (`None`: none does).
+    No(Option<T>),
+}
+
+/// One chunk to append.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Append {
+    /// The slot.
+    pub slot: SlotId,
+    /// Its place. Sequences have no gaps; the row of one place is only ever written with the same bytes.
+    pub position: Position,
+    /// The chunk's known_at, its version in the store.
+    pub known_at: KnownAt,
+    /// The encoded chunk.
+    pub bytes: Bytes,
+}
+
+/// One page of a log scan.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LogPage {
+    /// Chunks in log order.
+    pub chunks: Vec<(Position, Bytes)>,
+    /// True when the scan reached its upper bound; otherwise go on after the last chunk.
+    pub complete: bool,
+}
+
+/// The parts of an entity's snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Part {
+    /// The head: replaced by greater versions.
+    Head,
+    /// The head a rebuild made, immutable, named by its version.
+    RebuiltHead(KnownAt),
+    /// A page of facts at hand, immutable: named by the version it was written at, and a number
+    /// among the pages of that version.
+    Page(KnownAt, u32),
+    /// A part of the ids that left, immutable, named likewise.
+    Ids(KnownAt, u32),
+}
+
+/// One snapshot part to put.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Put {
+    /// The slot of the entity.
+    pub slot: SlotId,
+    /// The entity.
+    pub entity: Entity,
+    /// Which part.
+    pub part: Part,
+    /// The version; a put of a version not greater than the stored one changes nothing.
+    pub ver: KnownAt,
+    /// The part's bytes; empty bytes delete an immutable part.
+    pub bytes: Bytes,
+}
+
+/// What a slot's heads cover.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mark {
+    /// Every chunk up to here is confirmed and in its heads, waiting facts apart.
+    pub position: Position,
+    /// No chunk beyond `position` has a known_at at or below this, stated imports apart.
+    pub closed: KnownAt,
+    /// The slot's watermarks at `position`.
+    pub watermarks: Vec<(StreamId, Micros)>,
+    /// The watermarks by ingest incarnation at `position`.
+    pub incarnations: Vec<(u64, Vec<(StreamId, Micros)>)>,
+    /// The greatest `at` seen of each stream up to `position`.
+    pub latest: Vec<(StreamId, Micros)>,
+    /// The oldest position with a fact that waits for a rebuild.
+    pub oldest_waiting: Option<Position>,
+}
+
+/// The slot log and who owns it.
+#[async_trait]
+pub trait LogStore: Send + Sync + 'static {
+    /// Writes or renews a node's lease. Applied only when the row is absent, of another
+    /// incarnation, or of this one and not fenced; the ceiling never goes down.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn renew_node(
+        &self,
+        node: &NodeId,
+        incarnation: Incarnation,
+        ceiling: KnownAt,
+    ) -> Result<Applied<NodeLease>, StoreError>;
+
+    /// Reads a node's lease as the last conditional write left it (a SERIAL read).
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn read_node(&self, node: &NodeId) -> Result<Option<NodeLease>, StoreError>;
+
+    /// Sets the fenced flag of this incarnation of a node.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn fence_node(
+        &self,
+        node: &NodeId,
+        incarnation: Incarnation,
+    ) -> Result<Applied<NodeLease>, StoreError>;
+
+    /// True when the node's row is of this incarnation and not fenced: the confirmation read.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn confirm(&self, node: &NodeId, incarnation: Incarnation) -> Result<bool, StoreError>;
+
+    /// The greatest epoch row of a slot (a SERIAL read).
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn last_epoch(&self, slot: SlotId) -> Result<Option<SlotEpoch>, StoreError>;
+
+    /// All epoch rows of a slot, ascending.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn epochs(&self, slot: SlotId) -> Result<Vec<SlotEpoch>, StoreError>;
+
+    /// Inserts an epoch row if none has its number.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn insert_epoch(
+        &self,
+        slot: SlotId,
+        epoch: SlotEpoch,
+    ) -> Result<Applied<SlotEpoch>, StoreError>;
+
+    /// States the end of an epoch and the last version stamped in it, if it is the node's and open.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn release_epoch(
+        &self,
+        slot: SlotId,
+        epoch: u64,
+        incarnation: Incarnation,
+        end: u64,
+        last_ver: KnownAt,
+    ) -> Result<Applied<SlotEpoch>, StoreError>;
+
+    /// Writes chunks, durably: when it returns, all of them survive a power failure. Not atomic over
+    /// slots.
+    ///
+    /// # Errors
+    /// [`StoreError`]; after [`StoreError::Unknown`] some may have been written.
+    async fn append(&self, chunks: Vec<Append>) -> Result<(), StoreError>;
+
+    /// The last chunk written in an epoch of a slot, confirmed or not.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn last_chunk(
+        &self,
+        slot: SlotId,
+        epoch: u64,
+    ) -> Result<Option<(Position, Bytes)>, StoreError>;
+
+    /// Chunks of a slot after `after` up to and including `up_to`, at most about `max_bytes` of
+    /// them (at least one if there is one). Chunks beyond the end of a sealed epoch are left out.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn read_log(
+        &self,
+        slot: SlotId,
+        after: Position,
+        up_to: Position,
+        max_bytes: usize,
+    ) -> Result<LogPage, StoreError>;
+}
+
+/// Snapshots and marks.
+#[async_trait]
+pub trait SnapshotStore: Send + Sync + 'static {
+    /// Writes parts in the order given, so that pages stand before the head that lists them.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn put(&self, parts: Vec<Put>) -> Result<(), StoreError>;
+
+    /// Reads parts of entities, in the order asked; `None` where there is none.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn load(
+        &self,
+        parts: Vec<(Entity, Part)>,
+    ) -> Result<Vec<Option<(KnownAt, Bytes)>>, StoreError>;
+
+    /// Writes a slot's mark if `ver` is greater than the stored mark's.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn put_mark(&self, slot: SlotId, ver: KnownAt, mark: Mark) -> Result<(), StoreError>;
+
+    /// Reads a slot's mark and its version.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn load_mark(&self, slot: SlotId) -> Result<Option<(KnownAt, Mark)>, StoreError>;
+}
+
+/// Versions of the catalog.
+#[async_trait]
+pub trait CatalogStore: Send + Sync + 'static {
+    /// Writes a version durably if none has its number; the text that stands there otherwise.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn put_catalog(&self, version: u32, text: String) -> Result<Applied<String>, StoreError>;
+
+    /// All versions, ascending from 1 without gaps.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn catalogs(&self) -> Result<Vec<(u32, String)>, StoreError>;
+}
+
+/// What a store has to say about a number of one producer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seen {
+    /// Not marked, or unknown: forward it.
+    No,
+    /// Marked: its fact is in the log.
+    Yes,
+}
+
+/// Windows of the numbers each producer has had logged (design §8). They save work and decide
+/// nothing: a window may forget, never invent.
+#[async_trait]
+pub trait ProducerWindows: Send + Sync + 'static {
+    /// Says of each number in `[first, next)` whether it is marked.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the caller then forwards everything.
+    async fn seen(&self, producer: &str, first: u64, next: u64) -> Result<Vec<Seen>, StoreError>;
+
+    /// Marks `[first, next)`, whose facts are all in the log. On overflow the window's base moves
+    /// past the hole.
+    ///
+    /// # Errors
+    /// [`StoreError`]; nothing is lost by it.
+    async fn mark(&self, producer: &str, first: u64, next: u64) -> Result<(), StoreError>;
+}
+
+/// Everything one store offers.
+pub trait Store: LogStore + SnapshotStore + CatalogStore + ProducerWindows {}
+
+impl<T: LogStore + SnapshotStore + CatalogStore + ProducerWindows> Store for T {}

@@ -1,0 +1,221 @@
+//! Reading and writing the primitives of the binary forms: LEB128 variable-length integers,
+//! zigzag for signed ones, and length-prefixed bytes.
+
+use thiserror::Error;
+
+/// What is wrong with bytes that should decode.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum DecodeError {
+    /// The bytes end before the value does.
+    #[error("bytes end inside {0}")]
+    Truncated(&'static str),
+    /// A value is outside what its field allows.
+    #[error("{what} holds {found}, which is not allowed")]
+    Invalid {
+        /// The field.
+        what: &'static str,
+        /// What stands there.
+        found: u64,
+    },
+    /// Text is not UTF-8.
+    #[error("{0} is not UTF-8")]
+    NotUtf8(&'static str),
+    /// The checksum does not match: the bytes were damaged.
+    #[error("checksum is {found:08x} instead of {expected:08x}: the bytes are damaged")]
+    Checksum {
+        /// The checksum stored with the bytes.
+        expected: u32,
+        /// The checksum of the bytes as they are.
+        found: u32,
+    },
+}
+
+/// Appends `value` as an unsigned LEB128 integer (1 to 10 bytes).
+#[inline]
+pub fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push((value as u8) | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+/// Appends `value` zigzag-coded as LEB128, so that small magnitudes of either sign stay short.
+#[inline]
+pub fn put_signed(out: &mut Vec<u8>, value: i64) {
+    put_varint(out, ((value << 1) ^ (value >> 63)) as u64);
+}
+
+/// Appends the length of `bytes` as a varint, then the bytes.
+#[inline]
+pub fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    put_varint(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}
+
+/// A cursor over encoded bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct Reader<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    /// Starts at the first of `bytes`.
+    #[inline]
+    #[must_use]
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self { rest: bytes }
+    }
+
+    /// The bytes not read yet.
+    #[inline]
+    #[must_use]
+    pub fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
+    /// True when everything was read.
+    #[inline]
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    /// Reads one byte.
+    ///
+    /// # Errors
+    /// [`DecodeError::Truncated`] at the end.
+    #[inline]
+    pub fn u8(&mut self, what: &'static str) -> Result<u8, DecodeError> {
+        let (&first, rest) = self.rest.split_first().ok_or(DecodeError::Truncated(what))?;
+        self.rest = rest;
+        Ok(first)
+    }
+
+    /// Reads `n` bytes as they are.
+    ///
+    /// # Errors
+    /// [`DecodeError::Truncated`] when fewer than `n` are left.
+    #[inline]
+    pub fn take(&mut self, n: usize, what: &'static str) -> Result<&'a [u8], DecodeError> {
+        if self.rest.len() < n {
+            return Err(DecodeError::Truncated(what));
+        }
+        let (head, rest) = self.rest.split_at(n);
+        self.rest = rest;
+        Ok(head)
+    }
+
+    /// Reads a LEB128 integer.
+    ///
+    /// # Errors
+    /// [`DecodeError::Truncated`] at the end, [`DecodeError::Invalid`] when it does not fit 64 bits.
+    #[inline]
+    pub fn varint(&mut self, what: &'static str) -> Result<u64, DecodeError> {
+        let mut value = 0u64;
+        let mut shift = 0;
+        loop {
+            let byte = self.u8(what)?;
+            if shift == 63 && byte > 1 {
+                return Err(DecodeError::Invalid { what, found: u64::from(byte) });
+            }
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                return Ok(value);
+            }
+            shift += 7;
+        }
+    }
+
+    /// Reads a zigzag LEB128 integer.
+    ///
+    /// # Errors
+    /// As [`Reader::varint`].
+    #[inline]
+    pub fn signed(&mut self, what: &'static str) -> Result<i64, DecodeError> {
+        let raw = self.varint(what)?;
+        Ok(((raw >> 1) as i64) ^ -((raw & 1) as i64))
+    }
+
+    /// Reads a varint that is a length or a count, refusing one greater than the bytes left: a lying
+    /// length prefix can then reserve no memory.
+    ///
+    /// # Errors
+    /// [`DecodeError::Truncated`] when the count exceeds the bytes left.
+    #[inline]
+    pub fn count(&mut self, what: &'static str) -> Result<usize, DecodeError> {
+        let n = self.varint(what)?;
+        if n > self.rest.len() as u64 {
+            return Err(DecodeError::Truncated(what));
+        }
+        Ok(n as usize)
+    }
+
+    /// Reads length-prefixed bytes.
+    ///
+    /// # Errors
+    /// [`DecodeError::Truncated`] when fewer bytes are left than the prefix says.
+    #[inline]
+    pub fn bytes(&mut self, what: &'static str) -> Result<&'a [u8], DecodeError> {
+        let n = self.count(what)?;
+        self.take(n, what)
+    }
+
+    /// Reads a varint that must fit 32 bits.
+    ///
+    /// # Errors
+    /// [`DecodeError::Invalid`] when it does not.
+    #[inline]
+    pub fn u32(&mut self, what: &'static str) -> Result<u32, DecodeError> {
+        let raw = self.varint(what)?;
+        u32::try_from(raw).map_err(|_| DecodeError::Invalid { what, found: raw })
+    }
+
+    /// Reads a varint that must fit 16 bits.
+    ///
+    /// # Errors
+    /// [`DecodeError::Invalid`] when it does not.
+    #[inline]
+    pub fn u16(&mut self, what: &'static str) -> Result<u16, DecodeError> {
+        let raw = self.varint(what)?;
+        u16::try_from(raw).map_err(|_| DecodeError::Invalid { what, found: raw })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn integers_round_trip(a: u64, b: i64, c: Vec<u8>) {
+            let mut out = Vec::new();
+            put_varint(&mut out, a);
+            put_signed(&mut out, b);
+            put_bytes(&mut out, &c);
+            let mut reader = Reader::new(&out);
+            prop_assert_eq!(reader.varint("a").unwrap(), a);
+            prop_assert_eq!(reader.signed("b").unwrap(), b);
+            prop_assert_eq!(reader.bytes("c").unwrap(), c.as_slice());
+            prop_assert!(reader.is_empty());
+        }
+
+        #[test]
+        fn any_bytes_decode_or_say_why(bytes: Vec<u8>) {
+            let mut reader = Reader::new(&bytes);
+            while !reader.is_empty() {
+                if reader.bytes("x").is_err() {
+                    break;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_varint_beyond_64_bits_is_refused() {
+        let mut reader = Reader::new(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x02]);
+        assert!(matches!(reader.varint("x"), Err(DecodeError::Invalid { .. })));
+    }
+}

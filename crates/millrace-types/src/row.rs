@@ -1,0 +1,246 @@
+//! Rows: the values of a fact in the order in which the fields were added to the catalog.
+//!
+//! Layout (version 1, persisted): varint number of fields `n`, then `n` type bytes packed as the
+//! type tag (0 = NULL) followed by the value: bool 1 byte, int64 and timestamp zigzag varint,
+//! double 8 bytes little-endian bits, string and bytes length-prefixed. Trailing NULLs are not
+//! written, so equal rows have equal bytes and a row written before a field was added reads as
+//! NULL there.
+
+use std::cmp::Ordering;
+use std::fmt;
+
+use crate::codec::{DecodeError, Reader, put_bytes, put_signed, put_varint};
+use crate::time::Micros;
+use crate::value::{FieldType, Value, ValueRef};
+
+/// A row that owns its bytes. Equality is equality of rows.
+#[derive(Clone, PartialEq, Eq, Hash, Default)]
+pub struct Row(Box<[u8]>);
+
+/// A row that borrows its bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RowView<'a>(&'a [u8]);
+
+/// Appends the encoding of the row `values` to `out`.
+pub fn encode_row(out: &mut Vec<u8>, values: &[ValueRef<'_>]) {
+    let n = values.iter().rposition(|v| !v.is_null()).map_or(0, |last| last + 1);
+    put_varint(out, n as u64);
+    for value in &values[..n] {
+        put_value(out, *value);
+    }
+}
+
+/// Appends one value: its type tag (0 for NULL), then its bytes.
+#[inline]
+pub fn put_value(out: &mut Vec<u8>, value: ValueRef<'_>) {
+    match value {
+        ValueRef::Null => out.push(0),
+        ValueRef::Bool(v) => out.extend_from_slice(&[FieldType::Bool as u8, u8::from(v)]),
+        ValueRef::Int64(v) => {
+            out.push(FieldType::Int64 as u8);
+            put_signed(out, v);
+        }
+        ValueRef::Double(v) => {
+            out.push(FieldType::Double as u8);
+            out.extend_from_slice(&v.to_bits().to_le_bytes());
+        }
+        ValueRef::String(v) => {
+            out.push(FieldType::String as u8);
+            put_bytes(out, v.as_bytes());
+        }
+        ValueRef::Bytes(v) => {
+            out.push(FieldType::Bytes as u8);
+            put_bytes(out, v);
+        }
+        ValueRef::Timestamp(v) => {
+            out.push(FieldType::Timestamp as u8);
+            put_signed(out, v.0);
+        }
+    }
+}
+
+/// Reads one value as [`put_value`] wrote it.
+///
+/// # Errors
+/// [`DecodeError`] for an unknown tag, an early end, text that is not UTF-8 or a double no fact may hold.
+#[inline]
+pub fn read_value<'a>(reader: &mut Reader<'a>) -> Result<ValueRef<'a>, DecodeError> {
+    Ok(match reader.u8("value tag")? {
+        0 => ValueRef::Null,
+        1 => ValueRef::Bool(reader.u8("bool")? != 0),
+        2 => ValueRef::Int64(reader.signed("int64")?),
+        3 => {
+            let mut bits = [0; 8];
+            bits.copy_from_slice(reader.take(8, "double")?);
+            ValueRef::Double(f64::from_bits(u64::from_le_bytes(bits)))
+        }
+        4 => ValueRef::String(
+            std::str::from_utf8(reader.bytes("string")?)
+                .map_err(|_| DecodeError::NotUtf8("string"))?,
+        ),
+        5 => ValueRef::Bytes(reader.bytes("bytes")?),
+        6 => ValueRef::Timestamp(Micros(reader.signed("timestamp")?)),
+        tag => return Err(DecodeError::Invalid { what: "value tag", found: u64::from(tag) }),
+    })
+}
+
+impl Row {
+    /// Encodes `values`, given in the order of the stream's fields.
+    #[must_use]
+    pub fn new(values: &[ValueRef<'_>]) -> Self {
+        let mut out = Vec::with_capacity(values.len() * 8 + 1);
+        encode_row(&mut out, values);
+        Self(out.into_boxed_slice())
+    }
+
+    /// Encodes owned values.
+    #[must_use]
+    pub fn from_values(values: &[Value]) -> Self {
+        Self::new(&values.iter().map(Value::as_ref).collect::<Vec<_>>())
+    }
+
+    /// The same row, borrowed.
+    #[must_use]
+    pub fn view(&self) -> RowView<'_> {
+        RowView(&self.0)
+    }
+
+    /// The encoded bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.view().values()).finish()
+    }
+}
+
+impl<'a> RowView<'a> {
+    /// Takes bytes that [`encode_row`] wrote, or that [`RowView::check`] accepted.
+    #[inline]
+    #[must_use]
+    pub fn new_unchecked(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
+    /// Takes bytes after reading them through once.
+    ///
+    /// # Errors
+    /// [`DecodeError`] when they are not a row.
+    pub fn check(bytes: &'a [u8]) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(bytes);
+        for _ in 0..reader.varint("field count")? {
+            read_value(&mut reader)?;
+        }
+        Ok(Self(bytes))
+    }
+
+    /// The encoded bytes.
+    #[inline]
+    #[must_use]
+    pub fn as_bytes(self) -> &'a [u8] {
+        self.0
+    }
+
+    /// An owned copy.
+    #[must_use]
+    pub fn to_row(self) -> Row {
+        Row(self.0.into())
+    }
+
+    /// The values in field order, without trailing NULLs. Stops early at bytes that are no row.
+    #[inline]
+    pub fn values(self) -> impl Iterator<Item = ValueRef<'a>> {
+        let mut reader = Reader::new(self.0);
+        let mut left = reader.varint("field count").unwrap_or(0);
+        std::iter::from_fn(move || {
+            left = left.checked_sub(1)?;
+            read_value(&mut reader).ok()
+        })
+    }
+
+    /// The value of the field with this index; NULL beyond the fields written.
+    #[inline]
+    #[must_use]
+    pub fn get(self, index: usize) -> ValueRef<'a> {
+        self.values().nth(index).unwrap_or(ValueRef::Null)
+    }
+
+    /// Decodes all fields into `out`, which is cleared first and padded with NULL to `fields`.
+    #[inline]
+    pub fn decode_into(self, fields: usize, out: &mut Vec<ValueRef<'a>>) {
+        out.clear();
+        out.extend(self.values());
+        if out.len() < fields {
+            out.resize(fields, ValueRef::Null);
+        }
+    }
+
+    /// Compares field by field in field order, NULL least.
+    #[must_use]
+    pub fn total_cmp(self, other: RowView<'_>) -> Ordering {
+        let mut left = self.values();
+        let mut right = other.values();
+        loop {
+            match (left.next(), right.next()) {
+                (None, None) => return Ordering::Equal,
+                (a, b) => {
+                    let a = a.unwrap_or(ValueRef::Null);
+                    let order = a.total_cmp(b.unwrap_or(ValueRef::Null));
+                    if order != Ordering::Equal {
+                        return order;
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    pub(crate) fn any_value() -> impl Strategy<Value = Value> {
+        prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::Bool),
+            any::<i64>().prop_map(Value::Int64),
+            any::<f64>()
+                .prop_filter_map("finite", crate::value::canonical_double)
+                .prop_map(Value::Double),
+            ".{0,8}".prop_map(|s| Value::String(s.into())),
+            any::<Vec<u8>>().prop_map(|b| Value::Bytes(b.into())),
+            any::<i64>().prop_map(|t| Value::Timestamp(Micros(t))),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn rows_round_trip(values in prop::collection::vec(any_value(), 0..6)) {
+            let row = Row::from_values(&values);
+            RowView::check(row.as_bytes()).unwrap();
+            for (i, value) in values.iter().enumerate() {
+                prop_assert_eq!(row.view().get(i).to_value(), value.clone());
+            }
+            prop_assert_eq!(row.view().get(values.len()), ValueRef::Null);
+        }
+
+        #[test]
+        fn equal_rows_have_equal_bytes(values in prop::collection::vec(any_value(), 0..6)) {
+            let mut longer = values.clone();
+            longer.extend([Value::Null, Value::Null]);
+            prop_assert_eq!(Row::from_values(&values), Row::from_values(&longer));
+        }
+
+        #[test]
+        fn any_bytes_are_a_row_or_refused(bytes: Vec<u8>) {
+            let _ = RowView::check(&bytes);
+            let _ = RowView::new_unchecked(&bytes).values().count();
+        }
+    }
+}

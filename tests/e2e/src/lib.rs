@@ -1,0 +1,1 @@
+//! millrace-e2e-tests
