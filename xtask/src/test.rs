@@ -1,0 +1,122 @@
+//! `cargo xtask test`: the stages, one after another.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::args::TestOptions;
+use crate::command::{self, Failure};
+use crate::stage::Stage;
+use crate::summary::{Outcome, Totals, table};
+use crate::tools::Tools;
+use crate::workspace::Workspace;
+
+/// What is said when cargo itself cannot be started.
+const NO_CARGO: &str = "install Rust with rustup";
+
+/// Runs the stages and prints how they went; true when all passed.
+///
+/// # Errors
+///
+/// Only when nothing could be run at all.
+pub(crate) fn run(options: &TestOptions) -> Result<bool, Failure> {
+    let workspace = Workspace::find()?;
+    let tools = Tools::of(&workspace);
+    let mut bench = Bench { workspace, tools, options, totals: Totals::default() };
+    let started = Instant::now();
+    let mut rows: Vec<(Stage, Outcome, Duration)> = Vec::new();
+    for stage in wanted(options.only) {
+        let failed = |need: &Stage| {
+            rows.iter().any(|(done, how, _)| done == need && *how != Outcome::Passed)
+        };
+        if stage.needs().iter().any(failed) {
+            rows.push((stage, Outcome::LeftOut, Duration::ZERO));
+            continue;
+        }
+        println!("\n== {} ==", stage.name());
+        let began = Instant::now();
+        let outcome = match bench.run_stage(stage) {
+            Ok(()) => Outcome::Passed,
+            Err(failure) => {
+                println!("error: {failure}");
+                Outcome::Failed
+            }
+        };
+        println!("== {} took {:.1} s ==", stage.name(), began.elapsed().as_secs_f64());
+        rows.push((stage, outcome, began.elapsed()));
+    }
+    let passed = rows.iter().all(|(_, outcome, _)| *outcome == Outcome::Passed);
+    println!("\n{}  all      {:>7.1} s", table(&rows), started.elapsed().as_secs_f64());
+    if rows.iter().any(|(stage, ..)| matches!(stage, Stage::Test | Stage::DocTest)) {
+        println!("\n{}", bench.totals.closing_lines(started.elapsed()));
+    }
+    Ok(passed)
+}
+
+/// The stages to run: all, or one and what it needs.
+fn wanted(only: Option<Stage>) -> Vec<Stage> {
+    let Some(only) = only else { return Stage::ALL.to_vec() };
+    let mut stages = only.needs().to_vec();
+    stages.push(only);
+    stages
+}
+
+/// The state the stages share.
+struct Bench<'a> {
+    workspace: Workspace,
+    tools: Tools,
+    options: &'a TestOptions,
+    totals: Totals,
+}
+
+impl Bench<'_> {
+    fn run_stage(&mut self, stage: Stage) -> Result<(), Failure> {
+        match stage {
+            Stage::Tools => self.tools.install(&self.workspace),
+            Stage::Format => self.cargo(&["fmt", "--all", "--check"]),
+            Stage::Lint => {
+                self.cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])
+            }
+            // The same packages and targets as the tests, so that cargo settles on the same
+            // features and nothing is compiled a second time for them.
+            Stage::Build => self.cargo(&["build", "--workspace", "--all-targets"]),
+            Stage::Test => self.tests(),
+            Stage::DocTest => self.counted(&["test", "--workspace", "--doc", "--no-fail-fast"]),
+            Stage::Doc => {
+                let mut doc = self.workspace.cargo(&["doc", "--workspace", "--no-deps"]);
+                command::run(doc.env("RUSTDOCFLAGS", "-D warnings"), NO_CARGO)
+            }
+        }
+    }
+
+    fn cargo(&self, args: &[&str]) -> Result<(), Failure> {
+        command::run(&mut self.workspace.cargo(args), NO_CARGO)
+    }
+
+    /// Every target, so also the tests of binaries; one failing target does not hide the others.
+    fn tests(&mut self) -> Result<(), Failure> {
+        self.counted(&["test", "--workspace", "--all-targets", "--no-fail-fast"])
+    }
+
+    fn counted(&mut self, args: &[&str]) -> Result<(), Failure> {
+        let mut test = self.workspace.cargo(args);
+        self.set_environment(&mut test);
+        command::run_reading(&mut test, NO_CARGO, |line| self.totals.add_line(line))
+    }
+
+    /// What tests learn through the environment; CONTRIBUTING.md lists it.
+    fn set_environment(&self, command: &mut Command) {
+        command
+            .env("MILLRACE_BIN", self.workspace.binary())
+            .env("MILLRACE_GRPCURL", &self.tools.grpcurl)
+            .env("MILLRACE_PYTHON", &self.tools.python);
+        if std::env::var_os("MILLRACE_DATA").is_none() {
+            command.env("MILLRACE_DATA", self.workspace.root.join("../shared/data"));
+        }
+        if self.options.real_data {
+            command.env("MILLRACE_REAL_DATA", "required");
+        }
+        if let Some(cases) = self.options.cases {
+            command.env("MILLRACE_CASES", cases.to_string());
+        }
+    }
+}
