@@ -3,6 +3,8 @@
 //!
 //! Services convert at their edge: nothing behind a handler sees a generated type.
 
+pub mod convert;
+
 /// The package `millrace.v1`, generated.
 pub mod v1 {
     #![allow(
