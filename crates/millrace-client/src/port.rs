@@ -12,6 +12,7 @@ use millrace_store::{
 };
 use millrace_types::{
     Entity, FeatureValue, Judged, KnownAt, Micros, Position, SlotId, Status, StreamId,
+    StreamWatermark,
 };
 use thiserror::Error;
 use tokio::sync::{mpsc, watch};
@@ -40,7 +41,7 @@ pub struct ProcessRequest {
     pub slots: Vec<SlotFacts>,
     /// The ingest process's watermark of each stream after these facts, for every slot of the node.
     /// Never ahead of an earlier fact: requests of one incarnation are handed over in order.
-    pub watermarks: Vec<(StreamId, Micros)>,
+    pub watermarks: Vec<StreamWatermark>,
     /// True when the incarnation leaves.
     pub departs: bool,
 }

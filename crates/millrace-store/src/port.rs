@@ -6,7 +6,7 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use millrace_types::{Entity, KnownAt, Micros, Position, SlotId, StreamId};
+use millrace_types::{Entity, IncarnationWatermarks, KnownAt, Micros, Position, SlotId, StreamId};
 use thiserror::Error;
 
 /// Why a store call did not succeed.
@@ -152,7 +152,9 @@ pub struct Mark {
     /// The slot's watermarks at `position`.
     pub watermarks: Vec<(StreamId, Micros)>,
     /// The watermarks by ingest incarnation at `position`.
-    pub incarnations: Vec<(u64, Vec<(StreamId, Micros)>)>,
+    pub incarnations: Vec<IncarnationWatermarks>,
+    /// The watermark of each view at `position`, by `millrace_types::entity::view_key`.
+    pub views: Vec<(u64, Micros)>,
     /// The greatest `at` seen of each stream up to `position`.
     pub latest: Vec<(StreamId, Micros)>,
     /// The oldest position with a fact that waits for a rebuild.
@@ -162,8 +164,10 @@ pub struct Mark {
 /// The slot log and who owns it.
 #[async_trait]
 pub trait LogStore: Send + Sync + 'static {
-    /// Writes or renews a node's lease. Applied only when the row is absent, of another
-    /// incarnation, or of this one and not fenced; the ceiling never goes down.
+    /// Writes or renews the lease of one run of a node. Applied unless this run was fenced: a
+    /// fence is for good, also when later runs of the node wrote leases since (a paused run that
+    /// wakes up must not get its lease back). The ceiling is the node's, over all its runs, and
+    /// never goes down.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -174,13 +178,15 @@ pub trait LogStore: Send + Sync + 'static {
         ceiling: KnownAt,
     ) -> Result<Applied<NodeLease>, StoreError>;
 
-    /// Reads a node's lease as the last conditional write left it (a SERIAL read).
+    /// Reads the lease of a node's newest run as the last conditional write left it (a SERIAL
+    /// read). Its ceiling covers every run of the node.
     ///
     /// # Errors
     /// [`StoreError`].
     async fn read_node(&self, node: &NodeId) -> Result<Option<NodeLease>, StoreError>;
 
-    /// Sets the fenced flag of this incarnation of a node.
+    /// Fences a run of a node, for good. Always applied: fencing it again changes nothing, and a
+    /// run that has no lease yet can never get one.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -190,7 +196,7 @@ pub trait LogStore: Send + Sync + 'static {
         incarnation: Incarnation,
     ) -> Result<Applied<NodeLease>, StoreError>;
 
-    /// True when the node's row is of this incarnation and not fenced: the confirmation read.
+    /// True when this very run of the node has a lease and is not fenced: the confirmation read.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -218,7 +224,8 @@ pub trait LogStore: Send + Sync + 'static {
         epoch: SlotEpoch,
     ) -> Result<Applied<SlotEpoch>, StoreError>;
 
-    /// States the end of an epoch and the last version stamped in it, if it is the node's and open.
+    /// States the end of an epoch and the last version stamped in it, if it is this run's and open:
+    /// neither released nor followed by another epoch.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -249,10 +256,11 @@ pub trait LogStore: Send + Sync + 'static {
     ) -> Result<Option<(Position, Bytes)>, StoreError>;
 
     /// Chunks of a slot after `after` up to and including `up_to`, at most about `max_bytes` of
-    /// them (at least one if there is one). Chunks beyond the end of a sealed epoch are left out.
+    /// them (at least one if there is one). Chunks beyond the end of a sealed epoch, and chunks of
+    /// epochs that have no row, are left out.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`StoreError`]; [`StoreError::Damaged`] when a chunk is missing in between.
     async fn read_log(
         &self,
         slot: SlotId,
@@ -265,7 +273,9 @@ pub trait LogStore: Send + Sync + 'static {
 /// Snapshots and marks.
 #[async_trait]
 pub trait SnapshotStore: Send + Sync + 'static {
-    /// Writes parts in the order given, so that pages stand before the head that lists them.
+    /// Writes parts in the order given, so that pages stand before the head that lists them. What
+    /// was put before a mark or a rebuilt head survives a power failure with it; other parts may
+    /// be lost then, and are made again from the log after the mark.
     ///
     /// # Errors
     /// [`StoreError`].

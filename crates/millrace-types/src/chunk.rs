@@ -12,13 +12,24 @@ use crate::verdict::{RejectReason, Verdict};
 
 const VERSION: u8 = 1;
 
+/// What an ingest incarnation says of one stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreamWatermark {
+    /// The stream.
+    pub stream: StreamId,
+    /// How far its event time is complete.
+    pub at: Micros,
+    /// True when all its producers are idle: it then holds no view back.
+    pub idle: bool,
+}
+
 /// The watermarks one ingest incarnation has sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IncarnationWatermarks {
     /// The incarnation: a number drawn when an ingest process starts.
     pub incarnation: u64,
-    /// The watermark of each stream it has stated.
-    pub streams: Vec<(StreamId, Micros)>,
+    /// What it has stated of each stream.
+    pub streams: Vec<StreamWatermark>,
 }
 
 /// A marker: this entity was rebuilt from all chunks before this one.
@@ -51,6 +62,8 @@ pub struct ChunkHeader {
     pub watermarks: Vec<IncarnationWatermarks>,
     /// The slot's own watermark of each stream after this chunk.
     pub slot_watermarks: Vec<(StreamId, Micros)>,
+    /// The watermark of each view after this chunk, by [`view_key`](crate::entity::view_key).
+    pub view_watermarks: Vec<(u64, Micros)>,
     /// Ingest incarnations that left.
     pub departures: Vec<u64>,
     /// Fingerprints of the entities of its facts (the low half of their hash), ascending and
@@ -119,9 +132,10 @@ impl ChunkHeader {
         });
         put_list(out, &self.watermarks, |out, w| {
             put_varint(out, w.incarnation);
-            put_list(out, &w.streams, put_watermark);
+            put_list(out, &w.streams, put_stream_watermark);
         });
         put_list(out, &self.slot_watermarks, put_watermark);
+        put_list(out, &self.view_watermarks, put_view_watermark);
         put_list(out, &self.departures, |out, d| put_varint(out, *d));
         let mut last = 0;
         put_list(out, &self.filter, |out, f| {
@@ -152,12 +166,11 @@ impl ChunkHeader {
         })?;
         let watermarks = read_list(reader, "watermarks", |r| {
             let incarnation = r.varint("incarnation")?;
-            Ok(IncarnationWatermarks {
-                incarnation,
-                streams: read_list(r, "streams", read_watermark)?,
-            })
+            let streams = read_list(r, "streams", read_stream_watermark)?;
+            Ok(IncarnationWatermarks { incarnation, streams })
         })?;
         let slot_watermarks = read_list(reader, "slot watermarks", read_watermark)?;
+        let view_watermarks = read_list(reader, "view watermarks", read_view_watermark)?;
         let departures = read_list(reader, "departures", |r| r.varint("departure"))?;
         let mut last = 0u32;
         let filter = read_list(reader, "filter", |r| {
@@ -177,6 +190,7 @@ impl ChunkHeader {
             rebuilt,
             watermarks,
             slot_watermarks,
+            view_watermarks,
             departures,
             filter,
         })
@@ -306,6 +320,37 @@ pub fn read_watermark(reader: &mut Reader<'_>) -> Result<(StreamId, Micros), Dec
     Ok((StreamId(reader.u16("stream")?), Micros(reader.signed("watermark")?)))
 }
 
+/// Appends what an incarnation says of a stream.
+pub fn put_stream_watermark(out: &mut Vec<u8>, w: &StreamWatermark) {
+    put_watermark(out, &(w.stream, w.at));
+    out.push(u8::from(w.idle));
+}
+
+/// Reads what [`put_stream_watermark`] wrote.
+///
+/// # Errors
+/// [`DecodeError`] when there is none.
+pub fn read_stream_watermark(reader: &mut Reader<'_>) -> Result<StreamWatermark, DecodeError> {
+    let (stream, at) = read_watermark(reader)?;
+    Ok(StreamWatermark { stream, at, idle: reader.u8("idle")? != 0 })
+}
+
+/// Appends a view's watermark.
+pub fn put_view_watermark(out: &mut Vec<u8>, (view, at): &(u64, Micros)) {
+    out.extend_from_slice(&view.to_le_bytes());
+    put_signed(out, at.0);
+}
+
+/// Reads what [`put_view_watermark`] wrote.
+///
+/// # Errors
+/// [`DecodeError`] when there is none.
+pub fn read_view_watermark(reader: &mut Reader<'_>) -> Result<(u64, Micros), DecodeError> {
+    let mut raw = [0; 8];
+    raw.copy_from_slice(reader.take(8, "view")?);
+    Ok((u64::from_le_bytes(raw), Micros(reader.signed("watermark")?)))
+}
+
 /// Appends a count, then each item.
 pub fn put_list<T>(out: &mut Vec<u8>, items: &[T], mut put: impl FnMut(&mut Vec<u8>, &T)) {
     put_varint(out, items.len() as u64);
@@ -349,9 +394,10 @@ mod tests {
             rebuilt: vec![Rebuilt { entity, part: KnownAt(12) }],
             watermarks: vec![IncarnationWatermarks {
                 incarnation: u64::MAX,
-                streams: vec![(StreamId(1), Micros(77))],
+                streams: vec![StreamWatermark { stream: StreamId(1), at: Micros(77), idle: true }],
             }],
             slot_watermarks: vec![(StreamId(1), Micros(76)), (StreamId(2), Micros::MIN)],
+            view_watermarks: vec![(u64::MAX, Micros(75))],
             departures: vec![4],
             filter: vec![1, 5, u32::MAX],
         }

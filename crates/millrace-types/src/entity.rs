@@ -188,6 +188,12 @@ pub fn entity_hash(kind_name: &str, key: &[u8]) -> u64 {
     xxh3_64(&long)
 }
 
+/// The stable key of a view in chunk headers and marks: XXH3-64 of its name.
+#[must_use]
+pub fn view_key(name: &str) -> u64 {
+    xxh3_64(name.as_bytes())
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
