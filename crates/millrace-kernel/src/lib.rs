@@ -1,1 +1,27 @@
-//! millrace-kernel
+//! The pure core of Millrace: sets of facts, as-of joins, windows, exact aggregates, repair,
+//! rebuilds, verdicts and watermarks. No runtime, no driver, no clock: every decision is a function
+//! of what is passed in.
+
+pub mod aggregate;
+mod changes;
+mod entity;
+mod evaluate;
+mod evict;
+mod facts;
+mod follow;
+mod left;
+mod page;
+mod plan;
+mod row;
+mod series;
+pub mod slot;
+mod snapshot;
+pub mod watermark;
+
+pub use changes::{ChangeSet, RowChange};
+pub use entity::{EntityState, Outcome};
+pub use evaluate::{Evaluation, FeatureOutcome};
+pub use follow::ViewFollower;
+pub use page::PageName;
+pub use plan::{KindPlan, Plan};
+pub use snapshot::{Head, SnapshotParts};

@@ -86,6 +86,13 @@ impl EntityKey {
         Ok(key)
     }
 
+    /// Takes bytes that are known to be canonical, such as those of a fact record that ingest encoded.
+    #[must_use]
+    pub fn from_canonical(bytes: &[u8]) -> Self {
+        debug_assert!(Self::from_bytes(bytes).is_ok(), "the bytes are a canonical key");
+        Self(bytes.into())
+    }
+
     /// The canonical bytes.
     #[inline]
     #[must_use]

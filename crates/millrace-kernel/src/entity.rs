@@ -1,0 +1,307 @@
+//! The state of one entity: its facts at hand, the partials of those that left, and where in the
+//! log it stands.
+
+use std::sync::Arc;
+
+use millrace_catalog::StreamKind;
+use millrace_types::{FactView, KnownAt, Micros, Op, Position, RowView};
+
+use crate::facts::{Known, Place, StreamFacts};
+use crate::left::LeftIds;
+use crate::page::id_hash;
+use crate::plan::KindPlan;
+use crate::series::{CachedSeries, SealedSeries};
+
+/// Everything Millrace holds of one entity.
+#[derive(Debug, Clone)]
+pub struct EntityState {
+    pub(crate) plan: Arc<KindPlan>,
+    /// In the order of [`KindPlan::streams`].
+    pub(crate) streams: Vec<StreamFacts>,
+    /// Ids that left, by stream.
+    pub(crate) left: Vec<LeftIds>,
+    /// Everything with `at` from here on is at hand; the earliest instant until something left.
+    pub(crate) horizon: Micros,
+    /// By stream: whether a live fact left.
+    pub(crate) live_left: Vec<bool>,
+    /// In the order of [`KindPlan::series`]; empty until something left.
+    pub(crate) sealed: Vec<SealedSeries>,
+    /// In the order of [`KindPlan::series`]; empty until a read of a large entity builds one.
+    pub(crate) cache: Vec<Option<CachedSeries>>,
+    /// The last chunk whose facts are in effect here.
+    pub(crate) applied: Position,
+    /// The known_at of that chunk.
+    pub(crate) known_at: KnownAt,
+}
+
+/// What becomes of one fact of one entity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is in the set now. `rows` joined rows emitted before were retracted by it.
+    Applied {
+        /// Retracted rows over all views.
+        rows: u64,
+        /// Another fact of its id and revision has another payload.
+        conflict: bool,
+    },
+    /// It was in the set already.
+    Duplicate,
+    /// It needs what is not at hand: its entity is dirty, and nothing was changed.
+    Dirty,
+}
+
+/// What a fact would change, found before anything is changed.
+#[derive(Debug)]
+struct Effect {
+    conflict: bool,
+    /// The live fact that stops being live.
+    unseated: Option<Place>,
+    /// Whether the new fact becomes live.
+    seated: bool,
+}
+
+impl EntityState {
+    /// An entity without facts.
+    #[must_use]
+    pub fn new(plan: Arc<KindPlan>) -> Self {
+        let n = plan.streams.len();
+        Self {
+            streams: vec![StreamFacts::default(); n],
+            left: vec![LeftIds::default(); n],
+            live_left: vec![false; n],
+            plan,
+            horizon: Micros::MIN,
+            sealed: Vec::new(),
+            cache: Vec::new(),
+            applied: Position::START,
+            known_at: KnownAt::default(),
+        }
+    }
+
+    /// The last chunk whose facts are in effect.
+    #[must_use]
+    pub fn applied(&self) -> Position {
+        self.applied
+    }
+
+    /// The known_at of that chunk.
+    #[must_use]
+    pub fn known_at(&self) -> KnownAt {
+        self.known_at
+    }
+
+    /// Everything with `at` from here on is at hand.
+    #[must_use]
+    pub fn horizon(&self) -> Micros {
+        self.horizon
+    }
+
+    /// States that every fact up to this chunk is in effect.
+    pub fn set_applied(&mut self, position: Position, known_at: KnownAt) {
+        self.applied = position;
+        self.known_at = known_at;
+    }
+
+    /// The number of facts at hand.
+    #[must_use]
+    pub fn facts_at_hand(&self) -> usize {
+        self.streams.iter().map(StreamFacts::len).sum()
+    }
+
+    /// Memory held, in bytes, about.
+    #[must_use]
+    pub fn heap_bytes(&self) -> usize {
+        let per_stream = size_of::<StreamFacts>() + size_of::<LeftIds>() + 1;
+        let cache = self.cache.iter().flatten().map(CachedSeries::heap_bytes).sum::<usize>();
+        size_of::<Self>()
+            + self.streams.len() * per_stream
+            + self.streams.iter().map(StreamFacts::heap_bytes).sum::<usize>()
+            + self.left.iter().map(LeftIds::heap_bytes).sum::<usize>()
+            + self.sealed.iter().map(SealedSeries::heap_bytes).sum::<usize>()
+            + cache
+    }
+
+    /// Judges a fact of the stream with this index and, unless the entity becomes dirty, takes it
+    /// into the set. `rows_max` bounds the rows one fact may touch at once.
+    pub(crate) fn apply(&mut self, stream: usize, fact: &FactView<'_>, rows_max: u64) -> Outcome {
+        let hash = id_hash(fact.id);
+        let facts = &self.streams[stream];
+        let places = facts.find(fact.id, hash);
+        let conflict = match facts.known(fact, &places) {
+            Known::Same => return Outcome::Duplicate,
+            Known::NewId if self.left[stream].contains(hash) => return Outcome::Dirty,
+            Known::NewId => false,
+            Known::Others { conflict } => conflict,
+        };
+        let live = facts.live_of(&places);
+        let seated = facts.would_live(fact, &places);
+        let unseated = live.filter(|p| seated || facts.retracts(fact, *p));
+        let effect = Effect { conflict, unseated, seated };
+        let Some(rows) = self.rows_touched(stream, fact, &effect, rows_max) else {
+            return Outcome::Dirty;
+        };
+        self.commit(stream, fact, hash, &effect);
+        Outcome::Applied { rows, conflict: effect.conflict }
+    }
+
+    /// How many emitted rows the effect retracts, or `None` when it needs what is not at hand or
+    /// touches too many.
+    fn rows_touched(
+        &self,
+        stream: usize,
+        fact: &FactView<'_>,
+        effect: &Effect,
+        rows_max: u64,
+    ) -> Option<u64> {
+        let old = effect.unseated.map(|p| self.streams[stream].fact(p));
+        let earliest = match (old.map(|f| f.at), effect.seated.then_some(fact.at)) {
+            (None, None) => return Some(0),
+            (a, b) => a.unwrap_or(Micros::MAX).min(b.unwrap_or(Micros::MAX)),
+        };
+        if self.horizon > Micros::MIN && earliest < self.horizon {
+            return None;
+        }
+        let new = effect.seated.then_some(fact);
+        let rows = match self.plan.streams[stream].kind {
+            StreamKind::Event => self.event_rows_touched(stream, old.as_ref(), new),
+            StreamKind::Changelog => self.version_rows_touched(stream, old.as_ref(), new),
+        };
+        (rows <= rows_max).then_some(rows)
+    }
+
+    fn event_rows_touched(
+        &self,
+        stream: usize,
+        old: Option<&FactView<'_>>,
+        new: Option<&FactView<'_>>,
+    ) -> u64 {
+        let Some(old) = old else { return 0 };
+        // The versions an event meets depend on its `at` alone: equal instants and rows emit equal
+        // joined rows in every view.
+        if new.is_some_and(|new| new.at == old.at && new.row == old.row) {
+            return 0;
+        }
+        self.plan.views.iter().filter(|v| v.events == stream).count() as u64
+    }
+
+    /// Counts by rank the events whose version differs once `old` goes and `new` comes.
+    fn version_rows_touched(
+        &self,
+        stream: usize,
+        old: Option<&FactView<'_>>,
+        new: Option<&FactView<'_>>,
+    ) -> u64 {
+        let spans = self.version_spans(stream, old, new);
+        let views = self.plan.views.iter().filter(|v| v.joins.contains(&stream));
+        views
+            .map(|view| {
+                let events = &self.streams[view.events];
+                spans.iter().map(|(a, b)| events.live_between(*a, *b)).sum::<u64>()
+            })
+            .sum()
+    }
+
+    /// The disjoint intervals of instants at which another version is in force once `old` goes and
+    /// `new` comes. Outside `[f.at, next version)` of either nothing changes.
+    pub(crate) fn version_spans(
+        &self,
+        stream: usize,
+        old: Option<&FactView<'_>>,
+        new: Option<&FactView<'_>>,
+    ) -> Vec<(Micros, Micros)> {
+        let versions = &self.streams[stream];
+        let reach: Vec<(Micros, Micros)> = [old, new]
+            .into_iter()
+            .flatten()
+            .map(|f| (f.at, versions.next_live_after(f.at).unwrap_or(Micros::MAX)))
+            .collect();
+        let mut cuts: Vec<Micros> = reach.iter().flat_map(|(a, b)| [*a, *b]).collect();
+        cuts.sort_unstable();
+        cuts.dedup();
+        cuts.windows(2)
+            .map(|pair| (pair[0], pair[1]))
+            .filter(|(from, _)| reach.iter().any(|(a, b)| a <= from && from < b))
+            .filter(|(from, _)| {
+                let before = versions.live_at_or_before(*from);
+                let after = version_after(versions, *from, old, new);
+                version_row(before.as_ref()) != version_row(after.as_ref())
+            })
+            .collect()
+    }
+
+    fn commit(&mut self, stream: usize, fact: &FactView<'_>, hash: u64, effect: &Effect) {
+        self.stale_cache(stream, fact, effect);
+        if let Some(place) = effect.unseated {
+            self.streams[stream].set_live(place, false);
+        }
+        self.streams[stream].insert(fact, hash, effect.seated);
+    }
+
+    /// Marks the cached tiles stale that the effect changes.
+    fn stale_cache(&mut self, stream: usize, fact: &FactView<'_>, effect: &Effect) {
+        if self.cache.is_empty() {
+            return;
+        }
+        let old = effect.unseated.map(|p| self.streams[stream].fact(p));
+        let new = effect.seated.then_some(fact);
+        let is_event = self.plan.streams[stream].kind == StreamKind::Event;
+        let spans = match is_event {
+            true => Vec::new(),
+            false => self.version_spans(stream, old.as_ref(), new),
+        };
+        let ats: Vec<Micros> = old.iter().chain(new).map(|f| f.at).collect();
+        let mut cache = std::mem::take(&mut self.cache);
+        for (series, cached) in self.plan.series.iter().zip(&mut cache) {
+            let Some(cached) = cached else { continue };
+            let view = &self.plan.views[series.view];
+            if is_event && view.events == stream {
+                ats.iter().for_each(|at| cached.touch(series, *at));
+            } else if series.reads_joins && view.joins.contains(&stream) {
+                spans.iter().for_each(|(a, b)| cached.stale_between(series, *a, *b));
+            }
+        }
+        self.cache = cache;
+    }
+
+    /// Takes facts back that were applied since the chunk before: their entity became dirty in the
+    /// same chunk, so all its facts of that chunk wait.
+    pub(crate) fn unapply(&mut self, stream: usize, fact: &FactView<'_>) {
+        let hash = id_hash(fact.id);
+        let facts = &mut self.streams[stream];
+        let mut gone = false;
+        facts.retain(|_, other| {
+            let drop = !gone && other.id == fact.id && other.bytes == fact.bytes;
+            gone |= drop;
+            !drop
+        });
+        facts.settle(fact.id, hash);
+        self.cache.clear();
+    }
+}
+
+/// The version in force at `at` once `old` is gone and `new` is there.
+fn version_after<'a>(
+    versions: &'a StreamFacts,
+    at: Micros,
+    old: Option<&FactView<'a>>,
+    new: Option<&FactView<'a>>,
+) -> Option<FactView<'a>> {
+    let mut best = match versions.live_at_or_before(at) {
+        Some(found) if old.is_some_and(|o| o.bytes == found.bytes && o.id == found.id) => {
+            // The one that goes is the last: look for the one before it, in the same order.
+            versions.live_before(&found.order_key())
+        }
+        other => other,
+    };
+    if let Some(new) = new.filter(|n| n.at <= at)
+        && best.is_none_or(|b| b.order_key() < new.order_key())
+    {
+        best = Some(*new);
+    }
+    best
+}
+
+/// The row a version gives to the events it meets; END gives none.
+fn version_row<'a>(version: Option<&FactView<'a>>) -> Option<RowView<'a>> {
+    version.filter(|f| f.op == Op::Assert).map(|f| f.row)
+}

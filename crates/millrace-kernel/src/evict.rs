@@ -1,0 +1,216 @@
+//! Letting facts leave: those before a horizon are folded into sealed partials and forgotten, oldest
+//! first (design §3, "At hand").
+
+use std::sync::Arc;
+
+use millrace_catalog::StreamKind;
+use millrace_types::{FactView, Micros, Op, RowView};
+
+use crate::entity::EntityState;
+use crate::facts::Place;
+use crate::page::id_hash;
+use crate::plan::KindPlan;
+use crate::row::JoinedRow;
+use crate::series::{Keeping, SealedSeries};
+
+impl EntityState {
+    /// Lets every id leave whose live fact lies before `horizon` (or, without one, all of whose
+    /// facts do). Per changelog the version in force at the horizon stays. Nothing happens when the
+    /// horizon does not move forward.
+    pub fn evict(&mut self, horizon: Micros) {
+        if horizon <= self.horizon {
+            return;
+        }
+        let plan = self.plan.clone();
+        if self.sealed.len() != plan.series.len() {
+            self.sealed = plan.series.iter().map(|s| SealedSeries::new(s.key)).collect();
+        }
+        // Events first: folding them needs the versions they meet, which may leave after them.
+        for kind in [StreamKind::Event, StreamKind::Changelog] {
+            for stream in 0..plan.streams.len() {
+                if plan.streams[stream].kind == kind {
+                    self.evict_stream(&plan, stream, horizon);
+                }
+            }
+        }
+        self.horizon = horizon;
+        for (sealed, series) in self.sealed.iter_mut().zip(&plan.series) {
+            sealed.forget_before(series, horizon);
+        }
+        self.cache.clear();
+    }
+
+    fn evict_stream(&mut self, plan: &Arc<KindPlan>, stream: usize, horizon: Micros) {
+        let doomed = self.leaving(stream, horizon);
+        if doomed.is_empty() {
+            return;
+        }
+        if plan.streams[stream].kind == StreamKind::Event {
+            let mut sealed = std::mem::take(&mut self.sealed);
+            for place in &doomed {
+                if self.streams[stream].live_of(&[*place]).is_some() {
+                    let event = self.streams[stream].fact(*place);
+                    self.seal(plan, stream, &event, &mut sealed);
+                }
+            }
+            self.sealed = sealed;
+        }
+        let facts = &self.streams[stream];
+        self.live_left[stream] |= doomed.iter().any(|p| facts.live_of(&[*p]).is_some());
+        if plan.streams[stream].remembers {
+            let hashes: Vec<u64> = doomed.iter().map(|p| id_hash(facts.fact(*p).id)).collect();
+            self.left[stream].extend(hashes.into_iter());
+        }
+        self.streams[stream].retain(|place, _| {
+            doomed.binary_search_by_key(&(place.page, place.index), |p| (p.page, p.index)).is_err()
+        });
+    }
+
+    /// The places of the facts that leave, in order.
+    fn leaving(&self, stream: usize, horizon: Micros) -> Vec<Place> {
+        let facts = &self.streams[stream];
+        let kept = match self.plan.streams[stream].kind {
+            StreamKind::Event => None,
+            StreamKind::Changelog => facts.live_at_or_before(horizon).map(|f| f.order_key()),
+        };
+        let mut doomed = Vec::new();
+        for (page, p) in facts.pages().iter().enumerate() {
+            if p.first_at() >= horizon.0 {
+                break;
+            }
+            for (index, r) in p.refs().iter().enumerate() {
+                if r.at >= horizon.0 {
+                    break;
+                }
+                let fact = p.fact(index);
+                if r.live && kept == Some(fact.order_key()) {
+                    continue;
+                }
+                self.doom_group(
+                    stream,
+                    &fact,
+                    Place { page, index },
+                    horizon,
+                    kept.is_some(),
+                    &mut doomed,
+                );
+            }
+        }
+        doomed.sort_unstable_by_key(|p| (p.page, p.index));
+        doomed.dedup();
+        doomed
+    }
+
+    /// Adds the places of this fact's id when the whole id leaves.
+    fn doom_group(
+        &self,
+        stream: usize,
+        fact: &FactView<'_>,
+        place: Place,
+        horizon: Micros,
+        keeps_version: bool,
+        doomed: &mut Vec<Place>,
+    ) {
+        let facts = &self.streams[stream];
+        let group = facts.find(fact.id, id_hash(fact.id));
+        if group.len() == 1 {
+            doomed.push(place);
+            return;
+        }
+        let leaves = match facts.live_of(&group) {
+            Some(live) => {
+                let live = facts.fact(live);
+                let in_force = keeps_version
+                    && facts
+                        .live_at_or_before(horizon)
+                        .is_some_and(|v| v.bytes == live.bytes && v.id == live.id);
+                live.at < horizon && !in_force
+            }
+            None => group.iter().all(|p| facts.fact(*p).at < horizon),
+        };
+        if leaves {
+            doomed.extend(group);
+        }
+    }
+
+    /// Folds an event that leaves into the sealed partials.
+    fn seal(
+        &self,
+        plan: &KindPlan,
+        stream: usize,
+        event: &FactView<'_>,
+        sealed: &mut [SealedSeries],
+    ) {
+        debug_assert!(event.op == Op::Assert, "a live event is an ASSERT");
+        let mut versions: Vec<Option<RowView<'_>>> = Vec::new();
+        for (series, target) in plan.series.iter().zip(sealed) {
+            let view = &plan.views[series.view];
+            if view.events != stream {
+                continue;
+            }
+            if series.reads_joins {
+                self.versions_at(view, event.at, &mut versions);
+            }
+            let row = JoinedRow { event: event.row, versions: &versions };
+            if let Some(value) = row.value_for(series) {
+                target.add(series, event.order_key(), value);
+            }
+        }
+    }
+
+    /// True when the sealed partials know every feature of the plan: otherwise a feature came after
+    /// something had left, and the entity needs a rebuild to answer it from its head.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.sealed.iter().all(|s| s.keeping != Keeping::Unknown)
+    }
+
+    /// Moves to another version's plan. Sealed partials are matched by what they fold.
+    pub fn replan(&mut self, plan: Arc<KindPlan>) {
+        if Arc::ptr_eq(&plan, &self.plan) {
+            return;
+        }
+        let old = std::mem::replace(&mut self.plan, plan.clone());
+        let n = plan.streams.len();
+        let mut streams = vec![Default::default(); n];
+        let mut left = vec![Default::default(); n];
+        let mut live_left = vec![false; n];
+        for (index, stream) in old.streams.iter().enumerate() {
+            // Streams are never removed, so every old one has a new index.
+            if let Some(new) = plan.stream_index(stream.id) {
+                streams[new] = std::mem::take(&mut self.streams[index]);
+                left[new] = std::mem::take(&mut self.left[index]);
+                live_left[new] = self.live_left[index];
+            }
+        }
+        (self.streams, self.left, self.live_left) = (streams, left, live_left);
+        let mut sealed = std::mem::take(&mut self.sealed);
+        if !sealed.is_empty() {
+            self.sealed = plan
+                .series
+                .iter()
+                .map(|s| match sealed.iter().position(|have| have.key == s.key) {
+                    Some(found) => sealed.swap_remove(found),
+                    None => SealedSeries::without(s.key, Keeping::Unknown),
+                })
+                .collect();
+        }
+        self.cache.clear();
+    }
+
+    /// Calls `weigh` with the instant and about the memory of each fact at hand.
+    pub fn weigh(&self, mut weigh: impl FnMut(Micros, usize)) {
+        for page in self.streams.iter().flat_map(|s| s.pages()) {
+            let each = page.heap_bytes() / page.len().max(1);
+            page.refs().iter().for_each(|r| weigh(Micros(r.at), each));
+        }
+    }
+
+    /// The number of bytes of facts at hand, and the instants of the oldest and newest live fact.
+    #[must_use]
+    pub fn at_hand(&self) -> (usize, Option<(Micros, Micros)>) {
+        let bytes = self.streams.iter().map(crate::facts::StreamFacts::heap_bytes).sum();
+        let bounds = self.streams.iter().filter_map(crate::facts::StreamFacts::live_bounds);
+        (bytes, bounds.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))))
+    }
+}

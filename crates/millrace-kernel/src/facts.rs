@@ -1,0 +1,383 @@
+//! The facts of one entity and stream that are at hand: a set with revisions.
+//!
+//! The set decides which fact of an id is live (design §2): the ASSERT or END with the greatest
+//! `(revision, at, seq, op, row)` whose revision exceeds that of every RETRACT. Nothing depends on
+//! the order in which facts came.
+
+use hashbrown::HashTable;
+use millrace_types::{FactView, Micros, Op, OrderKey};
+
+use crate::page::{Page, id_hash};
+
+/// Up to this many facts an id is found by scanning the references; beyond it by a table.
+const SCAN_MAX: usize = 64;
+
+/// Where a fact stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) page: usize,
+    pub(crate) index: usize,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct IdAt {
+    at: i64,
+    id_hash: u32,
+}
+
+/// What a stream's facts look like with and without one more fact.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Known {
+    /// No fact of this id is at hand.
+    NewId,
+    /// This very fact is at hand.
+    Same,
+    /// Other facts of this id are at hand; `conflict` when one has the same revision.
+    Others { conflict: bool },
+}
+
+/// The facts at hand of one entity and stream.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct StreamFacts {
+    pages: Vec<Page>,
+    len: usize,
+    ids: Option<HashTable<IdAt>>,
+}
+
+#[inline]
+fn spread(id_hash: u32) -> u64 {
+    // The table wants entropy in the high bits too.
+    u64::from(id_hash).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+impl StreamFacts {
+    /// The number of facts at hand, live or not.
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) fn pages(&self) -> &[Page] {
+        &self.pages
+    }
+
+    pub(crate) fn pages_mut(&mut self) -> &mut [Page] {
+        &mut self.pages
+    }
+
+    pub(crate) fn heap_bytes(&self) -> usize {
+        self.pages.iter().map(|p| p.heap_bytes() + size_of::<Page>()).sum::<usize>()
+            + self.ids.as_ref().map_or(0, |t| t.capacity() * (size_of::<IdAt>() + 1))
+    }
+
+    #[inline]
+    pub(crate) fn fact(&self, place: Place) -> FactView<'_> {
+        self.pages[place.page].fact(place.index)
+    }
+
+    /// All places of facts with this id.
+    pub(crate) fn find(&self, id: &[u8], hash: u64) -> Vec<Place> {
+        let low = hash as u32;
+        let mut found = Vec::new();
+        match &self.ids {
+            None => {
+                for (page, p) in self.pages.iter().enumerate() {
+                    for (index, r) in p.refs().iter().enumerate() {
+                        if r.id_hash == low && p.fact(index).id == id {
+                            found.push(Place { page, index });
+                        }
+                    }
+                }
+            }
+            Some(table) => {
+                let mut ats: Vec<i64> = table
+                    .iter_hash(spread(low))
+                    .filter(|e| e.id_hash == low)
+                    .map(|e| e.at)
+                    .collect();
+                ats.sort_unstable();
+                ats.dedup();
+                for at in ats {
+                    self.find_at(id, low, at, &mut found);
+                }
+            }
+        }
+        found
+    }
+
+    fn find_at(&self, id: &[u8], low: u32, at: i64, found: &mut Vec<Place>) {
+        let first = self.pages.partition_point(|p| p.last_at() < at);
+        for (page, p) in self.pages.iter().enumerate().skip(first) {
+            if p.first_at() > at {
+                break;
+            }
+            let start = p.lower_bound_at(Micros(at));
+            for (index, r) in p.refs().iter().enumerate().skip(start) {
+                if r.at != at {
+                    break;
+                }
+                if r.id_hash == low && p.fact(index).id == id {
+                    found.push(Place { page, index });
+                }
+            }
+        }
+    }
+
+    /// How this fact relates to those of its id, given their places.
+    pub(crate) fn known(&self, fact: &FactView<'_>, same_id: &[Place]) -> Known {
+        if same_id.is_empty() {
+            return Known::NewId;
+        }
+        let mut conflict = false;
+        for place in same_id {
+            let other = self.fact(*place);
+            if other.same_payload(fact) {
+                return Known::Same;
+            }
+            let both_say = other.op != Op::Retract && fact.op != Op::Retract;
+            conflict |= both_say && other.revision == fact.revision;
+        }
+        Known::Others { conflict }
+    }
+
+    /// The place of the live fact among these, which are all facts of one id.
+    pub(crate) fn live_of(&self, same_id: &[Place]) -> Option<Place> {
+        same_id.iter().copied().find(|p| self.pages[p.page].refs()[p.index].live)
+    }
+
+    /// True when `fact` would be its id's live fact beside these.
+    pub(crate) fn would_live(&self, fact: &FactView<'_>, same_id: &[Place]) -> bool {
+        if fact.op == Op::Retract {
+            return false;
+        }
+        same_id.iter().all(|place| {
+            let other = self.fact(*place);
+            match other.op {
+                Op::Retract => fact.revision > other.revision,
+                Op::Assert | Op::End => other.live_cmp(fact).is_lt(),
+            }
+        })
+    }
+
+    /// True when `fact`, a RETRACT, takes back the fact at this place.
+    pub(crate) fn retracts(&self, fact: &FactView<'_>, live: Place) -> bool {
+        fact.op == Op::Retract && self.fact(live).revision <= fact.revision
+    }
+
+    /// Inserts a fact that is not at hand yet; liveness of its id is settled by the caller.
+    pub(crate) fn insert(&mut self, fact: &FactView<'_>, hash: u64, live: bool) {
+        let key = fact.order_key();
+        let mut page = self.page_for(&key);
+        if self.pages.is_empty() {
+            self.pages.push(Page::default());
+        }
+        if self.pages[page].is_full_for(fact.bytes.len()) {
+            page = self.make_room(page, &key, fact.bytes.len());
+        }
+        let index = self.pages[page].upper_bound(&key);
+        self.pages[page].insert(index, fact, hash as u32, live);
+        self.len += 1;
+        self.remember(fact.at.0, hash as u32);
+    }
+
+    fn page_for(&self, key: &OrderKey<'_>) -> usize {
+        // The last page that starts at or before the key, in the full order.
+        let after = self.pages.partition_point(|p| {
+            p.first_at() < key.at.0
+                || (p.first_at() == key.at.0 && p.len() > 0 && p.fact(0).order_key() <= *key)
+        });
+        after.saturating_sub(1)
+    }
+
+    fn make_room(&mut self, page: usize, key: &OrderKey<'_>, body: usize) -> usize {
+        let last = page + 1 == self.pages.len();
+        if last && self.pages[page].upper_bound(key) == self.pages[page].len() {
+            // Facts mostly come in order: a full page stays full, the next one starts empty.
+            self.pages.push(Page::default());
+            return page + 1;
+        }
+        if self.pages[page].len() < 2 {
+            // A page with one huge fact: the new one gets a page of its own beside it.
+            let at = page + usize::from(self.pages[page].upper_bound(key) > 0);
+            self.pages.insert(at, Page::default());
+            return at;
+        }
+        let upper = self.pages[page].split();
+        self.pages.insert(page + 1, upper);
+        let target = self.page_for(key);
+        if self.pages[target].is_full_for(body) {
+            return self.make_room(target, key, body);
+        }
+        target
+    }
+
+    fn remember(&mut self, at: i64, id_hash: u32) {
+        if let Some(table) = &mut self.ids {
+            table.insert_unique(spread(id_hash), IdAt { at, id_hash }, |e| spread(e.id_hash));
+        } else if self.len > SCAN_MAX {
+            self.index_ids();
+        }
+    }
+
+    fn index_ids(&mut self) {
+        self.ids = None;
+        if self.len <= SCAN_MAX {
+            return;
+        }
+        let mut table = HashTable::with_capacity(self.len);
+        for r in self.pages.iter().flat_map(|p| p.refs()) {
+            let entry = IdAt { at: r.at, id_hash: r.id_hash };
+            table.insert_unique(spread(r.id_hash), entry, |e: &IdAt| spread(e.id_hash));
+        }
+        self.ids = Some(table);
+    }
+
+    pub(crate) fn set_live(&mut self, place: Place, live: bool) {
+        self.pages[place.page].set_live(place.index, live);
+    }
+
+    /// Settles which fact of this id is live, from scratch. Gives the places.
+    pub(crate) fn settle(&mut self, id: &[u8], hash: u64) -> Vec<Place> {
+        let places = self.find(id, hash);
+        let retracted = places
+            .iter()
+            .map(|p| self.fact(*p))
+            .filter(|f| f.op == Op::Retract)
+            .map(|f| f.revision)
+            .max();
+        let best = places
+            .iter()
+            .copied()
+            .filter(|p| {
+                let fact = self.fact(*p);
+                fact.op != Op::Retract && retracted.is_none_or(|r| fact.revision > r)
+            })
+            .max_by(|a, b| self.fact(*a).live_cmp(&self.fact(*b)));
+        for place in &places {
+            self.set_live(*place, Some(*place) == best);
+        }
+        places
+    }
+
+    /// Keeps the facts for which `keep` is true; empty pages go.
+    pub(crate) fn retain(&mut self, mut keep: impl FnMut(Place, &FactView<'_>) -> bool) {
+        for (page, p) in self.pages.iter_mut().enumerate() {
+            let doomed = (0..p.len()).any(|index| !keep(Place { page, index }, &p.fact(index)));
+            if doomed {
+                p.retain(|index, fact| keep(Place { page, index }, fact));
+            }
+        }
+        self.pages.retain(|p| p.len() > 0);
+        self.len = self.pages.iter().map(Page::len).sum();
+        self.index_ids();
+    }
+
+    /// Takes pages read from the store, in order, and settles every id.
+    pub(crate) fn from_pages(pages: Vec<Page>) -> Self {
+        let mut facts = Self { len: pages.iter().map(Page::len).sum(), pages, ids: None };
+        facts.pages.retain(|p| p.len() > 0);
+        facts.index_ids();
+        facts.settle_all();
+        facts
+    }
+
+    fn settle_all(&mut self) {
+        // Ids with one fact are settled at once; only the few others need a look at their group.
+        let mut by_hash: Vec<(u32, Place)> = Vec::with_capacity(self.len);
+        for (page, p) in self.pages.iter().enumerate() {
+            by_hash.extend(
+                p.refs().iter().enumerate().map(|(index, r)| (r.id_hash, Place { page, index })),
+            );
+        }
+        by_hash.sort_unstable_by_key(|(hash, place)| (*hash, place.page, place.index));
+        let mut start = 0;
+        while start < by_hash.len() {
+            let hash = by_hash[start].0;
+            let end = start + by_hash[start..].partition_point(|(h, _)| *h == hash);
+            if end - start == 1 {
+                let place = by_hash[start].1;
+                let live = self.fact(place).op != Op::Retract;
+                self.set_live(place, live);
+            } else {
+                for (_, place) in &by_hash[start..end] {
+                    let id: Box<[u8]> = self.fact(*place).id.into();
+                    self.settle(&id, id_hash(&id));
+                }
+            }
+            start = end;
+        }
+    }
+
+    /// The number of live facts with `from ≤ at < to`.
+    pub(crate) fn live_between(&self, from: Micros, to: Micros) -> u64 {
+        let first = self.pages.partition_point(|p| p.last_at() < from.0);
+        let mut count = 0;
+        for p in &self.pages[first..] {
+            if p.first_at() >= to.0 {
+                break;
+            }
+            if p.first_at() >= from.0 && p.last_at() < to.0 {
+                count += p.live_len();
+            } else {
+                let (a, b) = (p.lower_bound_at(from), p.lower_bound_at(to));
+                count += p.refs()[a..b].iter().filter(|r| r.live).count() as u64;
+            }
+        }
+        count
+    }
+
+    /// The live facts with `from ≤ at < to`, in order.
+    pub(crate) fn live_range(
+        &self,
+        from: Micros,
+        to: Micros,
+    ) -> impl Iterator<Item = FactView<'_>> {
+        let first = self.pages.partition_point(|p| p.last_at() < from.0);
+        self.pages[first..].iter().take_while(move |p| p.first_at() < to.0).flat_map(move |p| {
+            let (a, b) = (p.lower_bound_at(from), p.lower_bound_at(to).max(p.lower_bound_at(from)));
+            (a..b).filter(|i| p.refs()[*i].live).map(|i| p.fact(i))
+        })
+    }
+
+    /// The last live fact with `at ≤ at`, in `(at, seq, id)`: the version in force.
+    pub(crate) fn live_at_or_before(&self, at: Micros) -> Option<FactView<'_>> {
+        let pages = self.pages.partition_point(|p| p.first_at() <= at.0);
+        self.pages[..pages].iter().rev().filter(|p| p.live_len() > 0).find_map(|p| {
+            let end = match at.0.checked_add(1) {
+                Some(next) => p.lower_bound_at(Micros(next)),
+                None => p.len(),
+            };
+            p.refs()[..end].iter().rposition(|r| r.live).map(|i| p.fact(i))
+        })
+    }
+
+    /// The last live fact before this place in the order `(at, seq, id)`.
+    pub(crate) fn live_before(&self, key: &OrderKey<'_>) -> Option<FactView<'_>> {
+        let pages = self.pages.partition_point(|p| p.first_at() <= key.at.0);
+        self.pages[..pages].iter().rev().filter(|p| p.live_len() > 0).find_map(|p| {
+            let end = p.upper_bound(key);
+            (0..end)
+                .rev()
+                .filter(|i| p.refs()[*i].live)
+                .map(|i| p.fact(i))
+                .find(|f| f.order_key() < *key)
+        })
+    }
+
+    /// The `at` of the first live fact after `at`.
+    pub(crate) fn next_live_after(&self, at: Micros) -> Option<Micros> {
+        let from = Micros(at.0.checked_add(1)?);
+        let first = self.pages.partition_point(|p| p.last_at() < from.0);
+        self.pages[first..].iter().filter(|p| p.live_len() > 0).find_map(|p| {
+            let start = p.lower_bound_at(from);
+            p.refs()[start..].iter().find(|r| r.live).map(|r| Micros(r.at))
+        })
+    }
+
+    /// The `at` of the first and of the last live fact.
+    pub(crate) fn live_bounds(&self) -> Option<(Micros, Micros)> {
+        let first = self.pages.iter().find_map(|p| p.refs().iter().find(|r| r.live))?.at;
+        let last = self.pages.iter().rev().find_map(|p| p.refs().iter().rev().find(|r| r.live))?.at;
+        Some((Micros(first), Micros(last)))
+    }
+}

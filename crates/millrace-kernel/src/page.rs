@@ -1,0 +1,191 @@
+//! Fact pages: the facts of one entity and stream at hand, sorted by `(at, seq, id)`.
+//!
+//! A page keeps the fact bodies as ingest encoded them, packed in one buffer, and a fixed-size
+//! reference to each, sorted. Iterating touches only references until a row is needed.
+
+use std::cmp::Ordering;
+
+use millrace_types::codec::Reader;
+use millrace_types::limits::PAGE_BYTES_MAX;
+use millrace_types::{DecodeError, FactView, KnownAt, Micros, OrderKey};
+use xxhash_rust::xxh3::xxh3_64;
+
+/// The most facts a page holds. 1,024 references of 16 bytes are moved in under a microsecond when
+/// a fact is inserted in the middle.
+const PAGE_FACTS_MAX: usize = 1_024;
+
+/// The name of a page in the store: the version it was written at, and a number among its pages.
+pub type PageName = (KnownAt, u32);
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FactRef {
+    pub(crate) at: i64,
+    pub(crate) id_hash: u32,
+    offset: u16,
+    pub(crate) live: bool,
+}
+
+/// A sorted run of facts.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Page {
+    refs: Vec<FactRef>,
+    bytes: Vec<u8>,
+    live: u32,
+    /// The name under which the store holds exactly these facts; `None` after a change.
+    pub(crate) stored: Option<PageName>,
+}
+
+/// The hash by which ids are found: 64 bits for ids that left, its low half for those at hand.
+#[inline]
+pub(crate) fn id_hash(id: &[u8]) -> u64 {
+    xxh3_64(id)
+}
+
+impl Page {
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.refs.len()
+    }
+
+    #[inline]
+    pub(crate) fn live_len(&self) -> u64 {
+        u64::from(self.live)
+    }
+
+    #[inline]
+    pub(crate) fn refs(&self) -> &[FactRef] {
+        &self.refs
+    }
+
+    #[inline]
+    pub(crate) fn first_at(&self) -> i64 {
+        self.refs.first().map_or(i64::MIN, |r| r.at)
+    }
+
+    #[inline]
+    pub(crate) fn last_at(&self) -> i64 {
+        self.refs.last().map_or(i64::MIN, |r| r.at)
+    }
+
+    /// Memory held, in bytes.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        self.refs.capacity() * size_of::<FactRef>() + self.bytes.capacity()
+    }
+
+    /// The fact of the reference with this index.
+    #[inline]
+    pub(crate) fn fact(&self, index: usize) -> FactView<'_> {
+        let start = usize::from(self.refs[index].offset);
+        FactView::read(&mut Reader::new(&self.bytes[start..]))
+            .expect("pages hold only bodies that decoded when they were inserted")
+    }
+
+    /// Where a fact with this order key belongs: after every smaller or equal one.
+    pub(crate) fn upper_bound(&self, key: &OrderKey<'_>) -> usize {
+        let (mut low, mut high) = (0, self.refs.len());
+        while low < high {
+            let middle = (low + high) / 2;
+            let order = match self.refs[middle].at.cmp(&key.at.0) {
+                Ordering::Equal => self.fact(middle).order_key().cmp(key),
+                other => other,
+            };
+            match order {
+                Ordering::Greater => high = middle,
+                Ordering::Less | Ordering::Equal => low = middle + 1,
+            }
+        }
+        low
+    }
+
+    /// The index of the first reference with `at` not before `at`.
+    #[inline]
+    pub(crate) fn lower_bound_at(&self, at: Micros) -> usize {
+        self.refs.partition_point(|r| r.at < at.0)
+    }
+
+    /// True when a body of this size no longer fits.
+    pub(crate) fn is_full_for(&self, body: usize) -> bool {
+        self.refs.len() >= PAGE_FACTS_MAX || self.bytes.len() + body > PAGE_BYTES_MAX - 1
+    }
+
+    /// Inserts a body at this index. The page must not be full for it.
+    pub(crate) fn insert(&mut self, index: usize, fact: &FactView<'_>, id_hash: u32, live: bool) {
+        let offset = u16::try_from(self.bytes.len()).expect("a page holds less than 64 KiB");
+        self.bytes.extend_from_slice(fact.bytes);
+        self.refs.insert(index, FactRef { at: fact.at.0, id_hash, offset, live });
+        self.live += u32::from(live);
+        self.stored = None;
+    }
+
+    /// Sets whether the fact at this index is its id's live one. Not a change of the stored page:
+    /// liveness follows from the facts.
+    pub(crate) fn set_live(&mut self, index: usize, live: bool) {
+        let entry = &mut self.refs[index];
+        if entry.live != live {
+            entry.live = live;
+            if live {
+                self.live += 1;
+            } else {
+                self.live -= 1;
+            }
+        }
+    }
+
+    /// Keeps the facts for which `keep` is true and packs their bytes anew.
+    pub(crate) fn retain(&mut self, mut keep: impl FnMut(usize, &FactView<'_>) -> bool) {
+        let old = std::mem::take(self);
+        for index in 0..old.len() {
+            let fact = old.fact(index);
+            if keep(index, &fact) {
+                let entry = old.refs[index];
+                self.insert(self.len(), &fact, entry.id_hash, entry.live);
+            }
+        }
+        if self.len() == old.len() {
+            self.stored = old.stored;
+        }
+    }
+
+    /// Splits off the upper half of the facts.
+    pub(crate) fn split(&mut self) -> Self {
+        let old = std::mem::take(self);
+        let mut upper = Self::default();
+        let half = old.len() / 2;
+        for index in 0..old.len() {
+            let target = if index < half { &mut *self } else { &mut upper };
+            let entry = old.refs[index];
+            target.insert(target.len(), &old.fact(index), entry.id_hash, entry.live);
+        }
+        upper
+    }
+
+    /// The page as the store holds it: bodies in order.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.bytes.len());
+        for index in 0..self.len() {
+            out.extend_from_slice(self.fact(index).bytes);
+        }
+        out
+    }
+
+    /// Reads a page as [`Page::encode`] wrote it. No fact is live yet.
+    pub(crate) fn decode(bytes: &[u8], stored: PageName) -> Result<Self, DecodeError> {
+        if bytes.len() >= PAGE_BYTES_MAX {
+            return Err(DecodeError::Invalid { what: "page size", found: bytes.len() as u64 });
+        }
+        let mut page = Self { bytes: bytes.to_vec(), ..Self::default() };
+        let mut reader = Reader::new(bytes);
+        while !reader.is_empty() {
+            let offset = (bytes.len() - reader.rest().len()) as u16;
+            let fact = FactView::read(&mut reader)?;
+            millrace_types::RowView::check(fact.row.as_bytes())?;
+            let id_hash = id_hash(fact.id) as u32;
+            page.refs.push(FactRef { at: fact.at.0, id_hash, offset, live: false });
+        }
+        if !page.refs.is_sorted_by_key(|r| r.at) {
+            return Err(DecodeError::Invalid { what: "page order", found: 0 });
+        }
+        page.stored = Some(stored);
+        Ok(page)
+    }
+}

@@ -1,0 +1,224 @@
+//! What the kernel needs of a catalog for the entities of one kind, resolved once per version.
+
+use std::sync::Arc;
+
+use millrace_catalog::{Aggregate, Catalog, Feature, Source, StreamKind, View, Window};
+use millrace_types::{KindId, StreamId};
+use xxhash_rust::xxh3::xxh3_64;
+
+/// Tiles of features without a width are cached at this hop: small enough that the tile a read cuts
+/// is folded quickly, large enough that there are few.
+const CACHE_HOP_US: i64 = 300_000_000;
+/// The finest hop at which exact windows cache tiles.
+const EXACT_HOP_MIN_US: i64 = 1_000_000;
+
+/// A stream as seen by an entity.
+#[derive(Debug, Clone)]
+pub(crate) struct StreamPlan {
+    pub(crate) id: StreamId,
+    pub(crate) kind: StreamKind,
+    /// True when ids that leave the facts at hand are remembered by hash: the stream maps an id,
+    /// so facts of an id that left can still come.
+    pub(crate) remembers: bool,
+    /// R when facts more than R behind the watermark are held as LATE.
+    pub(crate) hold_us: Option<i64>,
+}
+
+/// How the partials of a feature are kept for facts that left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sealing {
+    /// One partial a tile.
+    Tiles,
+    /// One partial for everything.
+    Base,
+    /// None: an exact window is folded from facts at hand or from the log.
+    None,
+}
+
+/// Partials of one aggregate over one hop, shared by every feature that needs just them.
+#[derive(Debug, Clone)]
+pub(crate) struct Series {
+    /// Identifies what is folded, over catalog versions.
+    pub(crate) key: u64,
+    pub(crate) view: usize,
+    /// A feature of the series; its window is not used.
+    pub(crate) feature: Feature,
+    pub(crate) hop_us: i64,
+    pub(crate) sealing: Sealing,
+    /// The greatest width among its features.
+    pub(crate) width_us: i64,
+    pub(crate) reads_joins: bool,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct FeaturePlan {
+    pub(crate) feature: Feature,
+    /// `None` for `latest`.
+    pub(crate) series: Option<usize>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct ViewPlan {
+    pub(crate) name: String,
+    /// Index of the event stream in [`KindPlan::streams`].
+    pub(crate) events: usize,
+    /// Indexes of the changelogs.
+    pub(crate) joins: Vec<usize>,
+    pub(crate) features: Vec<FeaturePlan>,
+}
+
+/// The part of a catalog that concerns entities of one kind.
+#[derive(Debug, Clone)]
+pub struct KindPlan {
+    pub(crate) kind_name: String,
+    pub(crate) catalog_version: u32,
+    pub(crate) streams: Vec<StreamPlan>,
+    pub(crate) views: Vec<ViewPlan>,
+    pub(crate) series: Vec<Series>,
+}
+
+/// A whole catalog, resolved for the kernel.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The catalog.
+    pub catalog: Arc<Catalog>,
+    kinds: Vec<Arc<KindPlan>>,
+}
+
+impl Plan {
+    /// Resolves a catalog.
+    #[must_use]
+    pub fn new(catalog: Arc<Catalog>) -> Self {
+        let kinds = catalog.kinds.iter().map(|k| Arc::new(KindPlan::new(&catalog, k.id))).collect();
+        Self { catalog, kinds }
+    }
+
+    /// The plan of a kind, if this version has it.
+    #[must_use]
+    pub fn kind(&self, kind: KindId) -> Option<&Arc<KindPlan>> {
+        self.kinds.get(usize::from(kind.0))
+    }
+}
+
+impl KindPlan {
+    fn new(catalog: &Catalog, kind: KindId) -> Self {
+        let streams: Vec<StreamPlan> = catalog
+            .streams
+            .iter()
+            .filter(|s| s.key_for(kind).is_some())
+            .map(|s| StreamPlan {
+                id: s.id,
+                kind: s.kind,
+                remembers: s.id_field.is_some() || s.retracts.is_some(),
+                hold_us: (s.beyond_repair == millrace_catalog::BeyondRepair::Hold)
+                    .then_some(s.repair_us),
+            })
+            .collect();
+        let mut plan = Self {
+            kind_name: catalog.kind(kind).map(|k| k.name.clone()).unwrap_or_default(),
+            catalog_version: catalog.version,
+            streams,
+            views: Vec::new(),
+            series: Vec::new(),
+        };
+        for view in catalog.views_of(kind) {
+            plan.add_view(view);
+        }
+        plan
+    }
+
+    fn add_view(&mut self, view: &View) {
+        let index = |id: StreamId| self.streams.iter().position(|s| s.id == id);
+        // The catalog refuses views whose streams are not keyed by the view's entity.
+        let (Some(events), Some(joins)) =
+            (index(view.events), view.joins.iter().map(|j| index(*j)).collect::<Option<Vec<_>>>())
+        else {
+            debug_assert!(false, "view {} has a stream its entity does not see", view.name);
+            return;
+        };
+        let mut plan = ViewPlan { name: view.name.clone(), events, joins, features: Vec::new() };
+        for feature in &view.features {
+            let reads_joins = reads_joins(feature, view.joins.len());
+            let series = (feature.aggregate != Aggregate::Latest)
+                .then(|| self.series_for(view, feature, reads_joins));
+            plan.features.push(FeaturePlan { feature: feature.clone(), series });
+        }
+        self.views.push(plan);
+    }
+
+    fn series_for(&mut self, view: &View, feature: &Feature, reads_joins: bool) -> usize {
+        let (sealing, hop_us, width_us) = match feature.window {
+            Window::Unbounded => (Sealing::Base, CACHE_HOP_US, i64::MAX),
+            Window::Sliding { width_us, hop_us } => (Sealing::Tiles, hop_us, width_us),
+            Window::Exact { width_us } => {
+                (Sealing::None, (width_us / 60).max(EXACT_HOP_MIN_US), width_us)
+            }
+        };
+        let key = series_key(view, feature, sealing, hop_us);
+        if let Some(found) = self.series.iter().position(|s| s.key == key) {
+            let series = &mut self.series[found];
+            series.width_us = series.width_us.max(width_us);
+            return found;
+        }
+        let view = self.views.len();
+        self.series.push(Series {
+            key,
+            view,
+            feature: feature.clone(),
+            hop_us,
+            sealing,
+            width_us,
+            reads_joins,
+        });
+        self.series.len() - 1
+    }
+
+    /// The index of this stream among those its entities see.
+    #[inline]
+    pub(crate) fn stream_index(&self, id: StreamId) -> Option<usize> {
+        self.streams.iter().position(|s| s.id == id)
+    }
+
+    /// The index of a view by name.
+    #[must_use]
+    pub fn view_index(&self, name: &str) -> Option<usize> {
+        self.views.iter().position(|v| v.name == name)
+    }
+
+    /// The indexes of the features with these names, or all of them when `names` is empty.
+    ///
+    /// # Errors
+    /// The first name that is none of the view's features.
+    pub fn feature_indexes(&self, view: usize, names: &[String]) -> Result<Vec<usize>, String> {
+        let features = &self.views[view].features;
+        if names.is_empty() {
+            return Ok((0..features.len()).collect());
+        }
+        names
+            .iter()
+            .map(|n| features.iter().position(|f| f.feature.name == *n).ok_or_else(|| n.clone()))
+            .collect()
+    }
+}
+
+fn reads_joins(feature: &Feature, joins: usize) -> bool {
+    let argument = feature.argument.is_some_and(|a| a.source != Source::Event);
+    let filter = feature.filter.as_ref().is_some_and(|p| (0..joins).any(|j| p.reads_join(j)));
+    argument || filter
+}
+
+/// A hash of everything that decides what a series folds. Field numbers never change and streams
+/// keep theirs, so equal keys of two catalog versions mean equal partials.
+fn series_key(view: &View, feature: &Feature, sealing: Sealing, hop_us: i64) -> u64 {
+    let text = format!(
+        "{:?}|{:?}|{:?}|{:?}|{:?}|{:?}|{:?}|{hop_us}",
+        view.entity,
+        view.events,
+        view.joins,
+        feature.aggregate,
+        feature.argument,
+        feature.filter,
+        sealing,
+    );
+    xxh3_64(text.as_bytes())
+}

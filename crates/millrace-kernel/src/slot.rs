@@ -1,0 +1,538 @@
+//! The pure core of a slot: judges micro-batches into chunks, follows chunks judged before, and says
+//! what to load, save, evict and rebuild. The join service around it does the I/O.
+//!
+//! A chunk is judged against the state after the chunk before it and takes effect on the state at
+//! once; nothing of it is shown before [`SlotCore::confirm`] (design §6, `slot-log.md`).
+
+mod read;
+mod rebuild;
+mod replay;
+mod resident;
+mod save;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use millrace_types::chunk::{encode_chunk, fingerprint};
+use millrace_types::codec::Reader;
+use millrace_types::entity::entity_hash;
+use millrace_types::fact::RecordView;
+use millrace_types::limits::REPAIR_ROWS_MAX;
+use millrace_types::{
+    ChunkHeader, DecodeError, Entity, EntityKey, Judged, KnownAt, Micros, Op, Position, SlotId,
+    StreamId, StreamWatermark, Verdict,
+};
+
+use crate::entity::{EntityState, Outcome};
+use crate::plan::Plan;
+use crate::watermark::SlotWatermarks;
+
+pub use read::{ReadAnswer, SlotRead, Stamp};
+pub use rebuild::{Fold, RebuiltPut};
+pub use replay::ReplayNeeds;
+use resident::{Residents, Slab};
+pub use save::{AtHand, HeadPut, MarkState};
+
+/// What the slot receives of one batch of one ingest process.
+#[derive(Debug, Clone, Copy)]
+pub struct Input<'a> {
+    /// The ingest process.
+    pub incarnation: u64,
+    /// Encoded fact records, all of this slot.
+    pub facts: &'a [u8],
+    /// The ingest process's watermarks after these facts.
+    pub watermarks: &'a [StreamWatermark],
+    /// True when the incarnation leaves.
+    pub departs: bool,
+}
+
+/// A judged chunk, to be appended.
+#[derive(Debug)]
+pub struct Draft {
+    /// Its place.
+    pub position: Position,
+    /// Its known_at.
+    pub known_at: KnownAt,
+    /// The encoded chunk.
+    pub bytes: Vec<u8>,
+    /// By input: the verdict of each fact, in order.
+    pub judged: Vec<Vec<Judged>>,
+}
+
+/// Why an entity waits, and how far.
+#[derive(Debug, Clone)]
+pub(crate) struct Waiting {
+    /// The chunk in which it became dirty.
+    since: Position,
+    /// The last chunk with a fact of it.
+    last: Position,
+    /// The slot as of the chunk before `since`.
+    before: Arc<Before>,
+    /// A rebuild is under way.
+    rebuilding: bool,
+}
+
+/// What reads of a dirty entity state: the slot as of the chunk before it became dirty.
+#[derive(Debug, Clone)]
+pub(crate) struct Before {
+    pub(crate) position: Position,
+    pub(crate) known_at: KnownAt,
+    pub(crate) watermarks: SlotWatermarks,
+}
+
+/// The state of one slot.
+#[derive(Debug)]
+pub struct SlotCore {
+    slot: SlotId,
+    plan: Arc<Plan>,
+    residents: Residents,
+    dirty: BTreeMap<Entity, Waiting>,
+    watermarks: SlotWatermarks,
+    /// The watermarks as of the last confirmed chunk.
+    shown: SlotWatermarks,
+    /// The greatest `at` of each stream, RETRACTs apart.
+    latest: BTreeMap<StreamId, Micros>,
+    /// The last chunk judged or followed, and its known_at.
+    position: Position,
+    known_at: KnownAt,
+    /// The last chunk confirmed, and its known_at.
+    confirmed: Position,
+    confirmed_at: KnownAt,
+    /// True while every entity that has facts is resident: nothing needs loading.
+    complete: bool,
+    /// Facts before it leave.
+    horizon: Micros,
+    rows_max: u64,
+}
+
+impl SlotCore {
+    /// A slot without facts whose last position is `position`. `complete` says that the store has
+    /// no head of any of its entities.
+    #[must_use]
+    pub fn new(slot: SlotId, plan: Arc<Plan>, position: Position, complete: bool) -> Self {
+        Self {
+            slot,
+            plan,
+            residents: Residents::default(),
+            dirty: BTreeMap::new(),
+            watermarks: SlotWatermarks::default(),
+            shown: SlotWatermarks::default(),
+            latest: BTreeMap::new(),
+            position,
+            known_at: KnownAt::default(),
+            confirmed: position,
+            confirmed_at: KnownAt::default(),
+            complete,
+            horizon: Micros::MIN,
+            rows_max: REPAIR_ROWS_MAX,
+        }
+    }
+
+    /// Bounds the rows one fact may repair at once; beyond it the entity is rebuilt.
+    pub fn set_rows_max(&mut self, rows_max: u64) {
+        self.rows_max = rows_max;
+    }
+
+    /// The slot.
+    #[must_use]
+    pub fn slot(&self) -> SlotId {
+        self.slot
+    }
+
+    /// The last chunk judged or followed.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
+    /// The known_at of the last chunk judged or followed.
+    #[must_use]
+    pub fn known_at(&self) -> KnownAt {
+        self.known_at
+    }
+
+    /// The last confirmed chunk and its known_at.
+    #[must_use]
+    pub fn confirmed(&self) -> (Position, KnownAt) {
+        (self.confirmed, self.confirmed_at)
+    }
+
+    /// The slot's watermarks as of the last confirmed chunk.
+    #[must_use]
+    pub fn watermarks(&self) -> &SlotWatermarks {
+        &self.shown
+    }
+
+    /// The greatest `at` of each stream.
+    #[must_use]
+    pub fn latest(&self) -> Vec<(StreamId, Micros)> {
+        self.latest.iter().map(|(s, at)| (*s, *at)).collect()
+    }
+
+    /// The number of entities that wait for a rebuild.
+    #[must_use]
+    pub fn dirty_len(&self) -> usize {
+        self.dirty.len()
+    }
+
+    /// The number of entities in memory.
+    #[must_use]
+    pub fn resident_len(&self) -> usize {
+        self.residents.len()
+    }
+
+    /// The plan facts are judged under.
+    #[must_use]
+    pub fn plan(&self) -> &Arc<Plan> {
+        &self.plan
+    }
+
+    /// Judges from now on under another catalog version; states follow when they are touched.
+    pub fn set_plan(&mut self, plan: Arc<Plan>) {
+        self.plan = plan;
+    }
+
+    /// Begins an epoch: the next chunk is its first.
+    pub fn open_epoch(&mut self, epoch: u64) {
+        self.position = Position { epoch, sequence: 0 };
+        self.confirmed = self.position;
+    }
+
+    /// The entities of these encoded facts that are not in memory and may be in the store: load
+    /// them ([`SlotCore::insert_loaded`]) before judging the facts.
+    ///
+    /// # Errors
+    /// [`DecodeError`] when the bytes are no records.
+    pub fn missing(&self, facts: &[u8]) -> Result<Vec<Entity>, DecodeError> {
+        let mut missing = Vec::new();
+        if self.complete {
+            return Ok(missing);
+        }
+        let mut reader = Reader::new(facts);
+        while !reader.is_empty() {
+            let record = RecordView::read(&mut reader)?;
+            let hash = self.hash(&record);
+            if self.residents.find(hash, record.kind, record.key).is_none() {
+                let key = EntityKey::from_bytes(record.key)?;
+                missing.push(Entity { kind: record.kind, key });
+            }
+        }
+        missing.sort_unstable();
+        missing.dedup();
+        Ok(missing)
+    }
+
+    fn hash(&self, record: &RecordView<'_>) -> u64 {
+        let name = self.plan.kind(record.kind).map_or("", |k| k.kind_name.as_str());
+        entity_hash(name, record.key)
+    }
+
+    /// True when an entity is in memory, or surely nowhere.
+    #[must_use]
+    pub fn has(&self, entity: &Entity) -> bool {
+        let name = self.plan.kind(entity.kind).map_or("", |k| k.kind_name.as_str());
+        let hash = entity_hash(name, entity.key.as_bytes());
+        self.complete || self.residents.find(hash, entity.kind, entity.key.as_bytes()).is_some()
+    }
+
+    /// Takes in what the store has of an entity; `None` when it has no head. An entity in memory
+    /// stays as it is.
+    pub fn insert_loaded(&mut self, entity: &Entity, state: Option<EntityState>) {
+        let Some(kind) = self.plan.kind(entity.kind).cloned() else { return };
+        let hash = entity_hash(&kind.kind_name, entity.key.as_bytes());
+        if self.residents.find(hash, entity.kind, entity.key.as_bytes()).is_some() {
+            return;
+        }
+        let stored = state.is_some();
+        let mut state = state.unwrap_or_else(|| EntityState::new(kind.clone()));
+        state.replan(kind);
+        let waiting = self.dirty.contains_key(entity);
+        if !waiting && self.horizon > Micros::MIN {
+            state.evict(self.horizon);
+        }
+        self.residents.insert(hash, entity.clone(), state, waiting, stored);
+    }
+
+    /// Judges inputs into the chunk at the next position and takes it into the state. `None` when
+    /// there is nothing to write: no fact, and no watermark moved.
+    ///
+    /// # Errors
+    /// [`DecodeError`] when an input's facts are no records; nothing was changed.
+    pub fn judge(
+        &mut self,
+        inputs: &[Input<'_>],
+        known_at: KnownAt,
+    ) -> Result<Option<Draft>, DecodeError> {
+        let (records, counts) = self.read_inputs(inputs)?;
+        let before = Arc::new(self.as_before());
+        let mut header = ChunkHeader::default();
+        self.judge_watermarks(inputs, &mut header);
+        let moved = !header.watermarks.is_empty() || !header.departures.is_empty();
+        if records.is_empty() && !moved {
+            return Ok(None);
+        }
+        let position = self.next_position();
+        let mut work = Work {
+            position,
+            known_at,
+            before,
+            judged: Vec::with_capacity(records.len()),
+            owners: Vec::with_capacity(records.len()),
+            touched: Vec::new(),
+        };
+        let mut filter = Vec::with_capacity(records.len());
+        for (index, record) in records.iter().enumerate() {
+            let hash = self.hash(record);
+            filter.push(fingerprint(hash));
+            self.judge_record(&records, index, hash, &mut header, &mut work);
+        }
+        filter.sort_unstable();
+        filter.dedup();
+        header.filter = filter;
+        self.finish_chunk(&records, &mut header, &work);
+        let bytes = encode_chunk(&header, inputs.iter().map(|i| i.facts));
+        let mut rest = work.judged.into_iter();
+        let judged = counts.into_iter().map(|n| rest.by_ref().take(n).collect()).collect();
+        Ok(Some(Draft { position, known_at, bytes, judged }))
+    }
+
+    /// Reads all records before anything is changed, so that bad bytes change nothing.
+    fn read_inputs<'a>(
+        &self,
+        inputs: &[Input<'a>],
+    ) -> Result<(Vec<RecordView<'a>>, Vec<usize>), DecodeError> {
+        let mut records = Vec::new();
+        let mut counts = Vec::with_capacity(inputs.len());
+        for input in inputs {
+            let start = records.len();
+            let mut reader = Reader::new(input.facts);
+            while !reader.is_empty() {
+                let record = RecordView::read(&mut reader)?;
+                let stream =
+                    self.plan.kind(record.kind).and_then(|p| p.stream_index(record.stream));
+                if stream.is_none() {
+                    let found = u64::from(record.stream.0);
+                    return Err(DecodeError::Invalid { what: "stream of a fact", found });
+                }
+                records.push(record);
+            }
+            counts.push(records.len() - start);
+        }
+        Ok((records, counts))
+    }
+
+    /// The chunk that says these entities were rebuilt from every chunk before it. It carries no
+    /// facts; [`SlotCore::install_rebuilt`] makes it take effect once it is confirmed.
+    pub fn draft_marker(
+        &mut self,
+        rebuilt: Vec<millrace_types::Rebuilt>,
+        known_at: KnownAt,
+    ) -> Draft {
+        let position = self.next_position();
+        let header = ChunkHeader {
+            known_at,
+            catalog_version: self.plan.catalog.version,
+            rebuilt,
+            ..ChunkHeader::default()
+        };
+        self.position = position;
+        self.known_at = known_at;
+        let bytes = encode_chunk(&header, []);
+        Draft { position, known_at, bytes, judged: Vec::new() }
+    }
+
+    fn next_position(&self) -> Position {
+        Position { epoch: self.position.epoch, sequence: self.position.sequence + 1 }
+    }
+
+    fn as_before(&self) -> Before {
+        Before {
+            position: self.position,
+            known_at: self.known_at,
+            watermarks: self.watermarks.clone(),
+        }
+    }
+
+    fn judge_watermarks(&mut self, inputs: &[Input<'_>], header: &mut ChunkHeader) {
+        let catalog = self.plan.catalog.clone();
+        let mut moved = false;
+        for input in inputs {
+            moved |= self.watermarks.state(&catalog, input.incarnation, input.watermarks);
+            if input.departs && self.watermarks.depart(&catalog, input.incarnation) {
+                header.departures.push(input.incarnation);
+            }
+        }
+        if moved || !header.departures.is_empty() {
+            header.watermarks = self.watermarks.by_incarnation();
+            header.slot_watermarks = self.watermarks.own();
+            header.view_watermarks = self.watermarks.views();
+        }
+    }
+
+    fn judge_record(
+        &mut self,
+        records: &[RecordView<'_>],
+        index: usize,
+        hash: u64,
+        header: &mut ChunkHeader,
+        work: &mut Work,
+    ) {
+        let record = &records[index];
+        let Some((slab, stream)) = self.resident_for(record, hash) else {
+            debug_assert!(false, "read_inputs refuses records of unknown kinds and streams");
+            return;
+        };
+        work.owners.push(slab);
+        if self.residents.touch(slab, work.position) {
+            work.touched.push(slab);
+        }
+        if self.residents.get(slab).waiting {
+            if let Some(waiting) = self.dirty.get_mut(&self.residents.get(slab).entity) {
+                waiting.last = work.position;
+            }
+            work.judged.push(Verdict::Queued.into());
+            return;
+        }
+        let resident = self.residents.get_mut(slab);
+        let plan = resident.state.plan.clone();
+        if is_late(&plan.streams[stream], record, &work.before.watermarks) {
+            work.judged.push(Verdict::Late.into());
+            return;
+        }
+        let outcome = match resident.state.is_complete() {
+            true => resident.state.apply(stream, &record.body, self.rows_max),
+            // A feature came after facts had left: the rebuild that knows it starts here.
+            false => Outcome::Dirty,
+        };
+        let judged = match outcome {
+            Outcome::Duplicate => Verdict::Duplicate.into(),
+            Outcome::Applied { rows, conflict } => {
+                resident.changed_in = work.position;
+                let verdict = match rows {
+                    0 => Verdict::Accepted,
+                    rows => Verdict::Repaired { rows },
+                };
+                Judged { verdict, conflict }
+            }
+            Outcome::Dirty => {
+                self.become_dirty(records, slab, header, work);
+                Verdict::Queued.into()
+            }
+        };
+        work.judged.push(judged);
+    }
+
+    /// The resident a record belongs to, made if there is none, and the index of its stream.
+    fn resident_for(&mut self, record: &RecordView<'_>, hash: u64) -> Option<(Slab, usize)> {
+        let plan = self.plan.kind(record.kind)?.clone();
+        let stream = plan.stream_index(record.stream)?;
+        let slab = match self.residents.find(hash, record.kind, record.key) {
+            Some(slab) => slab,
+            None => {
+                let key = EntityKey::from_canonical(record.key);
+                let entity = Entity { kind: record.kind, key };
+                let state = EntityState::new(plan.clone());
+                self.residents.insert(hash, entity, state, false, false)
+            }
+        };
+        self.residents.get_mut(slab).state.replan(plan);
+        Some((slab, stream))
+    }
+
+    /// The entity needs the log. What this chunk applied of it so far is taken back: all its facts
+    /// of the chunk wait, and its value stays that of the chunk before.
+    fn become_dirty(
+        &mut self,
+        records: &[RecordView<'_>],
+        slab: Slab,
+        header: &mut ChunkHeader,
+        work: &mut Work,
+    ) {
+        for earlier in (0..work.judged.len()).rev() {
+            if work.owners[earlier] != slab {
+                continue;
+            }
+            match work.judged[earlier].verdict {
+                Verdict::Accepted | Verdict::Repaired { .. } => {
+                    let record = &records[earlier];
+                    let resident = self.residents.get_mut(slab);
+                    if let Some(stream) = resident.state.plan.stream_index(record.stream) {
+                        resident.state.unapply(stream, &record.body);
+                    }
+                    work.judged[earlier] = Verdict::Queued.into();
+                }
+                Verdict::Duplicate => work.judged[earlier] = Verdict::Queued.into(),
+                Verdict::Queued | Verdict::Late | Verdict::Rejected(_) => {}
+            }
+        }
+        let resident = self.residents.get_mut(slab);
+        resident.waiting = true;
+        header.dirtied.push(resident.entity.clone());
+        let waiting = Waiting {
+            since: work.position,
+            last: work.position,
+            before: work.before.clone(),
+            rebuilding: false,
+        };
+        self.dirty.insert(resident.entity.clone(), waiting);
+    }
+
+    fn finish_chunk(&mut self, records: &[RecordView<'_>], header: &mut ChunkHeader, work: &Work) {
+        header.known_at = work.known_at;
+        header.catalog_version = self.plan.catalog.version;
+        header.facts = records.len() as u32;
+        header.verdicts = work
+            .judged
+            .iter()
+            .enumerate()
+            .filter(|(_, j)| j.verdict != Verdict::Accepted)
+            .map(|(index, j)| (index as u32, j.verdict))
+            .collect();
+        for record in records.iter().filter(|r| r.body.op != Op::Retract) {
+            let latest = self.latest.entry(record.stream).or_insert(Micros::MIN);
+            *latest = (*latest).max(record.body.at);
+        }
+        let ats = || records.iter().map(|r| r.body.at);
+        header.at_range = ats().min().zip(ats().max());
+        self.position = work.position;
+        self.known_at = work.known_at;
+        for slab in &work.touched {
+            self.residents.chunk_applied(*slab, work.position, work.known_at);
+        }
+    }
+
+    /// States that the chunk at this position, and every one before it, is confirmed.
+    pub fn confirm(&mut self, position: Position, known_at: KnownAt) {
+        debug_assert!(position > self.confirmed, "chunks are confirmed in order");
+        self.confirmed = position;
+        self.confirmed_at = known_at;
+        // One append a slot is in flight, so the watermarks are those of this chunk.
+        if self.shown != self.watermarks {
+            self.shown = self.watermarks.clone();
+        }
+    }
+}
+
+/// What judging one chunk keeps in mind.
+struct Work {
+    position: Position,
+    known_at: KnownAt,
+    before: Arc<Before>,
+    judged: Vec<Judged>,
+    /// By record: its entity.
+    owners: Vec<Slab>,
+    /// The entities of the chunk.
+    touched: Vec<Slab>,
+}
+
+/// True when a stream holds facts back that lie too far behind the watermark before the chunk.
+fn is_late(
+    stream: &crate::plan::StreamPlan,
+    record: &RecordView<'_>,
+    watermarks: &SlotWatermarks,
+) -> bool {
+    let (Some(repair_us), false) = (stream.hold_us, record.body.op == Op::Retract) else {
+        return false;
+    };
+    watermarks.of(stream.id).is_some_and(|w| record.body.at < w.minus(repair_us))
+}

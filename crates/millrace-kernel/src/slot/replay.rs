@@ -1,0 +1,205 @@
+//! Following chunks that were judged before: on recovery, and for subscribers. Nothing is re-judged
+//! and nothing leaves.
+
+use std::sync::Arc;
+
+use millrace_types::entity::entity_hash;
+use millrace_types::{
+    Chunk, ChunkHeader, DecodeError, Entity, EntityKey, KnownAt, Micros, Op, Position, Rebuilt,
+    Verdict,
+};
+
+use super::save::MarkState;
+use super::{SlotCore, Waiting};
+use crate::entity::{EntityState, Outcome};
+use crate::watermark::SlotWatermarks;
+
+/// What must be loaded before a chunk can be followed.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct ReplayNeeds {
+    /// Entities whose heads may be in the store.
+    pub heads: Vec<Entity>,
+    /// Rebuilt heads that take effect in the chunk.
+    pub rebuilt: Vec<Rebuilt>,
+}
+
+impl SlotCore {
+    /// Starts recovery from a mark.
+    pub fn recover_from(&mut self, mark: &MarkState) {
+        self.position = mark.position;
+        self.confirmed = mark.position;
+        self.known_at = mark.closed;
+        self.confirmed_at = mark.closed;
+        self.watermarks =
+            SlotWatermarks::from_parts(&mark.watermarks, &mark.views, &mark.incarnations);
+        self.shown = self.watermarks.clone();
+        self.latest = mark.latest.iter().copied().collect();
+        self.complete = false;
+    }
+
+    /// Restores the list of dirty entities from a header between the mark's oldest waiting position
+    /// and the mark.
+    ///
+    /// # Errors
+    /// [`DecodeError`] when the chunk's facts do not decode.
+    pub fn restore_waiting<B: AsRef<[u8]>>(
+        &mut self,
+        position: Position,
+        chunk: &Chunk<B>,
+    ) -> Result<(), DecodeError> {
+        self.follow_dirtied(position, &chunk.header);
+        for rebuilt in &chunk.header.rebuilt {
+            self.dirty.remove(&rebuilt.entity);
+        }
+        for (record, verdict) in chunk.records().zip(chunk.header.all_verdicts()) {
+            let record = record?;
+            if verdict == Verdict::Queued {
+                let key = EntityKey::from_bytes(record.key)?;
+                if let Some(w) = self.dirty.get_mut(&Entity { kind: record.kind, key }) {
+                    w.last = position;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What to load before [`SlotCore::replay`] of this chunk.
+    ///
+    /// # Errors
+    /// [`DecodeError`] when the chunk's facts do not decode.
+    pub fn replay_needs<B: AsRef<[u8]>>(
+        &self,
+        position: Position,
+        chunk: &Chunk<B>,
+    ) -> Result<ReplayNeeds, DecodeError> {
+        let mut needs =
+            ReplayNeeds { heads: self.missing(chunk.fact_bytes())?, rebuilt: Vec::new() };
+        for rebuilt in &chunk.header.rebuilt {
+            if !self.has(&rebuilt.entity) {
+                needs.heads.push(rebuilt.entity.clone());
+            }
+            let known =
+                self.slab_of(&rebuilt.entity).map(|s| self.residents.get(s).state.applied());
+            if known.is_none_or(|applied| applied < position) {
+                needs.rebuilt.push(rebuilt.clone());
+            }
+        }
+        needs.heads.sort_unstable();
+        needs.heads.dedup();
+        Ok(needs)
+    }
+
+    /// Follows a chunk. `rebuilt` holds the states asked for by [`SlotCore::replay_needs`].
+    ///
+    /// # Errors
+    /// [`DecodeError`] when the chunk does not decode or contradicts the state it follows.
+    pub fn replay<B: AsRef<[u8]>>(
+        &mut self,
+        position: Position,
+        chunk: &Chunk<B>,
+        rebuilt: Vec<(Entity, KnownAt, EntityState)>,
+    ) -> Result<(), DecodeError> {
+        for marker in &chunk.header.rebuilt {
+            self.dirty.remove(&marker.entity);
+            if let Some(slab) = self.slab_of(&marker.entity) {
+                self.residents.get_mut(slab).waiting = false;
+            }
+        }
+        for (entity, part, state) in rebuilt {
+            let newer = self.slab_of(&entity).map(|s| self.residents.get(s).state.applied());
+            if newer.is_none_or(|applied| applied < position) {
+                self.install(entity, state, Some(part));
+            }
+        }
+        self.follow_dirtied(position, &chunk.header);
+        for (record, verdict) in chunk.records().zip(chunk.header.all_verdicts()) {
+            let record = record?;
+            if record.body.op != Op::Retract && !matches!(verdict, Verdict::Rejected(_)) {
+                let latest = self.latest.entry(record.stream).or_insert(Micros::MIN);
+                *latest = (*latest).max(record.body.at);
+            }
+            let hash = self.hash(&record);
+            match verdict {
+                Verdict::Accepted | Verdict::Repaired { .. } => {
+                    self.follow_fact(position, chunk.header.known_at, &record, hash)?;
+                }
+                Verdict::Queued => {
+                    let key = EntityKey::from_bytes(record.key)?;
+                    if let Some(w) = self.dirty.get_mut(&Entity { kind: record.kind, key }) {
+                        w.last = position;
+                    }
+                }
+                Verdict::Duplicate | Verdict::Late | Verdict::Rejected(_) => {}
+            }
+        }
+        self.watermarks.replay(&chunk.header);
+        self.shown = self.watermarks.clone();
+        self.position = position;
+        self.confirmed = position;
+        self.known_at = chunk.header.known_at;
+        self.confirmed_at = chunk.header.known_at;
+        Ok(())
+    }
+
+    fn follow_dirtied(&mut self, position: Position, header: &ChunkHeader) {
+        if header.dirtied.is_empty() {
+            return;
+        }
+        let before = Arc::new(self.as_before());
+        for entity in &header.dirtied {
+            if let Some(slab) = self.slab_of(entity) {
+                self.residents.get_mut(slab).waiting = true;
+            }
+            let waiting = Waiting {
+                since: position,
+                last: position,
+                before: before.clone(),
+                rebuilding: false,
+            };
+            self.dirty.insert(entity.clone(), waiting);
+        }
+    }
+
+    fn follow_fact(
+        &mut self,
+        position: Position,
+        known_at: KnownAt,
+        record: &millrace_types::fact::RecordView<'_>,
+        hash: u64,
+    ) -> Result<(), DecodeError> {
+        let Some((slab, stream)) = self.resident_for(record, hash) else {
+            let found = u64::from(record.stream.0);
+            return Err(DecodeError::Invalid { what: "stream of a fact", found });
+        };
+        let first = self.residents.touch(slab, position);
+        let resident = self.residents.get_mut(slab);
+        // A stored head may be ahead of the mark; what it covers is not applied again. Facts of one
+        // chunk come one by one, so "covers" is settled by the first of them.
+        if first {
+            resident.follows = resident.state.applied() < position;
+        }
+        if !resident.follows {
+            return Ok(());
+        }
+        let outcome = resident.state.apply(stream, &record.body, u64::MAX);
+        if outcome == Outcome::Dirty {
+            return Err(DecodeError::Invalid { what: "fact that was applied before", found: 0 });
+        }
+        resident.changed_in = position;
+        self.residents.chunk_applied(slab, position, known_at);
+        Ok(())
+    }
+
+    /// Recovery is done: the entity hashes of facts are known to be right from here on.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.complete
+    }
+
+    /// The hash by which the entity is found in chunk filters.
+    #[must_use]
+    pub fn entity_hash(&self, entity: &Entity) -> u64 {
+        let name = self.plan.kind(entity.kind).map_or("", |k| k.kind_name.as_str());
+        entity_hash(name, entity.key.as_bytes())
+    }
+}

@@ -1,0 +1,157 @@
+//! Entities in memory, found by their hash, with what has to be saved of them and when they were
+//! last used.
+
+use hashbrown::HashTable;
+use millrace_types::{Entity, KindId, KnownAt, Position};
+
+use crate::entity::EntityState;
+use crate::page::PageName;
+
+/// The place of a resident; stays the same while it is in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Slab(u32);
+
+#[derive(Debug)]
+pub(crate) struct Resident {
+    pub(crate) hash: u64,
+    pub(crate) entity: Entity,
+    pub(crate) state: EntityState,
+    /// It is dirty: its facts wait in the log.
+    pub(crate) waiting: bool,
+    /// The first chunk whose facts the stored head lacks.
+    pub(crate) unsaved_since: Option<Position>,
+    /// A put of its head is under way, as of this position.
+    pub(crate) saving: Option<Position>,
+    /// The pages and id parts the stored head lists.
+    pub(crate) listed: (Vec<PageName>, Vec<PageName>),
+    /// The rebuilt head its stored parts hang on until an ordinary head is put.
+    pub(crate) rebuilt_part: Option<KnownAt>,
+    /// The last chunk that changed its facts.
+    pub(crate) changed_in: Position,
+    /// While following a chunk: its facts are not in the state yet.
+    pub(crate) follows: bool,
+    /// The last chunk that touched it.
+    touched: Position,
+    used: u64,
+}
+
+/// The residents of a slot.
+#[derive(Debug, Default)]
+pub(crate) struct Residents {
+    table: HashTable<Slab>,
+    slab: Vec<Option<Box<Resident>>>,
+    free: Vec<Slab>,
+    tick: u64,
+}
+
+impl Residents {
+    pub(crate) fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    pub(crate) fn find(&self, hash: u64, kind: KindId, key: &[u8]) -> Option<Slab> {
+        self.table
+            .find(hash, |slab| {
+                let r = self.get(*slab);
+                r.hash == hash && r.entity.kind == kind && r.entity.key.as_bytes() == key
+            })
+            .copied()
+    }
+
+    pub(crate) fn get(&self, slab: Slab) -> &Resident {
+        self.slab[slab.0 as usize].as_ref().expect("the table names only slabs in use")
+    }
+
+    pub(crate) fn get_mut(&mut self, slab: Slab) -> &mut Resident {
+        self.slab[slab.0 as usize].as_mut().expect("the table names only slabs in use")
+    }
+
+    pub(crate) fn insert(
+        &mut self,
+        hash: u64,
+        entity: Entity,
+        state: EntityState,
+        waiting: bool,
+        stored: bool,
+    ) -> Slab {
+        self.tick += 1;
+        let listed = if stored { state.stored_parts() } else { Default::default() };
+        let resident = Box::new(Resident {
+            hash,
+            entity,
+            state,
+            waiting,
+            unsaved_since: None,
+            saving: None,
+            listed,
+            rebuilt_part: None,
+            changed_in: Position::START,
+            follows: false,
+            touched: Position::START,
+            used: self.tick,
+        });
+        let slab = match self.free.pop() {
+            Some(slab) => {
+                self.slab[slab.0 as usize] = Some(resident);
+                slab
+            }
+            None => {
+                self.slab.push(Some(resident));
+                Slab((self.slab.len() - 1) as u32)
+            }
+        };
+        let all = &self.slab;
+        self.table.insert_unique(hash, slab, |s| all[s.0 as usize].as_ref().map_or(0, |r| r.hash));
+        slab
+    }
+
+    /// Notes that a chunk touches the entity; true the first time for this chunk.
+    pub(crate) fn touch(&mut self, slab: Slab, position: Position) -> bool {
+        self.tick += 1;
+        let tick = self.tick;
+        let resident = self.get_mut(slab);
+        resident.used = tick;
+        let first = resident.touched != position;
+        resident.touched = position;
+        first
+    }
+
+    pub(crate) fn note_use(&mut self, slab: Slab) {
+        self.tick += 1;
+        let tick = self.tick;
+        self.get_mut(slab).used = tick;
+    }
+
+    /// The facts of a chunk are in effect on the entity, unless it waits or none changed it.
+    pub(crate) fn chunk_applied(&mut self, slab: Slab, position: Position, known_at: KnownAt) {
+        let resident = self.get_mut(slab);
+        if !resident.waiting && resident.changed_in == position {
+            resident.state.set_applied(position, known_at);
+            resident.unsaved_since.get_or_insert(position);
+        }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Slab, &Resident)> {
+        self.slab
+            .iter()
+            .enumerate()
+            .filter_map(|(i, r)| r.as_ref().map(|r| (Slab(i as u32), r.as_ref())))
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Resident> {
+        self.slab.iter_mut().flatten().map(Box::as_mut)
+    }
+
+    pub(crate) fn remove(&mut self, slab: Slab) {
+        let Some(resident) = self.slab[slab.0 as usize].take() else { return };
+        if let Ok(entry) = self.table.find_entry(resident.hash, |s| *s == slab) {
+            entry.remove();
+        }
+        self.free.push(slab);
+    }
+
+    /// When the entity was last used, as a count of uses.
+    pub(crate) fn used(resident: &Resident) -> u64 {
+        resident.used
+    }
+}

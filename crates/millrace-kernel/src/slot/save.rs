@@ -1,0 +1,228 @@
+//! What leaves memory: heads to put, marks, facts beyond the budget at hand, cold entities.
+
+use std::collections::BTreeMap;
+
+use millrace_types::{Entity, IncarnationWatermarks, KnownAt, Micros, Position, StreamId};
+
+use super::SlotCore;
+use super::resident::{Resident, Residents, Slab};
+use crate::page::PageName;
+use crate::snapshot::SnapshotParts;
+
+/// A head to put, with its new pages and id parts before it.
+#[derive(Debug)]
+pub struct HeadPut {
+    /// The entity.
+    pub entity: Entity,
+    /// The version of everything put.
+    pub ver: KnownAt,
+    /// Up to where the head covers the log.
+    pub position: Position,
+    /// The parts.
+    pub parts: SnapshotParts,
+    /// Pages the store holds that this head no longer lists; to be deleted only after the head is
+    /// known and a later confirmation, plus a grace period.
+    pub dropped_pages: Vec<PageName>,
+    /// Id parts likewise.
+    pub dropped_ids: Vec<PageName>,
+    /// A rebuilt head that this head replaces; likewise.
+    pub dropped_rebuilt: Option<KnownAt>,
+}
+
+/// What a slot has at hand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct AtHand {
+    /// Memory of all residents, in bytes.
+    pub resident_bytes: usize,
+    /// Memory of the facts at hand among it, in bytes.
+    pub fact_bytes: usize,
+}
+
+/// What a mark states; see `slot-log.md`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MarkState {
+    /// Every chunk up to here is confirmed and in stored heads, waiting facts apart.
+    pub position: Position,
+    /// The known_at of the last confirmed chunk.
+    pub closed: KnownAt,
+    /// The slot's watermarks.
+    pub watermarks: Vec<(StreamId, Micros)>,
+    /// The views' watermarks.
+    pub views: Vec<(u64, Micros)>,
+    /// What each incarnation stated last.
+    pub incarnations: Vec<IncarnationWatermarks>,
+    /// The greatest `at` of each stream.
+    pub latest: Vec<(StreamId, Micros)>,
+    /// The oldest position with a waiting fact.
+    pub oldest_waiting: Option<Position>,
+}
+
+impl SlotCore {
+    /// Snapshots of entities whose stored head lacks confirmed facts, those unsaved longest first,
+    /// until about `budget_bytes` of parts. Each must be put, then reported by
+    /// [`SlotCore::head_saved`].
+    pub fn heads_to_put(
+        &mut self,
+        budget_bytes: usize,
+        mut next_ver: impl FnMut() -> KnownAt,
+    ) -> Vec<HeadPut> {
+        let confirmed = self.confirmed;
+        let mut due: Vec<(Position, Slab)> = self
+            .residents
+            .iter()
+            .filter(|(_, r)| r.saving.is_none() && r.state.applied() <= confirmed)
+            .filter_map(|(slab, r)| r.unsaved_since.map(|since| (since, slab)))
+            .collect();
+        due.sort_unstable();
+        let mut puts = Vec::new();
+        let mut bytes = 0;
+        for (_, slab) in due {
+            if bytes >= budget_bytes {
+                break;
+            }
+            let put = Self::head_put(self.residents.get_mut(slab), next_ver());
+            bytes += put.parts.head.len()
+                + put.parts.pages.iter().chain(&put.parts.ids).map(|(_, b)| b.len()).sum::<usize>();
+            puts.push(put);
+        }
+        puts
+    }
+
+    fn head_put(resident: &mut Resident, ver: KnownAt) -> HeadPut {
+        let parts = resident.state.snapshot(ver);
+        let position = resident.state.applied();
+        resident.saving = Some(position);
+        let now = resident.state.stored_parts();
+        let before = std::mem::replace(&mut resident.listed, now);
+        let gone = |old: Vec<PageName>, new: &[PageName]| {
+            old.into_iter().filter(|name| !new.contains(name)).collect()
+        };
+        HeadPut {
+            entity: resident.entity.clone(),
+            ver,
+            position,
+            parts,
+            dropped_pages: gone(before.0, &resident.listed.0),
+            dropped_ids: gone(before.1, &resident.listed.1),
+            dropped_rebuilt: resident.rebuilt_part.take(),
+        }
+    }
+
+    /// The store holds this head now.
+    pub fn head_saved(&mut self, entity: &Entity) {
+        let Some(slab) = self.slab_of(entity) else { return };
+        let resident = self.residents.get_mut(slab);
+        let Some(saved) = resident.saving.take() else { return };
+        resident.unsaved_since = (resident.state.applied() > saved).then(|| {
+            // Chunks between the two touched it; the first after the saved one is a safe bound.
+            Position { epoch: saved.epoch, sequence: saved.sequence + 1 }
+        });
+    }
+
+    pub(super) fn slab_of(&self, entity: &Entity) -> Option<Slab> {
+        let kind = self.plan.kind(entity.kind)?;
+        let key = entity.key.as_bytes();
+        let hash = millrace_types::entity::entity_hash(&kind.kind_name, key);
+        self.residents.find(hash, entity.kind, key)
+    }
+
+    /// The mark of the slot as of what is confirmed and saved now, or `None` while a chunk is not
+    /// confirmed (its watermarks are not to be told).
+    #[must_use]
+    pub fn mark(&self) -> Option<MarkState> {
+        if self.position != self.confirmed {
+            return None;
+        }
+        let unsaved = self.residents.iter().filter_map(|(_, r)| r.unsaved_since).min();
+        let position = match unsaved {
+            Some(first) => Position { epoch: first.epoch, sequence: first.sequence - 1 },
+            None => self.confirmed,
+        };
+        Some(MarkState {
+            position: position.min(self.confirmed),
+            closed: self.confirmed_at,
+            watermarks: self.shown.own(),
+            views: self.shown.views(),
+            incarnations: self.shown.by_incarnation(),
+            latest: self.latest(),
+            oldest_waiting: self.dirty.values().map(|w| w.since).min(),
+        })
+    }
+
+    /// Memory held by the residents.
+    #[must_use]
+    pub fn at_hand(&self) -> AtHand {
+        let mut sum = AtHand::default();
+        for (_, resident) in self.residents.iter() {
+            sum.resident_bytes += resident.state.heap_bytes() + size_of::<Resident>();
+            sum.fact_bytes += resident.state.at_hand().0;
+        }
+        sum
+    }
+
+    /// Lets the oldest facts leave until the facts at hand take about four fifths of the budget, if
+    /// they exceed it. Entities with an unconfirmed chunk or waiting facts are left as they are.
+    pub fn enforce_budget(&mut self, budget_bytes: usize) {
+        let have = self.at_hand().fact_bytes;
+        if have <= budget_bytes {
+            return;
+        }
+        let target = budget_bytes / 5 * 4;
+        if let Some(horizon) = self.horizon_for(have - target)
+            && horizon > self.horizon
+        {
+            self.horizon = horizon;
+        }
+        let (horizon, confirmed) = (self.horizon, self.confirmed);
+        for resident in self.residents.iter_mut() {
+            let quiet = resident.state.applied() <= confirmed && resident.saving.is_none();
+            if quiet && !resident.waiting && resident.state.horizon() < horizon {
+                resident.state.evict(horizon);
+            }
+        }
+    }
+
+    /// The earliest instant before which about `excess` bytes of facts lie.
+    fn horizon_for(&self, excess: usize) -> Option<Micros> {
+        let mut by_second: BTreeMap<i64, usize> = BTreeMap::new();
+        for (_, resident) in self.residents.iter() {
+            resident.state.weigh(|at, bytes| {
+                *by_second.entry(at.0.div_euclid(1_000_000)).or_default() += bytes;
+            });
+        }
+        let mut gone = 0;
+        for (second, bytes) in by_second {
+            gone += bytes;
+            if gone >= excess {
+                return Some(Micros(second.saturating_add(1).saturating_mul(1_000_000)));
+            }
+        }
+        None
+    }
+
+    /// Drops cold entities that are saved, least recently used first, until about `bytes` of
+    /// memory are freed. Gives the number dropped.
+    pub fn unload(&mut self, bytes: usize) -> usize {
+        let confirmed = self.confirmed;
+        let mut idle: Vec<(u64, Slab)> = self
+            .residents
+            .iter()
+            .filter(|(_, r)| r.unsaved_since.is_none() && r.saving.is_none())
+            .filter(|(_, r)| r.state.applied() <= confirmed)
+            .map(|(slab, r)| (Residents::used(r), slab))
+            .collect();
+        idle.sort_unstable();
+        let mut freed = 0;
+        let mut dropped = 0;
+        for (_, slab) in idle {
+            if freed >= bytes {
+                break;
+            }
+            freed += self.residents.get(slab).state.heap_bytes() + size_of::<Resident>();
+            self.residents.remove(slab);
+            self.complete = false;
+            dropped += 1;
+        }
+        dropped
+    }
+}
