@@ -259,8 +259,7 @@ pub struct Feature {
     pub filter: Option<Program>,
 }
 
-/// A view: the features of an entity kind over one event stream joined with changelogs. A view
-/// without an event stream has only `latest` features.
+/// A view: the features of an entity kind over one event stream joined with changelogs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct View {
     /// Its name.
@@ -306,6 +305,12 @@ impl Catalog {
         self.kinds.get(usize::from(id.0))
     }
 
+    /// The kind with this name.
+    #[must_use]
+    pub fn kind_named(&self, name: &str) -> Option<&Kind> {
+        self.kinds.iter().find(|k| k.name == name)
+    }
+
     /// The view with this name.
     #[must_use]
     pub fn view(&self, name: &str) -> Option<&View> {
@@ -329,6 +334,27 @@ impl Stream {
     #[must_use]
     pub fn key_for(&self, kind: KindId) -> Option<&KeyMapping> {
         self.keys.iter().find(|k| k.kind == kind)
+    }
+}
+
+impl Feature {
+    /// Every field it reads, as argument or in its condition; one may come twice.
+    pub fn reads(&self) -> impl Iterator<Item = FieldRef> + '_ {
+        let filter = self.filter.iter().flat_map(|p| p.reads().iter().copied());
+        self.argument.into_iter().chain(filter)
+    }
+
+    /// True when its value can depend on the changelog with this index in [`View::joins`]: other
+    /// features need no refold when a version of it comes late.
+    #[must_use]
+    pub fn reads_join(&self, join: usize) -> bool {
+        self.reads().any(|f| f.source == Source::Join(join))
+    }
+
+    /// True when its value can depend on some joined changelog.
+    #[must_use]
+    pub fn reads_any_join(&self) -> bool {
+        self.reads().any(|f| f.source != Source::Event)
     }
 }
 

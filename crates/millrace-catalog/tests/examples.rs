@@ -1,0 +1,45 @@
+//! The catalogs under `examples/` compile, and are what their comments say.
+
+use millrace_catalog::{Catalog, Source, StreamKind, Window};
+
+fn example(name: &str) -> Catalog {
+    let path = format!("{}/../../examples/{name}", env!("CARGO_MANIFEST_DIR"));
+    let yaml = std::fs::read_to_string(&path).unwrap();
+    Catalog::compile(&yaml, None).unwrap_or_else(|errors| {
+        let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        panic!("{path}:\n{}", errors.join("\n"))
+    })
+}
+
+#[test]
+fn clickprofile_is_the_standard_workload() {
+    let catalog = example("clickprofile.yaml");
+    assert_eq!(catalog.version, 1);
+    let view = catalog.view("user_activity").unwrap();
+    assert_eq!(view.features.len(), 10);
+    let joined: Vec<&str> =
+        view.features.iter().filter(|f| f.reads_join(0)).map(|f| f.name.as_str()).collect();
+    assert_eq!(joined, ["gold_clicks_24h", "country", "tier", "age"]);
+    let hour = view.feature("clicks_1h").unwrap();
+    assert_eq!(hour.window, Window::Sliding { width_us: 3_600_000_000, hop_us: 60_000_000 });
+}
+
+#[test]
+fn vcpkg_ports_compiles() {
+    let catalog = example("vcpkg-ports.yaml");
+    assert_eq!(catalog.streams[1].kind, StreamKind::Changelog);
+    assert_eq!(catalog.streams[0].keys.len(), 2);
+    assert_eq!(catalog.views.len(), 3);
+}
+
+#[test]
+fn online_retail_compiles() {
+    let catalog = example("online-retail.yaml");
+    let lines = catalog.stream("lines").unwrap();
+    assert!(!lines.keys[0].optional && lines.keys[1].optional);
+    assert_eq!(lines.retracts, lines.field("cancels_line_id"));
+    let spending = catalog.view("customer_spending").unwrap();
+    let moved = spending.feature("moved_lines").unwrap().filter.as_ref().unwrap();
+    let reads: Vec<Source> = moved.reads().iter().map(|f| f.source).collect();
+    assert_eq!(reads, [Source::Event, Source::Join(0)]);
+}
