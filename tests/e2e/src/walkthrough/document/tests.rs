@@ -3,7 +3,7 @@ use super::*;
 fn console(document: &str) -> Vec<Command> {
     match blocks(document).expect("in order").remove(0).kind {
         BlockKind::Console(commands) => commands,
-        other => panic!("{other:?}"),
+        BlockKind::File { .. } | BlockKind::Skipped(_) => panic!("not a console block"),
     }
 }
 

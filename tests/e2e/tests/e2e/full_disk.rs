@@ -1,0 +1,115 @@
+//! A disk that is full: a clear refusal, and nothing acknowledged is lost.
+
+use std::path::Path;
+use std::process::Command;
+
+use millrace_e2e_tests::PublishReport;
+
+use crate::fixture::{CLICKS, Site, pair};
+
+/// A small file system in memory, unmounted when dropped.
+struct SmallDisk {
+    folder: tempfile::TempDir,
+}
+
+impl SmallDisk {
+    /// `None`, said on stderr, where this user may not mount.
+    fn mount(megabytes: u32) -> Option<Self> {
+        let disk = Self { folder: tempfile::tempdir().expect("a temporary folder") };
+        if disk.run("mount", &["-t", "tmpfs", "-o", &size(megabytes), "tmpfs"]) {
+            return Some(disk);
+        }
+        say_left_out();
+        None
+    }
+
+    fn grow(&self, megabytes: u32) {
+        let options = format!("remount,{}", size(megabytes));
+        assert!(self.run("mount", &["-o", &options]), "it can be remounted");
+    }
+
+    fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    fn run(&self, program: &str, args: &[&str]) -> bool {
+        let status = Command::new(program).args(args).arg(self.path()).status();
+        status.is_ok_and(|status| status.success())
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "a test that leaves something out must say so")]
+fn say_left_out() {
+    eprintln!("left out: this user may not mount a small file system");
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Lazily: a server that a failing test left may still have files open for a moment.
+        self.run("umount", &["-l"]);
+    }
+}
+
+fn size(megabytes: u32) -> String {
+    format!("size={megabytes}m")
+}
+
+/// About a megabyte of clicks whose categories hardly compress.
+fn clicks(part: u64) -> Vec<String> {
+    let mut state = part.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut noise = move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        format!("{state:016x}")
+    };
+    let mut rows = vec![CLICKS.to_owned()];
+    for n in 0..2_000 {
+        let category: String = (0..30).map(|_| noise()).collect();
+        let at = 1_709_280_000_000_000 + (part * 2_000 + n) * 1_000;
+        rows.push(format!("p{part}-{n},{},{at},0,,1,1,{category}", n % 20));
+    }
+    rows
+}
+
+fn publish(site: &Site, file: &Path) -> Result<PublishReport, String> {
+    site.cli().publish([pair("clicks", file)]).map_err(|error| error.to_string())
+}
+
+#[test]
+fn a_full_disk_refuses_clearly_and_loses_nothing() {
+    let Some(disk) = SmallDisk::mount(40) else { return };
+    let mut site = Site::with(|options| options.data = disk.path().join("data"));
+    let mut acknowledged = Vec::new();
+    let mut refusal = None;
+    for part in 0..100 {
+        let lines = clicks(part);
+        let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+        let file = site.file(&format!("part{part}.csv"), &lines);
+        match publish(&site, &file) {
+            Ok(report) => {
+                assert_eq!(report.accepted, report.sent, "{report:?}");
+                acknowledged.push(file);
+            }
+            Err(error) => {
+                refusal = Some((file, error));
+                break;
+            }
+        }
+    }
+    let (refused, error) = refusal.expect("a hundred megabytes do not fit into forty");
+    assert!(!acknowledged.is_empty(), "nothing fitted: {error}");
+    let said = format!("{error}\n{}", site.server().log()).to_lowercase();
+    assert!(said.contains("space") || said.contains("disk is full"), "{said}");
+
+    disk.grow(400);
+    let port = site.server().port();
+    site.crash_and_restart();
+    assert_eq!(site.server().port(), port);
+    for file in &acknowledged {
+        let report = publish(&site, file).expect("there is room again");
+        assert_eq!(report.duplicate, report.sent, "{}: {report:?}", file.display());
+    }
+    let report = publish(&site, &refused).expect("there is room again");
+    assert_eq!(report.accepted + report.duplicate, report.sent, "{report:?}");
+}

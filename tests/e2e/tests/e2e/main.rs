@@ -1,0 +1,13 @@
+//! The end-to-end tests: the real `millrace` binary, seen from outside.
+
+mod bad_input;
+mod clients;
+mod command_line;
+mod crash;
+mod demo;
+mod documents;
+mod fixture;
+mod folders;
+mod full_disk;
+mod real_data;
+mod round_trip;
