@@ -1,6 +1,24 @@
-//! Storage ports: what Millrace asks of a store, in the steps of the slot-log protocol, plus the
-//! in-memory adapter with injected faults and the conformance suite every adapter passes.
+//! Storage ports: what Millrace asks of a store, in the steps of the slot-log protocol, plus what
+//! every adapter shares.
+//!
+//! - [`port`]: the traits. A store does what it is told, atomically per item.
+//! - [`rules`]: what a conditional write decides and which rows are the log, so that all adapters
+//!   decide alike.
+//! - [`ownership`]: taking a slot over, step by step, on any store.
+//! - [`window`]: the window of numbers a producer has had logged.
+//! - [`memory`]: the in-memory adapter, with injected faults.
+//! - `conformance`: the suite every adapter passes (feature `conformance`).
 
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
+pub mod encoding;
+pub mod memory;
+pub mod ownership;
 pub mod port;
+pub mod retry;
+pub mod rules;
+pub mod window;
 
+pub use ownership::{TakeOverError, take_over};
 pub use port::*;
+pub use retry::{Retry, until_known};

@@ -1,0 +1,125 @@
+//! The binary form of a mark, for stores that keep it as one value.
+//!
+//! Layout (version 1, persisted): `version u8 · fields as varints and lists in the order of
+//! [`Mark`]`. Stores check the bytes themselves: fjall sums its blocks, a CQL server its tables.
+
+use millrace_types::chunk::{
+    put_list, put_stream_watermark, put_view_watermark, put_watermark, read_list,
+    read_stream_watermark, read_view_watermark, read_watermark,
+};
+use millrace_types::codec::{DecodeError, Reader, put_signed, put_varint};
+use millrace_types::{IncarnationWatermarks, KnownAt, Position};
+
+use crate::port::Mark;
+
+const VERSION: u8 = 1;
+
+/// Encodes a mark.
+#[must_use]
+pub fn encode_mark(mark: &Mark) -> Vec<u8> {
+    let mut out = Vec::with_capacity(64);
+    out.push(VERSION);
+    put_position(&mut out, mark.position);
+    put_signed(&mut out, mark.closed.0);
+    put_list(&mut out, &mark.watermarks, put_watermark);
+    put_list(&mut out, &mark.incarnations, |out, w| {
+        put_varint(out, w.incarnation);
+        put_list(out, &w.streams, put_stream_watermark);
+    });
+    put_list(&mut out, &mark.views, put_view_watermark);
+    put_list(&mut out, &mark.latest, put_watermark);
+    match mark.oldest_waiting {
+        None => out.push(0),
+        Some(position) => {
+            out.push(1);
+            put_position(&mut out, position);
+        }
+    }
+    out
+}
+
+/// Decodes a mark.
+///
+/// # Errors
+/// [`DecodeError`] when the bytes are no mark of a known version.
+pub fn decode_mark(bytes: &[u8]) -> Result<Mark, DecodeError> {
+    let mut reader = Reader::new(bytes);
+    match reader.u8("mark version")? {
+        VERSION => {}
+        other => {
+            return Err(DecodeError::Invalid { what: "mark version", found: u64::from(other) });
+        }
+    }
+    Ok(Mark {
+        position: read_position(&mut reader)?,
+        closed: KnownAt(reader.signed("closed")?),
+        watermarks: read_list(&mut reader, "watermarks", read_watermark)?,
+        incarnations: read_list(&mut reader, "incarnations", |r| {
+            let incarnation = r.varint("incarnation")?;
+            let streams = read_list(r, "streams", read_stream_watermark)?;
+            Ok(IncarnationWatermarks { incarnation, streams })
+        })?,
+        views: read_list(&mut reader, "views", read_view_watermark)?,
+        latest: read_list(&mut reader, "latest", read_watermark)?,
+        oldest_waiting: match reader.u8("oldest waiting")? {
+            0 => None,
+            1 => Some(read_position(&mut reader)?),
+            other => {
+                return Err(DecodeError::Invalid {
+                    what: "oldest waiting",
+                    found: u64::from(other),
+                });
+            }
+        },
+    })
+}
+
+fn put_position(out: &mut Vec<u8>, position: Position) {
+    put_varint(out, position.epoch);
+    put_varint(out, position.sequence);
+}
+
+fn read_position(reader: &mut Reader<'_>) -> Result<Position, DecodeError> {
+    Ok(Position { epoch: reader.varint("epoch")?, sequence: reader.varint("sequence")? })
+}
+
+#[cfg(test)]
+mod tests {
+    use millrace_types::{Micros, StreamId, StreamWatermark};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn marks_round_trip(
+            numbers: (u64, u64, i64),
+            streams in prop::collection::vec((any::<u16>(), any::<i64>(), any::<bool>()), 0..4),
+            waiting: Option<(u64, u64)>,
+        ) {
+            let stated: Vec<_> = streams
+                .iter()
+                .map(|&(s, at, idle)| StreamWatermark { stream: StreamId(s), at: Micros(at), idle })
+                .collect();
+            let watermarks: Vec<_> = stated.iter().map(|w| (w.stream, w.at)).collect();
+            let mark = Mark {
+                position: Position { epoch: numbers.0, sequence: numbers.1 },
+                closed: KnownAt(numbers.2),
+                watermarks: watermarks.clone(),
+                incarnations: vec![
+                    IncarnationWatermarks { incarnation: numbers.0, streams: stated },
+                    IncarnationWatermarks { incarnation: 7, streams: vec![] },
+                ],
+                views: vec![(numbers.1, Micros(numbers.2))],
+                latest: watermarks,
+                oldest_waiting: waiting.map(|(epoch, sequence)| Position { epoch, sequence }),
+            };
+            prop_assert_eq!(decode_mark(&encode_mark(&mark)), Ok(mark));
+        }
+
+        #[test]
+        fn any_bytes_are_a_mark_or_refused(bytes: Vec<u8>) {
+            let _ = decode_mark(&bytes);
+        }
+    }
+}
