@@ -163,6 +163,12 @@ impl SlotCore {
         &self.shown
     }
 
+    /// The ingest incarnations whose statements hold watermarks.
+    #[must_use]
+    pub fn watermark_incarnations(&self) -> Vec<u64> {
+        self.watermarks.incarnations().collect()
+    }
+
     /// The greatest `at` of each stream.
     #[must_use]
     pub fn latest(&self) -> Vec<(StreamId, Micros)> {

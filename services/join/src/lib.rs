@@ -1,1 +1,14 @@
-//! millrace-join
+//! The join service: owns slots, judges micro-batches into chunks of their logs, keeps heads, emits
+//! changes. The decisions are the kernel's; here are threads, queues and the store.
+//!
+//! A worker thread owns a set of slots and shares nothing: everything comes and goes as messages.
+
+mod clock;
+mod config;
+mod message;
+mod service;
+mod subscribe;
+mod worker;
+
+pub use config::JoinConfig;
+pub use service::{JoinService, StartError};

@@ -59,13 +59,9 @@ pub struct MarkState {
 
 impl SlotCore {
     /// Snapshots of entities whose stored head lacks confirmed facts, those unsaved longest first,
-    /// until about `budget_bytes` of parts. Each must be put, then reported by
+    /// until about `budget_bytes` of parts, all at version `ver`. Each must be put, then reported by
     /// [`SlotCore::head_saved`].
-    pub fn heads_to_put(
-        &mut self,
-        budget_bytes: usize,
-        mut next_ver: impl FnMut() -> KnownAt,
-    ) -> Vec<HeadPut> {
+    pub fn heads_to_put(&mut self, budget_bytes: usize, ver: KnownAt) -> Vec<HeadPut> {
         let confirmed = self.confirmed;
         let mut due: Vec<(Position, Slab)> = self
             .residents
@@ -80,7 +76,7 @@ impl SlotCore {
             if bytes >= budget_bytes {
                 break;
             }
-            let put = Self::head_put(self.residents.get_mut(slab), next_ver());
+            let put = Self::head_put(self.residents.get_mut(slab), ver);
             bytes += put.parts.head.len()
                 + put.parts.pages.iter().chain(&put.parts.ids).map(|(_, b)| b.len()).sum::<usize>();
             puts.push(put);

@@ -1,0 +1,52 @@
+//! What the join service can be told.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+/// Settings of the join service.
+#[derive(Debug, Clone)]
+pub struct JoinConfig {
+    /// Slots of the cluster, a power of two.
+    pub slots: u32,
+    /// Worker threads.
+    pub workers: NonZeroUsize,
+    /// Bytes of facts at hand a slot may hold; beyond it the oldest leave.
+    pub at_hand_bytes: usize,
+    /// Memory for entities, over all slots, in bytes.
+    pub resident_bytes: usize,
+    /// Facts a slot may have queued; more is refused.
+    pub queue_facts: u64,
+    /// Bytes a worker may have queued; more is refused.
+    pub queue_bytes: usize,
+    /// The longest a fact waits for company when the load is high.
+    pub linger: Duration,
+    /// How often marks are written while something changes.
+    pub mark_interval: Duration,
+    /// A slot's heads are written once its oldest unsaved fact is this old.
+    pub head_interval: Duration,
+    /// How long an ingest incarnation that is silent holds watermarks back after a takeover.
+    pub idle_after: Duration,
+    /// Entities a rebuild folds in one scan of a slot's log.
+    pub rebuild_entities: usize,
+    /// Facts a subscription may hold.
+    pub subscribe_facts: u64,
+}
+
+impl Default for JoinConfig {
+    fn default() -> Self {
+        Self {
+            slots: 64,
+            workers: NonZeroUsize::MIN,
+            at_hand_bytes: 64 << 20,
+            resident_bytes: 4 << 30,
+            queue_facts: 65_536,
+            queue_bytes: 64 << 20,
+            linger: Duration::from_millis(5),
+            mark_interval: Duration::from_secs(1),
+            head_interval: Duration::from_secs(20),
+            idle_after: Duration::from_secs(30),
+            rebuild_entities: 1_024,
+            subscribe_facts: 20_000_000,
+        }
+    }
+}

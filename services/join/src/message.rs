@@ -1,0 +1,102 @@
+//! What workers are told, and how a batch over several slots comes back together.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use millrace_client::port::{
+    HeadAnswer, HeadRequest, JoinError, SlotFacts, SlotStatus, SlotVerdicts,
+};
+use millrace_kernel::slot::Fold;
+use millrace_types::{Entity, KnownAt, Position, SlotId, StreamWatermark};
+use tokio::sync::oneshot;
+
+/// A message to a worker.
+#[derive(Debug)]
+pub(crate) enum Message {
+    /// Facts of one batch for the worker's slots.
+    Process(Batch),
+    /// A read of heads.
+    Read(ReadJob),
+    /// Answer once the slot's log is closed up to this instant.
+    Close(SlotId, KnownAt, oneshot::Sender<Result<Position, JoinError>>),
+    /// The state of the worker's slots.
+    Status(oneshot::Sender<Vec<SlotStatus>>),
+    /// A rebuild has folded the log.
+    Folded(Folded),
+    /// Finish what is in flight, save everything, release the slots, and stop.
+    Drain(oneshot::Sender<()>),
+}
+
+/// Facts of one batch for slots of one worker.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    pub(crate) incarnation: u64,
+    pub(crate) catalog_version: u32,
+    pub(crate) slots: Vec<SlotFacts>,
+    pub(crate) watermarks: Arc<[StreamWatermark]>,
+    pub(crate) departs: bool,
+    pub(crate) reply: Arc<Reply>,
+}
+
+/// The verdicts of a batch, gathered from its slots.
+#[derive(Debug)]
+pub(crate) struct Reply(Mutex<Gather>);
+
+#[derive(Debug)]
+struct Gather {
+    left: usize,
+    verdicts: Vec<SlotVerdicts>,
+    sender: Option<oneshot::Sender<Result<Vec<SlotVerdicts>, JoinError>>>,
+}
+
+impl Reply {
+    /// Waits for this many slots; with none, answers at once.
+    pub(crate) fn new(
+        slots: usize,
+        sender: oneshot::Sender<Result<Vec<SlotVerdicts>, JoinError>>,
+    ) -> Arc<Self> {
+        let mut gather = Gather { left: slots, verdicts: Vec::with_capacity(slots), sender: None };
+        if slots == 0 {
+            // Whoever dropped the receiver does not want to know.
+            let _ = sender.send(Ok(Vec::new()));
+        } else {
+            gather.sender = Some(sender);
+        }
+        Arc::new(Self(Mutex::new(gather)))
+    }
+
+    /// One slot's verdicts; the last one sends all.
+    pub(crate) fn slot(&self, verdicts: SlotVerdicts) {
+        let mut gather = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        gather.verdicts.push(verdicts);
+        gather.left = gather.left.saturating_sub(1);
+        if gather.left == 0
+            && let Some(sender) = gather.sender.take()
+        {
+            let _ = sender.send(Ok(std::mem::take(&mut gather.verdicts)));
+        }
+    }
+
+    /// A slot could not take its part: the whole batch is to be sent again.
+    pub(crate) fn fail(&self, error: JoinError) {
+        let mut gather = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(sender) = gather.sender.take() {
+            let _ = sender.send(Err(error));
+        }
+    }
+}
+
+/// A read of heads, answered entity by entity.
+#[derive(Debug)]
+pub(crate) struct ReadJob {
+    pub(crate) request: HeadRequest,
+    pub(crate) answers: Vec<HeadAnswer>,
+    pub(crate) sender: oneshot::Sender<Result<Vec<HeadAnswer>, JoinError>>,
+}
+
+/// The outcome of folding the log for a rebuild.
+#[derive(Debug)]
+pub(crate) struct Folded {
+    pub(crate) slot: SlotId,
+    pub(crate) entities: Vec<Entity>,
+    pub(crate) fold: Result<Fold, millrace_store::StoreError>,
+}

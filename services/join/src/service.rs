@@ -1,0 +1,286 @@
+//! The handle of the join service and the tasks around its workers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use millrace_client::port::{
+    CatalogPort, Change, HeadAnswer, HeadRequest, JoinError, JoinPort, PendingVerdicts,
+    ProcessRequest, SlotStatus, StorePort, SubscribeFrom,
+};
+use millrace_store::{Applied, Incarnation, NodeId, StoreError};
+use millrace_types::{KnownAt, Position, SlotId};
+use thiserror::Error;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::clock::{Ceiling, now_us};
+use crate::config::JoinConfig;
+use crate::message::{Batch, Message, ReadJob, Reply};
+use crate::subscribe::Subscription;
+use crate::worker::{Worker, WorkerStart};
+
+/// How far ahead of now the lease grants versions.
+const GRANT: Duration = Duration::from_secs(4);
+/// How often the lease is renewed.
+const RENEW_EVERY: Duration = Duration::from_secs(1);
+/// Messages a worker may have waiting; facts and bytes in them have bounds of their own.
+const WORKER_QUEUE: usize = 4_096;
+
+/// What a slot's followers wait on: its last confirmed position and known_at.
+pub(crate) type Confirmed = watch::Receiver<(Position, KnownAt)>;
+
+/// The join service.
+pub struct JoinService {
+    workers: Vec<mpsc::Sender<Message>>,
+    confirmed: Vec<Confirmed>,
+    store: Arc<dyn StorePort>,
+    catalog: Arc<dyn CatalogPort>,
+    config: JoinConfig,
+    failed: watch::Receiver<Option<StoreError>>,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+}
+
+/// Why the service does not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The store did not let the node own its slots, or their logs could not be read.
+    #[error("take over the slots")]
+    Store(#[from] StoreError),
+    /// Another process fenced this one while it started.
+    #[error("node {} was fenced by another process", .0.0)]
+    Fenced(NodeId),
+    /// A worker thread could not be started.
+    #[error("start a worker thread")]
+    Thread(#[from] std::io::Error),
+    /// A worker stopped while it recovered its slots.
+    #[error("a worker stopped while it recovered: {0}")]
+    Recovery(String),
+}
+
+impl std::fmt::Debug for JoinService {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("JoinService").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl JoinService {
+    /// Takes over every slot, follows their logs to the end, and serves.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing is served then.
+    pub async fn start(
+        config: JoinConfig,
+        node: NodeId,
+        incarnation: Incarnation,
+        store: Arc<dyn StorePort>,
+        catalog: Arc<dyn CatalogPort>,
+    ) -> Result<Self, StartError> {
+        let ceiling = Ceiling::default();
+        renew(&*store, &node, incarnation, &ceiling).await?;
+        let (fail, failed) = watch::channel(None);
+        let fail = Arc::new(fail);
+        let lease = tokio::spawn(keep_lease(
+            store.clone(),
+            node.clone(),
+            incarnation,
+            ceiling.clone(),
+            fail.clone(),
+        ));
+        let mut confirmed_out = Vec::new();
+        let mut confirmed = Vec::new();
+        for _ in 0..config.slots {
+            let (tx, rx) = watch::channel((Position::START, KnownAt::default()));
+            confirmed_out.push(Some(tx));
+            confirmed.push(rx);
+        }
+        let mut workers = Vec::new();
+        let mut ready = Vec::new();
+        for index in 0..config.workers.get() {
+            let (tx, rx) = mpsc::channel(WORKER_QUEUE);
+            let slots: Vec<_> = (0..config.slots)
+                .filter(|slot| worker_of(&config, SlotId(*slot)) == index)
+                .filter_map(|slot| confirmed_out[slot as usize].take().map(|tx| (SlotId(slot), tx)))
+                .collect();
+            let (ready_tx, ready_rx) = oneshot::channel();
+            Worker::spawn(WorkerStart {
+                index,
+                slots,
+                config: config.clone(),
+                node: node.clone(),
+                incarnation,
+                store: store.clone(),
+                catalog: catalog.clone(),
+                ceiling: ceiling.clone(),
+                inbox: rx,
+                own: tx.downgrade(),
+                runtime: tokio::runtime::Handle::current(),
+                fail: fail.clone(),
+                ready: ready_tx,
+            })?;
+            workers.push(tx);
+            ready.push(ready_rx);
+        }
+        for one in ready {
+            match one.await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => return Err(error.into()),
+                Err(_) => return Err(StartError::Recovery("no answer".to_owned())),
+            }
+        }
+        Ok(Self { workers, confirmed, store, catalog, config, failed, tasks: vec![lease] })
+    }
+
+    /// Resolves when the service cannot go on: the store cannot write, or the node was fenced.
+    pub async fn failed(&self) -> StoreError {
+        let mut failed = self.failed.clone();
+        match failed.wait_for(Option::is_some).await {
+            Ok(error) => error.clone().unwrap_or_else(stopped),
+            Err(_) => stopped(),
+        }
+    }
+
+    /// Finishes what is in flight, saves heads and marks, and releases the slots.
+    pub async fn drain(&self) {
+        let mut waits = Vec::new();
+        for worker in &self.workers {
+            let (tx, rx) = oneshot::channel();
+            if worker.send(Message::Drain(tx)).await.is_ok() {
+                waits.push(rx);
+            }
+        }
+        for wait in waits {
+            // A worker that is gone has nothing left to drain.
+            let _ = wait.await;
+        }
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+
+    fn worker(&self, slot: SlotId) -> Result<&mpsc::Sender<Message>, JoinError> {
+        if slot.0 >= self.config.slots {
+            return Err(JoinError::NotServing { slot });
+        }
+        Ok(&self.workers[worker_of(&self.config, slot)])
+    }
+}
+
+fn stopped() -> StoreError {
+    StoreError::Unavailable { operation: "join", reason: "the service stopped".to_owned() }
+}
+
+/// Slots go round the workers, so that neighbours in hash order do not share one.
+fn worker_of(config: &JoinConfig, slot: SlotId) -> usize {
+    slot.0 as usize % config.workers.get()
+}
+
+async fn renew(
+    store: &dyn StorePort,
+    node: &NodeId,
+    incarnation: Incarnation,
+    ceiling: &Ceiling,
+) -> Result<(), StartError> {
+    let until = KnownAt(now_us() + i64::try_from(GRANT.as_micros()).unwrap_or(i64::MAX));
+    match store.renew_node(node, incarnation, until).await? {
+        Applied::Yes => {
+            ceiling.raise(until);
+            Ok(())
+        }
+        Applied::No(_) => Err(StartError::Fenced(node.clone())),
+    }
+}
+
+async fn keep_lease(
+    store: Arc<dyn StorePort>,
+    node: NodeId,
+    incarnation: Incarnation,
+    ceiling: Ceiling,
+    fail: Arc<watch::Sender<Option<StoreError>>>,
+) {
+    let mut tick = tokio::time::interval(RENEW_EVERY);
+    loop {
+        tick.tick().await;
+        match renew(&*store, &node, incarnation, &ceiling).await {
+            Ok(()) => {}
+            Err(StartError::Fenced(_)) => {
+                let reason = format!("node {} was fenced by another process", node.0);
+                fail.send_replace(Some(StoreError::Failed { reason }));
+                return;
+            }
+            // The ceiling stays; workers wait below it until a renewal succeeds.
+            Err(error) => tracing::warn!(?error, "renew the lease"),
+        }
+    }
+}
+
+#[async_trait]
+impl JoinPort for JoinService {
+    async fn process(&self, request: ProcessRequest) -> Result<PendingVerdicts, JoinError> {
+        let (tx, rx) = oneshot::channel();
+        let reply = Reply::new(request.slots.len(), tx);
+        let watermarks: Arc<[_]> = request.watermarks.into();
+        let mut by_worker: Vec<Vec<_>> = self.workers.iter().map(|_| Vec::new()).collect();
+        for part in request.slots {
+            if part.slot.0 >= self.config.slots {
+                return Err(JoinError::NotServing { slot: part.slot });
+            }
+            by_worker[worker_of(&self.config, part.slot)].push(part);
+        }
+        for (worker, slots) in self.workers.iter().zip(by_worker) {
+            let batch = Batch {
+                incarnation: request.incarnation,
+                catalog_version: request.catalog_version,
+                slots,
+                watermarks: watermarks.clone(),
+                departs: request.departs,
+                reply: reply.clone(),
+            };
+            if worker.send(Message::Process(batch)).await.is_err() {
+                return Err(JoinError::Store(stopped()));
+            }
+        }
+        Ok(rx)
+    }
+
+    async fn read_heads(&self, request: HeadRequest) -> Result<Vec<HeadAnswer>, JoinError> {
+        let worker = self.worker(request.slot)?;
+        let (sender, rx) = oneshot::channel();
+        let answers = Vec::with_capacity(request.entities.len());
+        let job = ReadJob { request, answers, sender };
+        worker.send(Message::Read(job)).await.map_err(|_| stopped())?;
+        rx.await.map_err(|_| JoinError::Store(stopped()))?
+    }
+
+    async fn close_up_to(&self, slot: SlotId, known_at: KnownAt) -> Result<Position, JoinError> {
+        let (tx, rx) = oneshot::channel();
+        let worker = self.worker(slot)?;
+        worker.send(Message::Close(slot, known_at, tx)).await.map_err(|_| stopped())?;
+        rx.await.map_err(|_| JoinError::Store(stopped()))?
+    }
+
+    async fn status(&self) -> Result<Vec<SlotStatus>, JoinError> {
+        let mut all = Vec::new();
+        for worker in &self.workers {
+            let (tx, rx) = oneshot::channel();
+            worker.send(Message::Status(tx)).await.map_err(|_| stopped())?;
+            all.extend(rx.await.map_err(|_| stopped())?);
+        }
+        all.sort_unstable_by_key(|s| s.slot);
+        Ok(all)
+    }
+
+    async fn subscribe(
+        &self,
+        view: String,
+        from: SubscribeFrom,
+    ) -> Result<mpsc::Receiver<Result<Vec<Change>, JoinError>>, JoinError> {
+        Subscription::start(
+            self.store.clone(),
+            self.catalog.current(),
+            self.confirmed.clone(),
+            self.config.subscribe_facts,
+            view,
+            from,
+        )
+    }
+}

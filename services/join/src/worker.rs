@@ -1,0 +1,318 @@
+//! A worker: one thread that owns a set of slots. Its loop takes messages, judges what is queued
+//! into chunks, and appends the chunks of all its slots in one flush.
+
+mod batches;
+mod flush;
+mod reads;
+mod rebuild;
+mod recover;
+mod save;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use millrace_client::port::{AppendOutcome, CatalogPort, JoinError, SlotStatus, StorePort};
+use millrace_kernel::slot::SlotCore;
+use millrace_kernel::{EntityState, Plan};
+use millrace_store::{Incarnation, NodeId, Part, StoreError};
+use millrace_types::{Entity, KnownAt, Position, SlotId, StreamWatermark};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+
+use crate::clock::{Ceiling, Clock};
+use crate::config::JoinConfig;
+use crate::message::{Message, ReadJob};
+use batches::Queue;
+use flush::{Flight, Flushed};
+use rebuild::Rebuilding;
+pub(crate) use recover::decode;
+
+/// Messages taken before what is queued is judged: large enough to batch, small enough that reads
+/// and completions are not kept waiting.
+const MESSAGES_A_TURN: usize = 256;
+/// How often housekeeping runs.
+const TICK: Duration = Duration::from_millis(100);
+
+/// What a worker starts with.
+pub(crate) struct WorkerStart {
+    pub(crate) index: usize,
+    pub(crate) slots: Vec<(SlotId, watch::Sender<(Position, KnownAt)>)>,
+    pub(crate) config: JoinConfig,
+    pub(crate) node: NodeId,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) store: Arc<dyn StorePort>,
+    pub(crate) catalog: Arc<dyn CatalogPort>,
+    pub(crate) ceiling: Ceiling,
+    pub(crate) inbox: mpsc::Receiver<Message>,
+    /// To itself: background work reports as messages.
+    pub(crate) own: mpsc::WeakSender<Message>,
+    /// The process's runtime, for background work.
+    pub(crate) runtime: tokio::runtime::Handle,
+    pub(crate) fail: Arc<watch::Sender<Option<StoreError>>>,
+    pub(crate) ready: oneshot::Sender<Result<(), StoreError>>,
+}
+
+/// One slot of a worker.
+struct Slot {
+    core: SlotCore,
+    epoch: u64,
+    queue: Queue,
+    flight: Option<Flight>,
+    /// The slot judges nothing: entities are being loaded, or a rebuild is being installed.
+    held: bool,
+    rebuild: Rebuilding,
+    /// Reads that wait for a confirmation.
+    parked: Vec<(Position, ReadJob)>,
+    /// Requests to close the log up to an instant.
+    closing: Vec<(KnownAt, oneshot::Sender<Result<Position, JoinError>>)>,
+    confirmed: watch::Sender<(Position, KnownAt)>,
+    /// What it was told of watermarks last, by incarnation.
+    told: BTreeMap<u64, Arc<[StreamWatermark]>>,
+    last_chunk: Instant,
+    marked: Position,
+    /// When the oldest unsaved fact came.
+    unsaved: Option<Instant>,
+    /// Facts since the budget at hand was last looked at.
+    since_budget: usize,
+    at_hand: millrace_kernel::slot::AtHand,
+    /// Incarnations of earlier ingest processes that are held as lost after `idle_after`.
+    inherited: Vec<u64>,
+    /// Heads are being put.
+    putting: bool,
+    /// A mark is being written.
+    marking: bool,
+    last_mark: Instant,
+    /// Loads of entities under way: none is unloaded meanwhile, or a load could bring back an
+    /// older head.
+    loads: usize,
+}
+
+/// Something asynchronous that a worker waits for.
+enum Done {
+    Flushed(Flushed),
+    Loaded(SlotId, Result<Vec<(Entity, Option<EntityState>)>, StoreError>, Option<ReadJob>),
+    HeadsPut(SlotId, Vec<save::Putting>, Result<(), StoreError>),
+    Marked(SlotId, Position, Result<(), StoreError>),
+    RebuiltPut(SlotId, Vec<millrace_kernel::slot::RebuiltPut>, Result<(), StoreError>),
+    Deleted(Result<(), StoreError>),
+}
+
+type Work = Pin<Box<dyn Future<Output = Done>>>;
+
+/// The state of a worker thread.
+pub(crate) struct Worker {
+    config: JoinConfig,
+    node: NodeId,
+    incarnation: Incarnation,
+    store: Arc<dyn StorePort>,
+    catalog: Arc<dyn CatalogPort>,
+    plan: Arc<Plan>,
+    clock: Clock,
+    slots: BTreeMap<SlotId, Slot>,
+    own: mpsc::WeakSender<Message>,
+    runtime: tokio::runtime::Handle,
+    fail: Arc<watch::Sender<Option<StoreError>>>,
+    work: FuturesUnordered<Work>,
+    /// The last watermarks of each ingest incarnation, for slots without facts of it.
+    statements: BTreeMap<u64, Arc<[StreamWatermark]>>,
+    /// No flush starts before this, when the load is high.
+    next_flush: Instant,
+    last_tick: Instant,
+    started: Instant,
+    /// Snapshot parts to delete once their grace is over.
+    garbage: VecDeque<(Instant, SlotId, Entity, Part)>,
+    queued_bytes: usize,
+    rebuilds: usize,
+    draining: Option<oneshot::Sender<()>>,
+    released: bool,
+}
+
+impl Worker {
+    /// Starts the thread of a worker.
+    pub(crate) fn spawn(start: WorkerStart) -> std::io::Result<()> {
+        let name = format!("join-{}", start.index);
+        std::thread::Builder::new().name(name).spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+            match runtime {
+                Ok(runtime) => runtime.block_on(Self::run(start)),
+                Err(error) => {
+                    let reason = format!("start a runtime: {error}");
+                    // The service that waits for `ready` tells the caller.
+                    let _ = start.ready.send(Err(StoreError::Failed { reason }));
+                }
+            }
+        })?;
+        Ok(())
+    }
+
+    async fn run(start: WorkerStart) {
+        let mut watch = start.catalog.watch();
+        let plan = Arc::new(Plan::new(start.catalog.current()));
+        watch.mark_unchanged();
+        let mut inbox = start.inbox;
+        let mut worker = Self {
+            clock: Clock::new(start.ceiling),
+            config: start.config,
+            node: start.node,
+            incarnation: start.incarnation,
+            store: start.store,
+            catalog: start.catalog,
+            plan,
+            slots: BTreeMap::new(),
+            own: start.own,
+            runtime: start.runtime,
+            fail: start.fail,
+            work: FuturesUnordered::new(),
+            statements: BTreeMap::new(),
+            next_flush: Instant::now(),
+            last_tick: Instant::now(),
+            started: Instant::now(),
+            garbage: VecDeque::new(),
+            queued_bytes: 0,
+            rebuilds: 0,
+            draining: None,
+            released: false,
+        };
+        let recovered = worker.recover(start.slots).await;
+        let failed = recovered.is_err();
+        // The service that waits for `ready` tells the caller.
+        let _ = start.ready.send(recovered);
+        if failed {
+            return;
+        }
+        worker.serve(&mut inbox, &mut watch).await;
+    }
+
+    async fn serve(
+        &mut self,
+        inbox: &mut mpsc::Receiver<Message>,
+        catalogs: &mut watch::Receiver<Arc<millrace_catalog::Catalog>>,
+    ) {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut messages = Vec::with_capacity(MESSAGES_A_TURN);
+        loop {
+            let waits_to_flush = self.has_queued();
+            tokio::select! {
+                biased;
+                Some(done) = self.work.next(), if !self.work.is_empty() => self.done(done),
+                changed = catalogs.changed() => {
+                    if changed.is_ok() {
+                        self.load_catalog();
+                    }
+                }
+                taken = inbox.recv_many(&mut messages, MESSAGES_A_TURN) => {
+                    if taken == 0 {
+                        return;
+                    }
+                    for message in messages.drain(..) {
+                        self.message(message);
+                    }
+                }
+                () = tokio::time::sleep_until(self.next_flush), if waits_to_flush => {}
+                _ = tick.tick() => self.tick(),
+            }
+            self.start_flush();
+            self.start_rebuilds();
+            if self.draining.is_some() && self.drained() {
+                return;
+            }
+        }
+    }
+
+    fn message(&mut self, message: Message) {
+        match message {
+            Message::Process(batch) => self.enqueue(batch),
+            Message::Read(job) => self.read(job),
+            Message::Close(slot, known_at, sender) => self.close(slot, known_at, sender),
+            Message::Status(sender) => {
+                // Whoever dropped the receiver does not want to know.
+                let _ = sender.send(self.slots.values().map(Slot::status).collect());
+            }
+            Message::Folded(folded) => self.folded(folded),
+            Message::Drain(sender) => {
+                self.draining = Some(sender);
+                self.depart_all();
+            }
+        }
+    }
+
+    fn done(&mut self, done: Done) {
+        match done {
+            Done::Flushed(flushed) => self.flushed(flushed),
+            Done::Loaded(slot, loaded, job) => self.loaded(slot, loaded, job),
+            Done::HeadsPut(slot, puts, result) => self.heads_put(slot, puts, result),
+            Done::Marked(slot, position, result) => self.mark_put(slot, position, result),
+            Done::RebuiltPut(slot, puts, result) => self.rebuilt_put(slot, puts, result),
+            Done::Deleted(result) => {
+                if let Err(error) = result {
+                    // Parts that stay are only space; the next start does not find them again.
+                    tracing::warn!(?error, "delete snapshot parts");
+                }
+            }
+        }
+    }
+
+    /// Follows the newest catalog version.
+    fn load_catalog(&mut self) {
+        let catalog = self.catalog.current();
+        if catalog.version > self.plan.catalog.version {
+            self.plan = Arc::new(Plan::new(catalog));
+            for slot in self.slots.values_mut() {
+                slot.core.set_plan(self.plan.clone());
+            }
+        }
+    }
+
+    fn tick(&mut self) {
+        self.last_tick = Instant::now();
+        self.punctuate();
+        self.save();
+        self.collect_garbage();
+    }
+
+    /// The store cannot write any more, or the node is fenced: nothing more is acknowledged.
+    fn give_up(&mut self, error: &StoreError) {
+        tracing::error!(?error, "the join service stops");
+        self.fail.send_replace(Some(error.clone()));
+        for slot in self.slots.values_mut() {
+            slot.held = true;
+            slot.queue.fail(&JoinError::Store(error.clone()));
+            if let Some(flight) = slot.flight.take() {
+                flight.fail(&JoinError::Store(error.clone()));
+            }
+            for (_, job) in slot.parked.drain(..) {
+                let _ = job.sender.send(Err(JoinError::Store(error.clone())));
+            }
+        }
+    }
+}
+
+impl Slot {
+    fn status(&self) -> SlotStatus {
+        let (position, known_at) = self.core.confirmed();
+        SlotStatus {
+            slot: self.core.slot(),
+            position,
+            known_at,
+            marked: self.marked,
+            dirty: self.core.dirty_len() as u64,
+            resident: self.core.resident_len() as u64,
+            resident_bytes: self.at_hand.resident_bytes as u64,
+            at_hand_bytes: self.at_hand.fact_bytes as u64,
+            queued: self.queue.facts(),
+            watermarks: self.core.watermarks().own(),
+            latest: self.core.latest(),
+        }
+    }
+
+    /// True when nothing is under way and nothing waits.
+    fn is_quiet(&self) -> bool {
+        self.flight.is_none() && self.queue.is_empty() && !self.held
+    }
+}

@@ -1,0 +1,230 @@
+//! Taking batches in: queues with bounds, punctuation, departures.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use millrace_client::port::JoinError;
+use millrace_types::{KnownAt, Position, SlotId, StreamWatermark};
+use tokio::sync::oneshot;
+
+use super::{Slot, Worker};
+use crate::message::{Batch, Reply};
+
+/// How often a slot without facts writes a chunk because a watermark moved.
+const PUNCTUATE_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// One batch's part for one slot.
+pub(super) struct Queued {
+    pub(super) incarnation: u64,
+    pub(super) facts: Bytes,
+    pub(super) count: u32,
+    pub(super) watermarks: Arc<[StreamWatermark]>,
+    pub(super) departs: bool,
+    /// `None` for punctuation, which nobody waits for.
+    pub(super) reply: Option<Arc<Reply>>,
+}
+
+/// What waits for a slot's next chunk.
+#[derive(Default)]
+pub(super) struct Queue {
+    batches: VecDeque<Queued>,
+    facts: u64,
+}
+
+impl Queue {
+    pub(super) fn facts(&self) -> u64 {
+        self.facts
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.batches.is_empty()
+    }
+
+    pub(super) fn push(&mut self, queued: Queued) {
+        self.facts += u64::from(queued.count);
+        self.batches.push_back(queued);
+    }
+
+    /// Takes batches for one chunk of at most about `bytes`, at least one if there is one.
+    pub(super) fn take(&mut self, bytes: usize) -> Vec<Queued> {
+        let mut taken: Vec<Queued> = Vec::new();
+        let mut sum = 0;
+        while let Some(next) = self.batches.front() {
+            // Beside its bytes a fact takes a few of the header for its verdict and fingerprint.
+            let size = next.facts.len() + next.count as usize * 10;
+            if !taken.is_empty() && sum + size > bytes {
+                break;
+            }
+            sum += size;
+            if let Some(next) = self.batches.pop_front() {
+                self.facts -= u64::from(next.count);
+                taken.push(next);
+            }
+        }
+        taken
+    }
+
+    /// Puts batches back to the front, in their order.
+    pub(super) fn put_back(&mut self, batches: Vec<Queued>) {
+        for queued in batches.into_iter().rev() {
+            self.facts += u64::from(queued.count);
+            self.batches.push_front(queued);
+        }
+    }
+
+    /// Nothing queued will be taken: its senders are told.
+    pub(super) fn fail(&mut self, error: &JoinError) {
+        for queued in self.batches.drain(..) {
+            if let Some(reply) = queued.reply {
+                reply.fail(error.clone());
+            }
+        }
+        self.facts = 0;
+    }
+}
+
+impl Worker {
+    pub(super) fn enqueue(&mut self, batch: Batch) {
+        if batch.catalog_version > self.plan.catalog.version {
+            self.load_catalog();
+            if batch.catalog_version > self.plan.catalog.version {
+                batch.reply.fail(JoinError::UnknownCatalog(batch.catalog_version));
+                return;
+            }
+        }
+        if let Err(error) = self.accepts(&batch) {
+            batch.reply.fail(error);
+            return;
+        }
+        for part in batch.slots {
+            let Some(slot) = self.slots.get_mut(&part.slot) else { continue };
+            self.queued_bytes += part.facts.len();
+            slot.told.insert(batch.incarnation, batch.watermarks.clone());
+            slot.queue.push(Queued {
+                incarnation: batch.incarnation,
+                facts: part.facts,
+                count: part.count,
+                watermarks: batch.watermarks.clone(),
+                departs: false,
+                reply: Some(batch.reply.clone()),
+            });
+        }
+        match batch.departs {
+            true => self.depart(batch.incarnation),
+            false => {
+                self.statements.insert(batch.incarnation, batch.watermarks);
+            }
+        }
+    }
+
+    /// The bounds of queues, and whether the worker still takes facts.
+    fn accepts(&self, batch: &Batch) -> Result<(), JoinError> {
+        for part in &batch.slots {
+            let slot = self.slots.get(&part.slot).filter(|_| self.draining.is_none());
+            let Some(slot) = slot.filter(|_| self.fail.borrow().is_none()) else {
+                if let Some(error) = self.fail.borrow().clone() {
+                    return Err(JoinError::Store(error));
+                }
+                return Err(JoinError::NotServing { slot: part.slot });
+            };
+            let queued = slot.queue.facts();
+            let full = queued > 0 && queued + u64::from(part.count) > self.config.queue_facts;
+            if full || self.queued_bytes > self.config.queue_bytes {
+                return Err(JoinError::Overloaded { slot: part.slot });
+            }
+        }
+        Ok(())
+    }
+
+    /// The incarnation leaves every slot.
+    fn depart(&mut self, incarnation: u64) {
+        self.statements.remove(&incarnation);
+        for slot in self.slots.values_mut() {
+            slot.told.remove(&incarnation);
+            slot.queue.push(Queued {
+                incarnation,
+                facts: Bytes::new(),
+                count: 0,
+                watermarks: Arc::from([]),
+                departs: true,
+                reply: None,
+            });
+        }
+    }
+
+    /// Every ingest incarnation leaves with this process, which holds them all.
+    pub(super) fn depart_all(&mut self) {
+        let incarnations: Vec<u64> = self.statements.keys().copied().collect();
+        for incarnation in incarnations {
+            self.depart(incarnation);
+        }
+    }
+
+    /// Tells slots without facts of watermarks that moved, at most once a second each, and takes
+    /// incarnations of an earlier process as lost after `idle_after`.
+    pub(super) fn punctuate(&mut self) {
+        let lost = self.started.elapsed() >= self.config.idle_after;
+        let mut departed = Vec::new();
+        for slot in self.slots.values_mut() {
+            if lost {
+                departed.append(&mut slot.inherited);
+            }
+            if slot.last_chunk.elapsed() < PUNCTUATE_EVERY {
+                continue;
+            }
+            for (incarnation, statement) in &self.statements {
+                let news = slot.told.get(incarnation).is_none_or(|told| told != statement);
+                if news && !statement.is_empty() {
+                    slot.told.insert(*incarnation, statement.clone());
+                    slot.queue.push(Queued {
+                        incarnation: *incarnation,
+                        facts: Bytes::new(),
+                        count: 0,
+                        watermarks: statement.clone(),
+                        departs: false,
+                        reply: None,
+                    });
+                }
+            }
+        }
+        departed.sort_unstable();
+        departed.dedup();
+        for incarnation in departed {
+            if !self.statements.contains_key(&incarnation) {
+                self.depart(incarnation);
+            }
+        }
+    }
+
+    /// Answers once no later chunk of the slot can have a known_at at or below `known_at`.
+    pub(super) fn close(
+        &mut self,
+        slot: SlotId,
+        known_at: KnownAt,
+        sender: oneshot::Sender<Result<Position, JoinError>>,
+    ) {
+        self.clock.raise(known_at);
+        let Some(slot) = self.slots.get_mut(&slot) else {
+            let _ = sender.send(Err(JoinError::NotServing { slot }));
+            return;
+        };
+        slot.closing.push((known_at, sender));
+        slot.answer_closing();
+    }
+}
+
+impl Slot {
+    /// Answers those whose instant no chunk in flight precedes.
+    pub(super) fn answer_closing(&mut self) {
+        let flying = self.flight.as_ref().map(|f| f.known_at);
+        let position: Position = self.core.confirmed().0;
+        let (open, closed): (Vec<_>, Vec<_>) = std::mem::take(&mut self.closing)
+            .into_iter()
+            .partition(|(known_at, _)| flying.is_some_and(|f| f <= *known_at));
+        self.closing = open;
+        for (_, sender) in closed {
+            let _ = sender.send(Ok(position));
+        }
+    }
+}

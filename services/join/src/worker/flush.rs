@@ -1,0 +1,207 @@
+//! Flushes: the chunks of all slots that have something, appended together.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use millrace_client::port::{AppendRequest, SlotVerdicts};
+use millrace_kernel::slot::{Draft, Input};
+use millrace_store::{Append, StoreError};
+use millrace_types::limits::CHUNK_BYTES_MAX;
+use millrace_types::{Judged, KnownAt, Position, SlotId};
+use tokio::time::Instant;
+
+use super::batches::Queued;
+use super::{AppendOutcome, Done, JoinError, Slot, Worker};
+use crate::message::Reply;
+
+/// Facts a chunk's body may hold in bytes: the header needs room beside them.
+const BODY_BYTES_MAX: usize = CHUNK_BYTES_MAX - 128 * 1024;
+/// A flush with at least this many facts is a sign of load: the next one lingers.
+const BUSY_FACTS: usize = 256;
+
+/// A chunk that is being appended.
+pub(super) struct Flight {
+    pub(super) position: Position,
+    pub(super) known_at: KnownAt,
+    /// Who waits for which verdicts.
+    replies: Vec<(Arc<Reply>, Vec<Judged>)>,
+    /// A marker: rebuilt states that take effect when it is confirmed.
+    pub(super) rebuilt: Vec<millrace_kernel::slot::RebuiltPut>,
+}
+
+impl Flight {
+    /// The chunk's fate is that its senders send again.
+    pub(super) fn fail(self, error: &JoinError) {
+        for (reply, _) in self.replies {
+            reply.fail(error.clone());
+        }
+    }
+}
+
+/// The outcome of a flush.
+pub(super) struct Flushed {
+    slots: Vec<SlotId>,
+    outcome: Result<AppendOutcome, StoreError>,
+}
+
+impl Worker {
+    /// True when a slot could judge something now.
+    pub(super) fn has_queued(&self) -> bool {
+        self.slots.values().any(Slot::can_judge)
+    }
+
+    /// Judges what is queued and appends it, unless the load asks to wait for company.
+    pub(super) fn start_flush(&mut self) {
+        if Instant::now() < self.next_flush || self.fail.borrow().is_some() {
+            return;
+        }
+        let ready: Vec<SlotId> =
+            self.slots.iter().filter(|(_, s)| s.can_judge()).map(|(id, _)| *id).collect();
+        let mut chunks = Vec::new();
+        let mut slots = Vec::new();
+        let mut facts = 0;
+        for id in ready {
+            let Some((append, count)) = self.judge(id) else { continue };
+            facts += count;
+            slots.push(id);
+            chunks.push(append);
+        }
+        if chunks.is_empty() {
+            return;
+        }
+        if facts >= BUSY_FACTS {
+            self.next_flush = Instant::now() + self.config.linger;
+        }
+        self.append(slots, chunks);
+    }
+
+    pub(super) fn append(&mut self, slots: Vec<SlotId>, chunks: Vec<Append>) {
+        let store = self.store.clone();
+        let request =
+            AppendRequest { node: self.node.clone(), incarnation: self.incarnation, chunks };
+        self.work.push(Box::pin(async move {
+            let outcome = store.append(request).await;
+            Done::Flushed(Flushed { slots, outcome })
+        }));
+    }
+
+    /// Judges one slot's next chunk; `None` when it has to load entities first, or nothing is to
+    /// be written.
+    fn judge(&mut self, id: SlotId) -> Option<(Append, usize)> {
+        let slot = self.slots.get_mut(&id)?;
+        let taken = slot.queue.take(BODY_BYTES_MAX);
+        let mut missing = Vec::new();
+        for queued in &taken {
+            match slot.core.missing(&queued.facts) {
+                Ok(more) => missing.extend(more),
+                Err(error) => tracing::error!(?error, "facts from ingest do not decode"),
+            }
+        }
+        if !missing.is_empty() {
+            missing.sort_unstable();
+            missing.dedup();
+            slot.queue.put_back(taken);
+            self.load(id, missing, None);
+            return None;
+        }
+        let Some(known_at) = self.clock.next() else {
+            slot.queue.put_back(taken);
+            return None;
+        };
+        let inputs: Vec<Input<'_>> = taken
+            .iter()
+            .map(|q| Input {
+                incarnation: q.incarnation,
+                facts: &q.facts,
+                watermarks: &q.watermarks,
+                departs: q.departs,
+            })
+            .collect();
+        self.queued_bytes -= taken.iter().map(|q| q.facts.len()).sum::<usize>();
+        match slot.core.judge(&inputs, known_at) {
+            Ok(Some(draft)) => Some(slot.take_off(draft, taken)),
+            Ok(None) => None,
+            Err(error) => {
+                tracing::error!(?error, "facts from ingest do not decode");
+                let refused = StoreError::Unavailable {
+                    operation: "judge",
+                    reason: "the batch does not decode".to_owned(),
+                };
+                for reply in taken.into_iter().filter_map(|q| q.reply) {
+                    reply.fail(JoinError::Store(refused.clone()));
+                }
+                None
+            }
+        }
+    }
+
+    /// A flush has an outcome: chunks are confirmed and answered, or the worker gives up.
+    pub(super) fn flushed(&mut self, flushed: Flushed) {
+        match flushed.outcome {
+            Ok(AppendOutcome::Confirmed) => {}
+            Ok(AppendOutcome::Fenced) => {
+                let reason = format!("node {} was fenced by another process", self.node.0);
+                return self.give_up(&StoreError::Failed { reason });
+            }
+            Err(error) => return self.give_up(&error),
+        }
+        for id in flushed.slots {
+            let Some(slot) = self.slots.get_mut(&id) else { continue };
+            let Some(flight) = slot.flight.take() else { continue };
+            slot.core.confirm(flight.position, flight.known_at);
+            slot.confirmed.send_replace((flight.position, flight.known_at));
+            if !flight.rebuilt.is_empty() {
+                self.rebuilds = self.rebuilds.saturating_sub(1);
+                slot.installed(flight.rebuilt);
+            }
+            for (reply, judged) in flight.replies {
+                reply.slot(SlotVerdicts { slot: id, position: flight.position, judged });
+            }
+            slot.answer_closing();
+            slot.look_at_budget(&self.config);
+            self.unpark(id, flight.position);
+        }
+    }
+}
+
+impl Slot {
+    fn can_judge(&self) -> bool {
+        self.flight.is_none() && !self.held && !self.queue.is_empty()
+    }
+
+    fn take_off(&mut self, draft: Draft, taken: Vec<Queued>) -> (Append, usize) {
+        let facts: usize = draft.judged.iter().map(Vec::len).sum();
+        let replies = taken
+            .into_iter()
+            .zip(draft.judged)
+            .filter_map(|(queued, judged)| queued.reply.map(|reply| (reply, judged)))
+            .collect();
+        self.since_budget += facts;
+        if facts > 0 {
+            self.unsaved.get_or_insert_with(Instant::now);
+        }
+        self.last_chunk = Instant::now();
+        self.flight = Some(Flight {
+            position: draft.position,
+            known_at: draft.known_at,
+            replies,
+            rebuilt: Vec::new(),
+        });
+        (self.append_of(draft.position, draft.known_at, draft.bytes), facts)
+    }
+
+    /// A marker is on its way to the log.
+    pub(super) fn take_off_marker(
+        &mut self,
+        draft: Draft,
+        rebuilt: Vec<millrace_kernel::slot::RebuiltPut>,
+    ) -> Append {
+        let (position, known_at) = (draft.position, draft.known_at);
+        self.flight = Some(Flight { position, known_at, replies: Vec::new(), rebuilt });
+        self.append_of(position, known_at, draft.bytes)
+    }
+
+    fn append_of(&self, position: Position, known_at: KnownAt, bytes: Vec<u8>) -> Append {
+        Append { slot: self.core.slot(), position, known_at, bytes: Bytes::from(bytes) }
+    }
+}

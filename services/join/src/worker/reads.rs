@@ -1,0 +1,200 @@
+//! Reads from live heads: what is not in memory is loaded, what is not confirmed is waited for.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use millrace_client::port::{EntityOutcome, FeatureOutcome, HeadAnswer, JoinError};
+use millrace_kernel::slot::{ReadAnswer, SlotRead, Stamp};
+use millrace_kernel::{EntityState, Evaluation, Head, KindPlan};
+use millrace_store::{Part, StoreError};
+use millrace_types::{Entity, Position, SlotId};
+
+use super::{Done, Worker};
+use crate::message::ReadJob;
+
+impl Worker {
+    /// Answers a read as far as it goes; it comes back when what it waits for is there.
+    pub(super) fn read(&mut self, mut job: ReadJob) {
+        let id = job.request.slot;
+        if job.request.catalog_version > self.plan.catalog.version {
+            self.load_catalog();
+        }
+        let version = self.plan.catalog.version;
+        let Some(slot) = self.slots.get_mut(&id) else {
+            let _ = job.sender.send(Err(JoinError::NotServing { slot: id }));
+            return;
+        };
+        if job.request.catalog_version != version {
+            let error = JoinError::UnknownCatalog(job.request.catalog_version);
+            let _ = job.sender.send(Err(error));
+            return;
+        }
+        while let Some(entity) = job.request.entities.get(job.answers.len()) {
+            let read = SlotRead {
+                entity,
+                view: &job.request.view,
+                features: &job.request.features,
+                at: job.request.at,
+                known_at: job.request.known_at,
+            };
+            match slot.core.read(read) {
+                ReadAnswer::Head(evaluation, stamp) => {
+                    job.answers.push(HeadAnswer::Answer(outcome(evaluation, stamp)));
+                }
+                ReadAnswer::Log(stamp) => job.answers.push(HeadAnswer::FromLog {
+                    position: stamp.position,
+                    known_at: stamp.known_at,
+                    watermark: stamp.watermark,
+                    rebuilding: stamp.rebuilding,
+                }),
+                ReadAnswer::Load => {
+                    let from = job.answers.len();
+                    let wanted: Vec<Entity> = job.request.entities[from..]
+                        .iter()
+                        .filter(|e| !slot.core.has(e))
+                        .cloned()
+                        .collect();
+                    return self.load(id, wanted, Some(job));
+                }
+                ReadAnswer::Unconfirmed(position) => {
+                    slot.parked.push((position, job));
+                    return;
+                }
+                ReadAnswer::Unknown => {
+                    let view = job.request.view.to_string();
+                    let _ = job.sender.send(Err(JoinError::UnknownView(view)));
+                    return;
+                }
+            }
+        }
+        // Whoever dropped the receiver does not want to know.
+        let _ = job.sender.send(Ok(job.answers));
+    }
+
+    /// Reads that waited for this confirmation go on.
+    pub(super) fn unpark(&mut self, id: SlotId, confirmed: Position) {
+        let Some(slot) = self.slots.get_mut(&id) else { return };
+        let (ready, waiting): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut slot.parked).into_iter().partition(|(at, _)| *at <= confirmed);
+        slot.parked = waiting;
+        for (_, job) in ready {
+            self.read(job);
+        }
+    }
+
+    /// Loads entities into a slot. Without a read that waits, the slot's batches wait.
+    pub(super) fn load(&mut self, id: SlotId, entities: Vec<Entity>, job: Option<ReadJob>) {
+        if let Some(slot) = self.slots.get_mut(&id) {
+            slot.held |= job.is_none();
+            slot.loads += 1;
+        }
+        let loads = self.load_heads(entities);
+        self.work.push(Box::pin(async move { Done::Loaded(id, loads.await, job) }));
+    }
+
+    pub(super) fn loaded(
+        &mut self,
+        id: SlotId,
+        loaded: Result<Vec<(Entity, Option<EntityState>)>, StoreError>,
+        job: Option<ReadJob>,
+    ) {
+        let Some(slot) = self.slots.get_mut(&id) else { return };
+        slot.loads -= 1;
+        match loaded {
+            Ok(loaded) => {
+                for (entity, state) in loaded {
+                    slot.core.insert_loaded(&entity, state);
+                }
+                match job {
+                    Some(job) => self.read(job),
+                    None => slot.held = false,
+                }
+            }
+            Err(error) => match job {
+                Some(job) => {
+                    let _ = job.sender.send(Err(JoinError::Store(error)));
+                }
+                None => self.give_up(&error),
+            },
+        }
+    }
+
+    /// Reads heads with their pages and id parts.
+    pub(super) fn load_heads(
+        &self,
+        entities: Vec<Entity>,
+    ) -> impl Future<Output = Result<Vec<(Entity, Option<EntityState>)>, StoreError>> + use<> {
+        let store = self.store.clone();
+        let plan = self.plan.clone();
+        async move {
+            let wanted = entities.iter().map(|e| (e.clone(), Part::Head)).collect();
+            let heads = store.load(wanted).await?;
+            let mut loaded = Vec::with_capacity(entities.len());
+            for (entity, head) in entities.into_iter().zip(heads) {
+                let state = match (head, plan.kind(entity.kind)) {
+                    (Some((_, bytes)), Some(kind)) => {
+                        Some(assemble(&*store, &entity, Part::Head, kind, bytes).await?)
+                    }
+                    _ => None,
+                };
+                loaded.push((entity, state));
+            }
+            Ok(loaded)
+        }
+    }
+}
+
+/// Puts a state together from a head's bytes and the parts it lists.
+pub(super) async fn assemble(
+    store: &dyn millrace_client::port::StorePort,
+    entity: &Entity,
+    part: Part,
+    kind: &std::sync::Arc<KindPlan>,
+    bytes: Bytes,
+) -> Result<EntityState, StoreError> {
+    let damaged = |error: millrace_types::DecodeError| StoreError::Damaged {
+        what: format!("{part:?} of entity {}", entity.key),
+        reason: error.to_string(),
+    };
+    let head = Head::decode(kind, &bytes).map_err(damaged)?;
+    let (pages, ids) = head.part_names();
+    let names: Vec<Part> = pages
+        .iter()
+        .map(|(ver, n)| Part::Page(*ver, *n))
+        .chain(ids.iter().map(|(ver, n)| Part::Ids(*ver, *n)))
+        .collect();
+    let wanted = names.iter().map(|p| (entity.clone(), *p)).collect();
+    let found = store.load(wanted).await?;
+    let mut parts = Vec::with_capacity(names.len());
+    for (name, bytes) in names.iter().zip(found) {
+        let (_, bytes) = bytes.ok_or_else(|| StoreError::Damaged {
+            what: format!("{part:?} of entity {}", entity.key),
+            reason: format!("it lists {name:?}, which is not in the store"),
+        })?;
+        parts.push(bytes);
+    }
+    let ids = parts.split_off(pages.len());
+    head.assemble(kind.clone(), &parts, &ids).map_err(damaged)
+}
+
+fn outcome(evaluation: Evaluation, stamp: Stamp) -> EntityOutcome {
+    EntityOutcome {
+        features: evaluation
+            .features
+            .into_iter()
+            .map(|f| FeatureOutcome {
+                value: f.value,
+                status: f.status,
+                window_start: f.window_start,
+            })
+            .collect(),
+        position: stamp.position,
+        known_at: stamp.known_at,
+        watermark: stamp.watermark,
+        rebuilding: stamp.rebuilding,
+        versions: evaluation.versions,
+    }
+}
+
+/// Rebuilt heads asked for by replay, by entity.
+pub(super) type RebuiltStates = BTreeMap<Entity, EntityState>;

@@ -1,0 +1,277 @@
+//! Housekeeping: heads, marks, the budget at hand, cold entities, deleted parts, the drain.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use millrace_kernel::slot::HeadPut;
+use millrace_kernel::{PageName, SnapshotParts};
+use millrace_store::{Mark, Part, Put, StoreError};
+use millrace_types::{Entity, KnownAt, Position, SlotId};
+use tokio::time::Instant;
+
+use super::{Done, Slot, Worker};
+use crate::config::JoinConfig;
+
+/// Bytes of heads and pages a slot puts in one go.
+const PUT_BYTES: usize = 4 << 20;
+/// How long a dropped part stays for readers that still hold the head that listed it.
+const GRACE: Duration = Duration::from_secs(60);
+/// Parts deleted in one go.
+const DELETES: usize = 1_024;
+
+/// A head that is being put, and what can be deleted after it.
+pub(super) struct Putting {
+    entity: Entity,
+    dropped: Vec<Part>,
+}
+
+/// The puts of a snapshot, pages and id parts before the head.
+pub(super) fn puts_of(
+    slot: SlotId,
+    entity: &Entity,
+    ver: KnownAt,
+    parts: &SnapshotParts,
+    head: Part,
+) -> Vec<Put> {
+    let put = |part, bytes: &[u8]| Put {
+        slot,
+        entity: entity.clone(),
+        part,
+        ver,
+        bytes: Bytes::copy_from_slice(bytes),
+    };
+    let pages = parts.pages.iter().map(|(n, bytes)| put(Part::Page(ver, *n), bytes));
+    let ids = parts.ids.iter().map(|(n, bytes)| put(Part::Ids(ver, *n), bytes));
+    pages.chain(ids).chain(std::iter::once(put(head, &parts.head))).collect()
+}
+
+impl Worker {
+    /// Puts heads that are due and writes marks.
+    pub(super) fn save(&mut self) {
+        if self.fail.borrow().is_some() {
+            return;
+        }
+        let ids: Vec<SlotId> = self.slots.keys().copied().collect();
+        let total: usize = self.slots.values().map(|s| s.at_hand.resident_bytes).sum();
+        let over = total.saturating_sub(self.config.resident_bytes);
+        for id in ids {
+            let Some(slot) = self.slots.get_mut(&id) else { continue };
+            slot.look_at_budget(&self.config);
+            let share = over.min(slot.at_hand.resident_bytes);
+            let due =
+                slot.unsaved.is_some_and(|since| since.elapsed() >= self.config.head_interval);
+            if due || share > 0 || self.draining.is_some() {
+                self.put_heads(id);
+            }
+            if share > 0
+                && let Some(slot) = self.slots.get_mut(&id)
+                && slot.loads == 0
+            {
+                slot.core.unload(share);
+                slot.at_hand = slot.core.at_hand();
+            }
+            self.put_mark(id);
+        }
+    }
+
+    fn put_heads(&mut self, id: SlotId) {
+        let Some(slot) = self.slots.get_mut(&id) else { return };
+        if slot.putting {
+            return;
+        }
+        // Without a grant no version can be given: the lease's renewal will bring one.
+        let Some(first) = self.clock.next() else { return };
+        let heads = slot.core.heads_to_put(PUT_BYTES, first);
+        if heads.is_empty() {
+            if slot.core.mark().is_some_and(|m| m.position == slot.core.confirmed().0) {
+                slot.unsaved = None;
+            }
+            return;
+        }
+        slot.putting = true;
+        let mut parts = Vec::new();
+        let mut puts = Vec::new();
+        for head in heads {
+            parts.extend(puts_of(id, &head.entity, head.ver, &head.parts, Part::Head));
+            puts.push(Putting { dropped: dropped(&head), entity: head.entity });
+        }
+        let store = self.store.clone();
+        self.work.push(Box::pin(async move {
+            let result = store.put(parts).await;
+            Done::HeadsPut(id, puts, result)
+        }));
+    }
+
+    pub(super) fn heads_put(
+        &mut self,
+        id: SlotId,
+        puts: Vec<Putting>,
+        result: Result<(), StoreError>,
+    ) {
+        if let Err(error) = result {
+            return self.give_up(&error);
+        }
+        let Some(slot) = self.slots.get_mut(&id) else { return };
+        slot.putting = false;
+        let now = Instant::now();
+        for put in puts {
+            slot.core.head_saved(&put.entity);
+            let parts = put.dropped.into_iter();
+            self.garbage.extend(parts.map(|part| (now, id, put.entity.clone(), part)));
+        }
+        if self.draining.is_some() {
+            self.put_heads(id);
+        }
+    }
+
+    /// Writes the slot's mark when it moved, or when somebody waits for the log to be closed.
+    fn put_mark(&mut self, id: SlotId) {
+        let Some(slot) = self.slots.get_mut(&id) else { return };
+        if slot.marking || slot.last_mark.elapsed() < self.config.mark_interval {
+            return;
+        }
+        let Some(mark) = slot.core.mark() else { return };
+        if mark.position <= slot.marked {
+            return;
+        }
+        let Some(ver) = self.clock.next() else { return };
+        slot.marking = true;
+        slot.last_mark = Instant::now();
+        let position = mark.position;
+        let mark = Mark {
+            position,
+            closed: mark.closed,
+            watermarks: mark.watermarks,
+            incarnations: mark.incarnations,
+            views: mark.views,
+            latest: mark.latest,
+            oldest_waiting: mark.oldest_waiting,
+        };
+        let store = self.store.clone();
+        self.work.push(Box::pin(async move {
+            let result = store.put_mark(id, ver, mark).await;
+            Done::Marked(id, position, result)
+        }));
+    }
+
+    pub(super) fn mark_put(
+        &mut self,
+        id: SlotId,
+        position: Position,
+        result: Result<(), StoreError>,
+    ) {
+        if let Err(error) = result {
+            return self.give_up(&error);
+        }
+        if let Some(slot) = self.slots.get_mut(&id) {
+            slot.marking = false;
+            slot.marked = slot.marked.max(position);
+        }
+    }
+
+    /// Deletes dropped parts whose grace is over.
+    pub(super) fn collect_garbage(&mut self) {
+        let ripe = self
+            .garbage
+            .iter()
+            .take(DELETES)
+            .take_while(|(since, ..)| since.elapsed() >= GRACE)
+            .count();
+        if ripe == 0 {
+            return;
+        }
+        let Some(ver) = self.clock.next() else { return };
+        let deletes: Vec<Put> = self
+            .garbage
+            .drain(..ripe)
+            .map(|(_, slot, entity, part)| Put { slot, entity, part, ver, bytes: Bytes::new() })
+            .collect();
+        let store = self.store.clone();
+        self.work.push(Box::pin(async move { Done::Deleted(store.put(deletes).await) }));
+    }
+
+    /// One step of the drain; true when everything is saved, marked and released.
+    pub(super) fn drained(&mut self) -> bool {
+        let failed = self.fail.borrow().is_some();
+        if !failed && !self.slots.values().all(Slot::is_quiet) {
+            return false;
+        }
+        if !failed && !self.work.is_empty() {
+            return false;
+        }
+        if !failed {
+            let behind: Vec<SlotId> = self
+                .slots
+                .iter()
+                .filter(|(_, s)| s.core.mark().is_some_and(|m| m.position > s.marked))
+                .map(|(id, _)| *id)
+                .collect();
+            let unsaved: Vec<SlotId> = self
+                .slots
+                .iter()
+                .filter(|(_, s)| s.core.mark().is_some_and(|m| m.position < s.core.confirmed().0))
+                .map(|(id, _)| *id)
+                .collect();
+            for id in &unsaved {
+                self.put_heads(*id);
+            }
+            for id in behind {
+                if let Some(slot) = self.slots.get_mut(&id) {
+                    slot.last_mark = Instant::now()
+                        .checked_sub(self.config.mark_interval)
+                        .unwrap_or_else(Instant::now);
+                }
+                self.put_mark(id);
+            }
+            if !self.work.is_empty() {
+                return false;
+            }
+            if !self.released {
+                self.released = true;
+                self.release();
+                return self.work.is_empty();
+            }
+        }
+        if let Some(sender) = self.draining.take() {
+            let _ = sender.send(());
+        }
+        true
+    }
+
+    /// States the end of every slot's epoch, so that whoever comes next need not fence.
+    fn release(&mut self) {
+        for slot in self.slots.values() {
+            let store = self.store.clone();
+            let (id, epoch, incarnation) = (slot.core.slot(), slot.epoch, self.incarnation);
+            let end = slot.core.position().sequence;
+            let last = slot.core.known_at();
+            self.work.push(Box::pin(async move {
+                Done::Deleted(store.release(id, epoch, incarnation, end, last).await)
+            }));
+        }
+    }
+}
+
+impl Slot {
+    /// Lets facts leave when those that came since the last look may have used the budget up.
+    pub(super) fn look_at_budget(&mut self, config: &JoinConfig) {
+        // A fact takes about 64 bytes: an eighth of the budget may be overdrawn between looks.
+        if self.since_budget == 0 || self.since_budget * 64 < config.at_hand_bytes / 8 {
+            return;
+        }
+        self.since_budget = 0;
+        self.core.enforce_budget(config.at_hand_bytes);
+        self.at_hand = self.core.at_hand();
+    }
+}
+
+fn dropped(head: &HeadPut) -> Vec<Part> {
+    let page = |name: &PageName| Part::Page(name.0, name.1);
+    let ids = |name: &PageName| Part::Ids(name.0, name.1);
+    head.dropped_pages
+        .iter()
+        .map(page)
+        .chain(head.dropped_ids.iter().map(ids))
+        .chain(head.dropped_rebuilt.map(Part::RebuiltHead))
+        .collect()
+}
