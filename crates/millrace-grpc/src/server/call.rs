@@ -1,0 +1,135 @@
+//! The layer around every call: admission, deadline, complete statuses.
+
+use std::future::Future;
+use std::mem;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::{Request, Response};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout_at};
+use tonic::body::Body;
+use tonic::{Code, Status};
+use tower::{Layer, Service};
+
+use super::body::CallBody;
+use super::connection::PeerInfo;
+use crate::deadline::{self, Deadline};
+use crate::status::completed;
+use crate::{Drain, ErrorCode, Fault, ServerLimits};
+
+/// Wraps the services of a server.
+#[derive(Clone)]
+pub(super) struct CallLayer {
+    calls: Arc<Semaphore>,
+    handler_timeout: Duration,
+    drain: Drain,
+}
+
+impl CallLayer {
+    pub(super) fn new(limits: &ServerLimits, drain: Drain) -> Self {
+        Self {
+            calls: Arc::new(Semaphore::new(limits.calls_max)),
+            handler_timeout: limits.handler_timeout,
+            drain,
+        }
+    }
+}
+
+impl<S> Layer<S> for CallLayer {
+    type Service = CallService<S>;
+
+    fn layer(&self, inner: S) -> CallService<S> {
+        CallService { inner, layer: self.clone() }
+    }
+}
+
+/// See [`CallLayer`].
+#[derive(Clone)]
+pub(super) struct CallService<S> {
+    inner: S,
+    layer: CallLayer,
+}
+
+/// Held until a call's response begins.
+struct Admitted {
+    _of_connection: Option<OwnedSemaphorePermit>,
+    _of_server: OwnedSemaphorePermit,
+}
+
+impl CallLayer {
+    /// Takes a call in, or says why not. Refusing costs little, so it is done before anything else.
+    fn admit(&self, peer: Option<&PeerInfo>) -> Result<Admitted, Status> {
+        let refuse = |scope: &'static str| {
+            Fault::new(ErrorCode::Overloaded, format!("too many calls at once on this {scope}"))
+                .with("scope", scope)
+                .into_status()
+        };
+        let of_connection = match peer {
+            Some(peer) => Some(
+                Arc::clone(peer.calls()).try_acquire_owned().map_err(|_| refuse("connection"))?,
+            ),
+            None => None,
+        };
+        let of_server =
+            Arc::clone(&self.calls).try_acquire_owned().map_err(|_| refuse("server"))?;
+        Ok(Admitted { _of_connection: of_connection, _of_server: of_server })
+    }
+}
+
+impl<S> Service<Request<Body>> for CallService<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        // The clone was not asked whether it is ready; the original was.
+        let clone = self.inner.clone();
+        let mut inner = mem::replace(&mut self.inner, clone);
+        let admitted = self.layer.admit(request.extensions().get());
+        let deadline = Deadline::of_headers(request.headers());
+        if let Some(deadline) = deadline {
+            request.extensions_mut().insert(deadline);
+        }
+        let until =
+            deadline.map_or_else(|| Instant::now() + self.layer.handler_timeout, Deadline::instant);
+        let drain = self.layer.drain.clone();
+        Box::pin(async move {
+            let open = drain.open_call();
+            let admitted = match admitted {
+                Ok(admitted) => admitted,
+                Err(status) => return Ok(status.into_http()),
+            };
+            let uri = request.uri().clone();
+            let response = match timeout_at(until, inner.call(request)).await {
+                Ok(response) => response?,
+                Err(_elapsed) => return Ok(deadline::exceeded().into_http()),
+            };
+            drop(admitted);
+            if let Some(status) = failed(&response)
+                && let Some(status) = completed(&status, uri.path())
+            {
+                return Ok(status.into_http());
+            }
+            Ok(response.map(|body| Body::new(CallBody::new(body, deadline, drain, open))))
+        })
+    }
+}
+
+/// The status of a response that is only a failure: it stands in the headers.
+fn failed(response: &Response<Body>) -> Option<Status> {
+    if !response.headers().contains_key(Status::GRPC_STATUS) {
+        return None;
+    }
+    Status::from_header_map(response.headers()).filter(|status| status.code() != Code::Ok)
+}

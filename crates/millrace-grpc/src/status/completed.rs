@@ -1,0 +1,43 @@
+//! Statuses that tonic makes itself, completed with what every status of Millrace carries.
+
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
+
+use crate::{ErrorCode, Fault};
+
+/// What tonic says, as one of our faults; `None` for a status that a service made.
+pub(crate) fn completed(status: &Status, path: &str) -> Option<Status> {
+    if status.get_details_error_info().is_some() {
+        return None;
+    }
+    let message = status.message();
+    // The texts are tonic's; a test of the server holds each of them against the real thing.
+    let fault = match status.code() {
+        Code::OutOfRange => Fault::new(ErrorCode::MessageTooLarge, message),
+        Code::Unimplemented => {
+            Fault::new(ErrorCode::MethodNotFound, format!("there is no method {path}"))
+                .with("method", path)
+        }
+        Code::NotFound => Fault::new(ErrorCode::ServiceNotFound, message),
+        Code::Internal if message.starts_with("failed to decode") => {
+            Fault::new(ErrorCode::MessageMalformed, message)
+        }
+        Code::ResourceExhausted => Fault::new(ErrorCode::Overloaded, message),
+        Code::Internal | Code::Unknown => {
+            tracing::error!(%path, %message, "call failed in the transport");
+            Fault::new(ErrorCode::Internal, "an internal error; see the server's log")
+        }
+        Code::Ok
+        | Code::Cancelled
+        | Code::InvalidArgument
+        | Code::DeadlineExceeded
+        | Code::AlreadyExists
+        | Code::PermissionDenied
+        | Code::FailedPrecondition
+        | Code::Aborted
+        | Code::Unavailable
+        | Code::DataLoss
+        | Code::Unauthenticated => return None,
+    };
+    Some(fault.into_status())
+}
