@@ -1,0 +1,280 @@
+//! `sum`, `mean`, `variance` and `stddev`: exact sums with the number of rows behind them.
+
+use millrace_types::codec::{Reader, put_varint};
+use millrace_types::{DecodeError, FeatureValue, Status, Value, ValueRef};
+use num_bigint::{BigInt, BigUint, Sign};
+
+use super::exact::{Exact, ExactSquares, ExactSum, parts};
+use super::magnitude::{Magnitude, round};
+use super::mantissa::{Int128, Int256, Mantissa};
+
+/// More rows than anybody folds, few enough that adding up decoded counts overflows nothing.
+const ROWS_MAX: u64 = 1 << 53;
+
+/// Whether a row is folded in or taken out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Direction {
+    In,
+    Out,
+}
+
+impl Direction {
+    #[inline]
+    pub(super) fn count(self, rows: u64) -> u64 {
+        match self {
+            Self::In => rows.saturating_add(1),
+            Self::Out => rows.saturating_sub(1),
+        }
+    }
+
+    #[inline]
+    fn negates(self, negative: bool) -> bool {
+        negative ^ (self == Self::Out)
+    }
+}
+
+/// Rows and their sum as an integer: `2^64` rows of 64 bits cannot overflow 128.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct IntSum {
+    rows: u64,
+    sum: Int128,
+}
+
+impl IntSum {
+    pub(super) const EMPTY: Self = Self { rows: 0, sum: Int128::ZERO };
+
+    #[inline]
+    pub(super) fn fold(&mut self, value: i64, direction: Direction) {
+        let value = i128::from(value);
+        let term = if direction == Direction::Out { -value } else { value };
+        self.rows = direction.count(self.rows);
+        self.sum = Int128::from_i128(self.sum.get().wrapping_add(term));
+    }
+
+    #[inline]
+    pub(super) fn merge(&mut self, other: &Self) {
+        self.rows = self.rows.saturating_add(other.rows);
+        self.sum = Int128::from_i128(self.sum.get().wrapping_add(other.sum.get()));
+    }
+
+    /// The sum, if it is an int64.
+    pub(super) fn sum(&self) -> (FeatureValue, Status) {
+        if self.rows == 0 {
+            return (FeatureValue::NULL, Status::Null);
+        }
+        match i64::try_from(self.sum.get()) {
+            Ok(sum) => (FeatureValue::Scalar(Value::Int64(sum)), Status::Present),
+            Err(_) => (FeatureValue::NULL, Status::Overflow),
+        }
+    }
+
+    /// The sum rounded once to double, divided by the count.
+    pub(super) fn mean(&self) -> (FeatureValue, Status) {
+        // This conversion rounds to nearest, ties to even, and 128 bits are far from overflow.
+        quotient(self.sum.get() as f64, self.rows)
+    }
+
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        put_varint(out, self.rows);
+        if self.rows != 0 {
+            let (negative, words) = self.sum.to_words();
+            Magnitude { negative, words: &words, exponent: 0 }.encode(out);
+        }
+    }
+
+    pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let rows = read_rows(reader)?;
+        if rows == 0 {
+            return Ok(Self::EMPTY);
+        }
+        // 64 bits a row at most.
+        let number = super::magnitude::decode(reader, 0, 63 + 53)?;
+        Int128::from_words(number.negative, &number.words)
+            .and_then(|odd| odd.shifted_up(number.exponent as u32))
+            .map(|sum| Self { rows, sum })
+            .ok_or(DecodeError::Invalid { what: "integer sum", found: rows })
+    }
+}
+
+/// Rows and their sum as doubles.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct DoubleSum {
+    rows: u64,
+    sum: ExactSum,
+}
+
+impl DoubleSum {
+    pub(super) const EMPTY: Self = Self { rows: 0, sum: Exact::ZERO };
+
+    #[inline]
+    pub(super) fn fold(&mut self, value: f64, direction: Direction) {
+        let (negative, integer, exponent) = parts(value);
+        self.rows = direction.count(self.rows);
+        self.sum.add(Int128::new(direction.negates(negative), u128::from(integer)), exponent);
+    }
+
+    #[inline]
+    pub(super) fn merge(&mut self, other: &Self) {
+        self.rows = self.rows.saturating_add(other.rows);
+        self.sum.merge(&other.sum);
+    }
+
+    /// The sum rounded once.
+    pub(super) fn sum(&self) -> (FeatureValue, Status) {
+        if self.rows == 0 {
+            return (FeatureValue::NULL, Status::Null);
+        }
+        finite(self.sum.to_double())
+    }
+
+    /// The sum rounded once, divided by the count.
+    pub(super) fn mean(&self) -> (FeatureValue, Status) {
+        quotient(self.sum.to_double(), self.rows)
+    }
+
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        put_varint(out, self.rows);
+        if self.rows != 0 {
+            self.sum.encode(out);
+        }
+    }
+
+    pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let rows = read_rows(reader)?;
+        let sum = if rows == 0 { Exact::ZERO } else { Exact::decode(reader)? };
+        Ok(Self { rows, sum })
+    }
+
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.sum.heap_bytes()
+    }
+}
+
+/// Rows, their sum and the sum of their squares, of integers or of doubles.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Moments {
+    rows: u64,
+    sum: ExactSum,
+    squares: ExactSquares,
+}
+
+impl Moments {
+    pub(super) const EMPTY: Self = Self { rows: 0, sum: Exact::ZERO, squares: Exact::ZERO };
+
+    /// Folds an int64 or a double; false when `value` is neither.
+    #[inline]
+    pub(super) fn fold(&mut self, value: ValueRef<'_>, direction: Direction) -> bool {
+        let (negative, integer, exponent) = match value {
+            ValueRef::Int64(v) => (v < 0, v.unsigned_abs(), 0),
+            ValueRef::Double(v) => parts(v),
+            ValueRef::Null
+            | ValueRef::Bool(_)
+            | ValueRef::String(_)
+            | ValueRef::Bytes(_)
+            | ValueRef::Timestamp(_) => return false,
+        };
+        let integer = u128::from(integer);
+        self.rows = direction.count(self.rows);
+        self.sum.add(Int128::new(direction.negates(negative), integer), exponent);
+        // 64 bits squared: below 2^127, since |int64| ≤ 2^63.
+        self.squares.add(Int256::new(direction.negates(false), integer * integer), 2 * exponent);
+        true
+    }
+
+    pub(super) fn merge(&mut self, other: &Self) {
+        self.rows = self.rows.saturating_add(other.rows);
+        self.sum.merge(&other.sum);
+        self.squares.merge(&other.squares);
+    }
+
+    /// The sample variance, rounded once.
+    pub(super) fn variance(&self) -> (FeatureValue, Status) {
+        if self.rows < 2 {
+            return (FeatureValue::NULL, Status::Null);
+        }
+        finite(self.rounded_variance())
+    }
+
+    /// The square root of the double that is the variance.
+    pub(super) fn stddev(&self) -> (FeatureValue, Status) {
+        if self.rows < 2 {
+            return (FeatureValue::NULL, Status::Null);
+        }
+        finite(self.rounded_variance().sqrt())
+    }
+
+    /// `(n·Σx² − (Σx)²) / (n·(n − 1))`, which is the definition without an inner fraction, as the
+    /// nearest double, ties to even.
+    fn rounded_variance(&self) -> f64 {
+        let rows = BigInt::from(self.rows);
+        let (sum, sum_exponent) = self.sum.read(to_big);
+        let (squares, squares_exponent) = self.squares.read(to_big);
+        let mut exponent = squares_exponent.min(2 * sum_exponent);
+        let left = (&rows * squares) << (squares_exponent - exponent) as u32;
+        let right = (&sum * &sum) << (2 * sum_exponent - exponent) as u32;
+        // Never negative (Cauchy and Schwarz), whatever damaged bytes may claim.
+        let mut dividend = (left - right).to_biguint().unwrap_or_default();
+        let divisor = BigUint::from(u128::from(self.rows) * u128::from(self.rows - 1));
+        // Enough bits that the quotient has more than 64: what the division leaves over then only
+        // says whether the quotient is exact.
+        let lacking = (divisor.bits() + 65).saturating_sub(dividend.bits());
+        dividend <<= lacking;
+        exponent -= lacking as i32;
+        let quotient = &dividend / &divisor;
+        let over = &quotient * &divisor != dividend;
+        let drop = quotient.bits().saturating_sub(128);
+        let more = over || quotient.trailing_zeros().is_some_and(|zeros| zeros < drop);
+        let top = u128::try_from(quotient >> drop).expect("128 bits are left");
+        round(top, exponent + drop as i32, more)
+    }
+
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        put_varint(out, self.rows);
+        if self.rows != 0 {
+            self.sum.encode(out);
+            self.squares.encode(out);
+        }
+    }
+
+    pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let rows = read_rows(reader)?;
+        if rows == 0 {
+            return Ok(Self::EMPTY);
+        }
+        Ok(Self { rows, sum: Exact::decode(reader)?, squares: Exact::decode(reader)? })
+    }
+
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.sum.heap_bytes() + self.squares.heap_bytes()
+    }
+}
+
+/// Reads a number of rows.
+pub(super) fn read_rows(reader: &mut Reader<'_>) -> Result<u64, DecodeError> {
+    let rows = reader.varint("rows of a partial")?;
+    if rows > ROWS_MAX {
+        return Err(DecodeError::Invalid { what: "rows of a partial", found: rows });
+    }
+    Ok(rows)
+}
+
+fn to_big(number: Magnitude<'_>) -> (BigInt, i32) {
+    let digits = number.words.iter().flat_map(|&word| [word as u32, (word >> 32) as u32]).collect();
+    let sign = if number.negative { Sign::Minus } else { Sign::Plus };
+    (BigInt::from_biguint(sign, BigUint::new(digits)), number.exponent)
+}
+
+fn finite(value: f64) -> (FeatureValue, Status) {
+    if value.is_finite() {
+        (FeatureValue::Scalar(Value::Double(value)), Status::Present)
+    } else {
+        (FeatureValue::NULL, Status::Overflow)
+    }
+}
+
+fn quotient(sum: f64, rows: u64) -> (FeatureValue, Status) {
+    if rows == 0 {
+        return (FeatureValue::NULL, Status::Null);
+    }
+    finite(sum / rows as f64)
+}

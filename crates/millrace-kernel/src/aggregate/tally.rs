@@ -1,0 +1,274 @@
+//! `count_distinct` and `top_k`: distinct values, up to a limit.
+//!
+//! Beyond the limit the answer is TRUNCATED whatever follows, so the values are let go: "more than
+//! the limit" absorbs every further row and partial, which keeps the result free of order.
+
+use std::cmp::Ordering;
+
+use millrace_types::codec::{Reader, put_bytes, put_signed, put_varint};
+use millrace_types::{DecodeError, FieldType, Micros, Value, ValueRef};
+
+use super::edge::{check_double, value_heap_bytes};
+use super::sums::read_rows;
+
+/// What is known of each distinct value.
+pub(super) trait Weight: Copy + PartialEq {
+    /// The weight of one row.
+    const ONE: Self;
+    /// Adds what another partial knows of the same value.
+    fn add(&mut self, other: Self);
+    /// Takes one row away; `None` when that cannot be done, `Some(true)` when none is left.
+    fn take_one(&mut self) -> Option<bool>;
+    fn encode(self, out: &mut Vec<u8>);
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError>;
+}
+
+/// Only that it occurs.
+impl Weight for () {
+    const ONE: Self = ();
+
+    fn add(&mut self, (): Self) {}
+
+    fn take_one(&mut self) -> Option<bool> {
+        None
+    }
+
+    fn encode(self, _out: &mut Vec<u8>) {}
+
+    fn decode(_reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(())
+    }
+}
+
+/// How often it occurs.
+impl Weight for u64 {
+    const ONE: Self = 1;
+
+    fn add(&mut self, other: Self) {
+        *self = self.saturating_add(other);
+    }
+
+    fn take_one(&mut self) -> Option<bool> {
+        *self = self.saturating_sub(1);
+        Some(*self == 0)
+    }
+
+    fn encode(self, out: &mut Vec<u8>) {
+        put_varint(out, self);
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        match read_rows(reader)? {
+            0 => Err(DecodeError::Invalid { what: "count of a value", found: 0 }),
+            rows => Ok(rows),
+        }
+    }
+}
+
+/// Distinct values in ascending order. A sorted vector takes half the memory of a tree; a tile
+/// mostly holds few values.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Tally<W> {
+    limit: u32,
+    /// There are more than `limit` distinct values; `entries` is empty then.
+    truncated: bool,
+    entries: Vec<(Value, W)>,
+}
+
+impl<W: Weight> Tally<W> {
+    /// Without values. A limit beyond 32 bits is as good as one of 32 bits.
+    pub(super) fn new(limit: usize) -> Self {
+        let limit = u32::try_from(limit).unwrap_or(u32::MAX);
+        Self { limit, truncated: false, entries: Vec::new() }
+    }
+
+    /// The values in ascending order, or `None` beyond the limit.
+    pub(super) fn entries(&self) -> Option<&[(Value, W)]> {
+        (!self.truncated).then_some(&self.entries)
+    }
+
+    pub(super) fn limit(&self) -> u32 {
+        self.limit
+    }
+
+    #[inline]
+    pub(super) fn add(&mut self, value: ValueRef<'_>) {
+        if self.truncated {
+            return;
+        }
+        match self.search(value) {
+            Ok(place) => self.entries[place].1.add(W::ONE),
+            Err(place) => {
+                self.entries.insert(place, (value.to_value(), W::ONE));
+                self.truncate_beyond_limit();
+            }
+        }
+    }
+
+    pub(super) fn merge(&mut self, other: &Self) {
+        if self.truncated || other.truncated {
+            self.truncate();
+            return;
+        }
+        // Few values are looked up one by one; many are merged in one pass.
+        if other.entries.len() < 1 + self.entries.len() / 16 {
+            for (value, weight) in &other.entries {
+                match self.search(value.as_ref()) {
+                    Ok(place) => self.entries[place].1.add(*weight),
+                    Err(place) => self.entries.insert(place, (value.clone(), *weight)),
+                }
+            }
+        } else {
+            self.merge_pass(&other.entries);
+        }
+        self.truncate_beyond_limit();
+    }
+
+    /// Takes a row out. False, and nothing done, when its number of rows is not known.
+    pub(super) fn remove(&mut self, value: ValueRef<'_>) -> bool {
+        if self.truncated {
+            return false;
+        }
+        let Ok(place) = self.search(value) else { return false };
+        match self.entries[place].1.take_one() {
+            None => false,
+            Some(false) => true,
+            Some(true) => {
+                self.entries.remove(place);
+                true
+            }
+        }
+    }
+
+    /// Appends 0 beyond the limit, else the number of values plus one, and if there are any their
+    /// type and each value with its weight.
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        if self.truncated {
+            put_varint(out, 0);
+            return;
+        }
+        put_varint(out, self.entries.len() as u64 + 1);
+        let Some(ty) = self.entries.first().and_then(|(value, _)| value.as_ref().field_type())
+        else {
+            return;
+        };
+        out.push(ty as u8);
+        for (value, weight) in &self.entries {
+            put_bare(out, value.as_ref());
+            weight.encode(out);
+        }
+    }
+
+    pub(super) fn decode(
+        &mut self,
+        ty: FieldType,
+        reader: &mut Reader<'_>,
+    ) -> Result<(), DecodeError> {
+        let Some(count) = reader.varint("distinct values")?.checked_sub(1) else {
+            self.truncated = true;
+            return Ok(());
+        };
+        if count > u64::from(self.limit) || count > reader.rest().len() as u64 {
+            return Err(DecodeError::Invalid { what: "distinct values", found: count });
+        }
+        if count == 0 {
+            return Ok(());
+        }
+        let found = reader.u8("type of values")?;
+        if found != ty as u8 {
+            return Err(DecodeError::Invalid { what: "type of values", found: u64::from(found) });
+        }
+        for _ in 0..count {
+            let value = read_bare(ty, reader)?;
+            let after = self
+                .entries
+                .last()
+                .is_none_or(|(last, _)| last.as_ref().total_cmp(value.as_ref()) == Ordering::Less);
+            if !after {
+                return Err(DecodeError::Invalid { what: "order of values", found: count });
+            }
+            self.entries.push((value, W::decode(reader)?));
+        }
+        Ok(())
+    }
+
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.entries.capacity() * size_of::<(Value, W)>()
+            + self.entries.iter().map(|(value, _)| value_heap_bytes(value)).sum::<usize>()
+    }
+
+    fn search(&self, value: ValueRef<'_>) -> Result<usize, usize> {
+        self.entries.binary_search_by(|(own, _)| own.as_ref().total_cmp(value))
+    }
+
+    fn merge_pass(&mut self, other: &[(Value, W)]) {
+        let mut merged = Vec::with_capacity(self.entries.len().max(other.len()));
+        let mut own = std::mem::take(&mut self.entries).into_iter().peekable();
+        for (value, weight) in other {
+            while let Some(less) =
+                own.next_if(|(mine, _)| mine.as_ref().total_cmp(value.as_ref()).is_lt())
+            {
+                merged.push(less);
+            }
+            match own.next_if(|(mine, _)| mine == value) {
+                Some((mine, mut both)) => {
+                    both.add(*weight);
+                    merged.push((mine, both));
+                }
+                None => merged.push((value.clone(), *weight)),
+            }
+        }
+        merged.extend(own);
+        self.entries = merged;
+    }
+
+    fn truncate_beyond_limit(&mut self) {
+        if self.entries.len() > self.limit as usize {
+            self.truncate();
+        }
+    }
+
+    fn truncate(&mut self) {
+        self.truncated = true;
+        self.entries = Vec::new();
+    }
+}
+
+/// Appends a value without its type, which all values of a tally share.
+fn put_bare(out: &mut Vec<u8>, value: ValueRef<'_>) {
+    match value {
+        ValueRef::Null => {}
+        ValueRef::Bool(v) => out.push(u8::from(v)),
+        ValueRef::Int64(v) | ValueRef::Timestamp(Micros(v)) => put_signed(out, v),
+        ValueRef::Double(v) => out.extend_from_slice(&v.to_bits().to_le_bytes()),
+        ValueRef::String(v) => put_bytes(out, v.as_bytes()),
+        ValueRef::Bytes(v) => put_bytes(out, v),
+    }
+}
+
+fn read_bare(ty: FieldType, reader: &mut Reader<'_>) -> Result<Value, DecodeError> {
+    Ok(match ty {
+        FieldType::Bool => match reader.u8("bool")? {
+            0 => Value::Bool(false),
+            1 => Value::Bool(true),
+            found => {
+                return Err(DecodeError::Invalid { what: "bool", found: u64::from(found) });
+            }
+        },
+        FieldType::Int64 => Value::Int64(reader.signed("int64")?),
+        FieldType::Timestamp => Value::Timestamp(Micros(reader.signed("timestamp")?)),
+        FieldType::Double => {
+            let mut bytes = [0; 8];
+            bytes.copy_from_slice(reader.take(8, "double")?);
+            let value = f64::from_bits(u64::from_le_bytes(bytes));
+            check_double(ValueRef::Double(value))?;
+            Value::Double(value)
+        }
+        FieldType::String => {
+            let text = std::str::from_utf8(reader.bytes("string")?)
+                .map_err(|_| DecodeError::NotUtf8("string"))?;
+            Value::String(text.into())
+        }
+        FieldType::Bytes => Value::Bytes(reader.bytes("bytes")?.into()),
+    })
+}
