@@ -1,1 +1,15 @@
-//! millrace-feature-serving
+//! The feature-serving service: online and as-of reads, from live heads where they cover a read and
+//! from the slot log, by the same function, where they do not.
+
+mod admin;
+mod answer;
+mod clock;
+mod error;
+mod log_read;
+mod read;
+mod service;
+
+pub use admin::Admin;
+pub use error::ReadError;
+pub use read::{Moment, Read, Reader, ReaderConfig};
+pub use service::FeatureServing;

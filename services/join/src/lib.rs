@@ -5,10 +5,12 @@
 
 mod clock;
 mod config;
+mod grpc;
 mod message;
 mod service;
 mod subscribe;
 mod worker;
 
 pub use config::JoinConfig;
+pub use grpc::JoinGrpc;
 pub use service::{JoinService, StartError};

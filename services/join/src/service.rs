@@ -8,6 +8,7 @@ use millrace_client::port::{
     CatalogPort, Change, HeadAnswer, HeadRequest, JoinError, JoinPort, PendingVerdicts,
     ProcessRequest, SlotStatus, StorePort, SubscribeFrom,
 };
+use millrace_placement::{Slots, SlotsError, WorkerMap, WorkerMapError};
 use millrace_store::{Applied, Incarnation, NodeId, StoreError};
 use millrace_types::{KnownAt, Position, SlotId};
 use thiserror::Error;
@@ -36,6 +37,7 @@ pub struct JoinService {
     store: Arc<dyn StorePort>,
     catalog: Arc<dyn CatalogPort>,
     config: JoinConfig,
+    map: WorkerMap,
     failed: watch::Receiver<Option<StoreError>>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
 }
@@ -49,6 +51,12 @@ pub enum StartError {
     /// Another process fenced this one while it started.
     #[error("node {} was fenced by another process", .0.0)]
     Fenced(NodeId),
+    /// The number of slots is not a power of two.
+    #[error(transparent)]
+    Slots(#[from] SlotsError),
+    /// The slots cannot be spread over the workers.
+    #[error(transparent)]
+    Workers(#[from] WorkerMapError),
     /// A worker thread could not be started.
     #[error("start a worker thread")]
     Thread(#[from] std::io::Error),
@@ -75,6 +83,8 @@ impl JoinService {
         store: Arc<dyn StorePort>,
         catalog: Arc<dyn CatalogPort>,
     ) -> Result<Self, StartError> {
+        let slots = Slots::try_new(config.slots)?;
+        let map = WorkerMap::try_new(slots, config.workers.get())?;
         let ceiling = Ceiling::default();
         renew(&*store, &node, incarnation, &ceiling).await?;
         let (fail, failed) = watch::channel(None);
@@ -98,7 +108,7 @@ impl JoinService {
         for index in 0..config.workers.get() {
             let (tx, rx) = mpsc::channel(WORKER_QUEUE);
             let slots: Vec<_> = (0..config.slots)
-                .filter(|slot| worker_of(&config, SlotId(*slot)) == index)
+                .filter(|slot| map.worker_of(SlotId(*slot)) == index)
                 .filter_map(|slot| confirmed_out[slot as usize].take().map(|tx| (SlotId(slot), tx)))
                 .collect();
             let (ready_tx, ready_rx) = oneshot::channel();
@@ -127,7 +137,7 @@ impl JoinService {
                 Err(_) => return Err(StartError::Recovery("no answer".to_owned())),
             }
         }
-        Ok(Self { workers, confirmed, store, catalog, config, failed, tasks: vec![lease] })
+        Ok(Self { workers, confirmed, store, catalog, config, map, failed, tasks: vec![lease] })
     }
 
     /// Resolves when the service cannot go on: the store cannot write, or the node was fenced.
@@ -161,17 +171,12 @@ impl JoinService {
         if slot.0 >= self.config.slots {
             return Err(JoinError::NotServing { slot });
         }
-        Ok(&self.workers[worker_of(&self.config, slot)])
+        Ok(&self.workers[self.map.worker_of(slot)])
     }
 }
 
 fn stopped() -> StoreError {
     StoreError::Unavailable { operation: "join", reason: "the service stopped".to_owned() }
-}
-
-/// Slots go round the workers, so that neighbours in hash order do not share one.
-fn worker_of(config: &JoinConfig, slot: SlotId) -> usize {
-    slot.0 as usize % config.workers.get()
 }
 
 async fn renew(
@@ -224,7 +229,7 @@ impl JoinPort for JoinService {
             if part.slot.0 >= self.config.slots {
                 return Err(JoinError::NotServing { slot: part.slot });
             }
-            by_worker[worker_of(&self.config, part.slot)].push(part);
+            by_worker[self.map.worker_of(part.slot)].push(part);
         }
         for (worker, slots) in self.workers.iter().zip(by_worker) {
             let batch = Batch {

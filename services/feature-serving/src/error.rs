@@ -1,0 +1,112 @@
+//! Why a read fails.
+
+use millrace_client::port::JoinError;
+use millrace_grpc::{Coded, ErrorCode, Fault};
+use millrace_store::StoreError;
+use millrace_types::Micros;
+use thiserror::Error;
+
+/// Why a read fails.
+#[derive(Debug, Error)]
+pub enum ReadError {
+    /// A field of the request breaks a rule.
+    #[error("{field}: {rule}")]
+    Invalid {
+        /// The field.
+        field: String,
+        /// The rule it breaks.
+        rule: String,
+    },
+    /// The catalog has no such view.
+    #[error("no view is called {view:?}; the catalog has {known}")]
+    ViewNotFound {
+        /// What was asked for.
+        view: String,
+        /// The views there are.
+        known: String,
+    },
+    /// The view has no such feature.
+    #[error("view {view:?} has no feature {feature:?}; it has {known}")]
+    FeatureNotFound {
+        /// The view.
+        view: String,
+        /// What was asked for.
+        feature: String,
+        /// The features there are.
+        known: String,
+    },
+    /// `known_at` lies ahead of the service's clock.
+    #[error("known_at {known_at} is ahead of now, {now}: what will be known is not known yet")]
+    KnownAtAhead {
+        /// What was asked for.
+        known_at: Micros,
+        /// The service's clock.
+        now: Micros,
+    },
+    /// No event has been seen, so there is no latest instant.
+    #[error("no fact of the view's streams has been seen yet, so there is no latest instant")]
+    NothingSeen,
+    /// The read from the log went past its budget.
+    #[error(
+        "the read from the log stopped at {limit}: ask for fewer entities or a later instant, or read a training set"
+    )]
+    BudgetSpent {
+        /// The budget it met.
+        limit: String,
+    },
+    /// Too many reads from the log are under way.
+    #[error("{0} reads from the log are under way, which is the most")]
+    TooManyLogReads(usize),
+    /// The join service refused.
+    #[error("read live heads")]
+    Join(#[source] JoinError),
+    /// The store refused.
+    #[error("read the log")]
+    Store(#[source] StoreError),
+}
+
+impl Coded for ReadError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::Invalid { .. } => ErrorCode::InvalidArgument,
+            Self::ViewNotFound { .. } => ErrorCode::ViewNotFound,
+            Self::FeatureNotFound { .. } => ErrorCode::FeatureNotFound,
+            Self::KnownAtAhead { .. } => ErrorCode::KnownAtAhead,
+            Self::NothingSeen => ErrorCode::InvalidArgument,
+            Self::BudgetSpent { .. } => ErrorCode::ReadBudgetSpent,
+            Self::TooManyLogReads(_) => ErrorCode::Overloaded,
+            Self::Join(error) => join_code(error),
+            Self::Store(error) => error.code(),
+        }
+    }
+
+    fn describe(&self, fault: Fault) -> Fault {
+        match self {
+            Self::Invalid { field, rule } => fault.violation(field, rule),
+            Self::ViewNotFound { view, .. } => fault.with("view", view).resource("view", view),
+            Self::FeatureNotFound { view, feature, .. } => fault
+                .with("view", view)
+                .with("feature", feature)
+                .resource("feature", format!("{view}/{feature}")),
+            Self::KnownAtAhead { known_at, now } => fault
+                .with("known_at", known_at)
+                .with("now", now)
+                .violation("known_at", "not ahead of now"),
+            Self::NothingSeen => fault.violation("moment", "a fact of the view has been seen"),
+            Self::BudgetSpent { limit } => fault.with("limit", limit),
+            Self::TooManyLogReads(most) => fault.with("limit", most),
+            Self::Join(_) | Self::Store(_) => fault,
+        }
+    }
+}
+
+fn join_code(error: &JoinError) -> ErrorCode {
+    match error {
+        JoinError::Overloaded { .. } => ErrorCode::Overloaded,
+        JoinError::NotServing { .. } | JoinError::UnknownCatalog(_) => ErrorCode::NotServing,
+        JoinError::UnknownView(_) => ErrorCode::ViewNotFound,
+        JoinError::Store(error) => error.code(),
+        JoinError::BudgetSpent { .. } => ErrorCode::ReadBudgetSpent,
+        JoinError::BadCursor(_) => ErrorCode::CursorInvalid,
+    }
+}

@@ -1,0 +1,321 @@
+//! A read of features, in domain terms: what is asked, where it is answered, what comes back.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use millrace_catalog::{Catalog, View};
+use millrace_client::port::{
+    CatalogPort, EntityOutcome, FeatureOutcome, HeadAnswer, HeadRequest, JoinError, JoinPort,
+    StorePort,
+};
+use millrace_kernel::Plan;
+use millrace_placement::Slots;
+use millrace_types::entity::entity_hash;
+use millrace_types::{Entity, EntityKey, KeyPart, KeyType, KnownAt, Micros, SlotId};
+
+use crate::clock;
+use crate::error::ReadError;
+use crate::log_read::LogReader;
+
+/// Entities one read may ask for.
+pub(crate) const ENTITIES_MAX: usize = 1_000;
+
+/// Settings of the reader.
+#[derive(Debug, Clone)]
+pub struct ReaderConfig {
+    /// Reads from the log at a time; more wait.
+    pub log_reads: usize,
+    /// Facts a read from the log looks at.
+    pub log_facts: u64,
+    /// How long a read from the log takes, waiting included.
+    pub log_time: Duration,
+}
+
+impl Default for ReaderConfig {
+    fn default() -> Self {
+        Self { log_reads: 2, log_facts: 5_000_000, log_time: Duration::from_secs(30) }
+    }
+}
+
+/// The instant of a read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// A fixed instant.
+    At(Micros),
+    /// The service's clock.
+    Now,
+    /// The greatest event time seen in the view's streams.
+    Latest,
+}
+
+/// What is asked.
+#[derive(Debug, Clone)]
+pub struct Read {
+    /// The view's name.
+    pub view: String,
+    /// The keys, each as parts.
+    pub keys: Vec<EntityKey>,
+    /// Feature names; empty for all.
+    pub features: Vec<String>,
+    /// The instant.
+    pub moment: Moment,
+    /// As known at; `None` for everything confirmed.
+    pub known_at: Option<Micros>,
+}
+
+/// What comes back.
+#[derive(Debug)]
+pub struct Answer {
+    /// The catalog the read was made under.
+    pub catalog: Arc<Catalog>,
+    /// Index of the view in it.
+    pub view: usize,
+    /// Indexes of the features in the view.
+    pub features: Vec<usize>,
+    /// The instant.
+    pub at: Micros,
+    /// As known at, where it was asked for.
+    pub known_at: Option<KnownAt>,
+    /// One outcome an entity, in order, with its slot.
+    pub entities: Vec<(SlotId, EntityOutcome)>,
+}
+
+/// Reads features.
+pub struct Reader {
+    join: Arc<dyn JoinPort>,
+    catalog: Arc<dyn CatalogPort>,
+    slots: Slots,
+    log: LogReader,
+    /// The plan of the newest catalog version, made once a version.
+    plan: Mutex<Arc<Plan>>,
+}
+
+impl Reader {
+    /// A reader over these ports.
+    #[must_use]
+    pub fn new(
+        config: &ReaderConfig,
+        join: Arc<dyn JoinPort>,
+        store: Arc<dyn StorePort>,
+        catalog: Arc<dyn CatalogPort>,
+        slots: Slots,
+    ) -> Self {
+        let plan = Mutex::new(Arc::new(Plan::new(catalog.current())));
+        let log = LogReader::new(store, config.log_reads, config.log_facts, config.log_time);
+        Self { join, catalog, slots, log, plan }
+    }
+
+    fn plan(&self) -> Arc<Plan> {
+        let newest = self.catalog.current();
+        let mut plan = self.plan.lock().unwrap_or_else(PoisonError::into_inner);
+        if plan.catalog.version != newest.version {
+            *plan = Arc::new(Plan::new(newest));
+        }
+        plan.clone()
+    }
+
+    /// Answers a read.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub async fn read(&self, read: Read) -> Result<Answer, ReadError> {
+        // A catalog version can come between the plan and the heads: then once more with the newer.
+        match self.read_once(&read).await {
+            Err(ReadError::Join(JoinError::UnknownCatalog(_))) => self.read_once(&read).await,
+            other => other,
+        }
+    }
+
+    async fn read_once(&self, read: &Read) -> Result<Answer, ReadError> {
+        let plan = self.plan();
+        let catalog = plan.catalog.clone();
+        let (view_index, view) = find_view(&catalog, &read.view)?;
+        let features = find_features(view, &read.features)?;
+        check_keys(&catalog, view, &read.keys)?;
+        let at = self.instant(read.moment, view).await?;
+        let known_at = self.known_at(read.known_at)?;
+        let mut by_slot: BTreeMap<SlotId, Vec<usize>> = BTreeMap::new();
+        let kind_name = catalog.kind(view.entity).map_or("", |k| k.name.as_str());
+        for (index, key) in read.keys.iter().enumerate() {
+            let slot = self.slots.slot_of(entity_hash(kind_name, key.as_bytes()));
+            by_slot.entry(slot).or_default().push(index);
+        }
+        let shared: Arc<[usize]> = features.clone().into();
+        let name: Arc<str> = view.name.as_str().into();
+        let reads = by_slot.into_iter().map(|(slot, indexes)| {
+            let entities = indexes
+                .iter()
+                .map(|i| Entity { kind: view.entity, key: read.keys[*i].clone() })
+                .collect();
+            let request = HeadRequest {
+                slot,
+                view: name.clone(),
+                features: shared.clone(),
+                catalog_version: catalog.version,
+                entities,
+                at,
+                known_at: known_at.unwrap_or(KnownAt::MAX),
+            };
+            let plan = plan.clone();
+            async move { Ok((slot, indexes, self.read_slot(plan, request).await?)) }
+        });
+        let answers = futures::future::try_join_all(reads).await?;
+        let mut entities: Vec<Option<(SlotId, EntityOutcome)>> = vec![None; read.keys.len()];
+        for (slot, indexes, outcomes) in answers {
+            for (index, outcome) in indexes.into_iter().zip(outcomes) {
+                entities[index] = Some((slot, outcome));
+            }
+        }
+        let entities = entities.into_iter().flatten().collect();
+        Ok(Answer { catalog, view: view_index, features, at, known_at, entities })
+    }
+
+    async fn instant(&self, moment: Moment, view: &View) -> Result<Micros, ReadError> {
+        match moment {
+            Moment::At(at) => Ok(at),
+            Moment::Now => Ok(clock::now()),
+            Moment::Latest => {
+                let slots = self.join.status().await.map_err(ReadError::Join)?;
+                slots
+                    .iter()
+                    .flat_map(|s| &s.latest)
+                    .filter(|(stream, _)| view.streams().any(|s| s == *stream))
+                    .map(|(_, at)| *at)
+                    .max()
+                    .ok_or(ReadError::NothingSeen)
+            }
+        }
+    }
+
+    fn known_at(&self, known_at: Option<Micros>) -> Result<Option<KnownAt>, ReadError> {
+        let Some(known_at) = known_at else { return Ok(None) };
+        let now = clock::now();
+        if known_at > now {
+            return Err(ReadError::KnownAtAhead { known_at, now });
+        }
+        Ok(Some(KnownAt(known_at.0)))
+    }
+
+    /// Reads entities of one slot: from heads, and from the log what heads do not cover.
+    async fn read_slot(
+        &self,
+        plan: Arc<Plan>,
+        request: HeadRequest,
+    ) -> Result<Vec<EntityOutcome>, ReadError> {
+        let slot = request.slot;
+        let known_at = request.known_at;
+        if known_at < KnownAt::MAX {
+            // No later chunk may have a smaller known_at, or asking again would not repeat this.
+            self.join.close_up_to(slot, known_at).await.map_err(ReadError::Join)?;
+        }
+        let answers = self.join.read_heads(request.clone()).await.map_err(ReadError::Join)?;
+        let mut outcomes: Vec<Option<EntityOutcome>> = Vec::with_capacity(answers.len());
+        let mut from_log = Vec::new();
+        for (index, answer) in answers.into_iter().enumerate() {
+            match answer {
+                HeadAnswer::Answer(mut outcome) => {
+                    outcome.known_at = outcome.known_at.min(known_at);
+                    outcomes.push(Some(outcome));
+                }
+                HeadAnswer::FromLog { position, known_at, watermark, rebuilding } => {
+                    outcomes.push(None);
+                    from_log.push((index, position, known_at, watermark, rebuilding));
+                }
+            }
+        }
+        let Some(up_to) = from_log.iter().map(|f| f.1).max() else {
+            return Ok(outcomes.into_iter().flatten().collect());
+        };
+        let wanted = from_log.iter().map(|f| request.entities[f.0].clone()).collect();
+        let states = self.log.fold(plan.clone(), slot, wanted, known_at, up_to).await?;
+        let mut states: BTreeMap<Entity, _> = states.into_iter().collect();
+        for (index, position, stamped, watermark, rebuilding) in from_log {
+            let entity = &request.entities[index];
+            let view = plan.kind(entity.kind).and_then(|k| k.view_index(&request.view));
+            let (Some(state), Some(view)) = (states.get_mut(entity), view) else { continue };
+            let evaluation = state
+                .evaluate(view, &request.features, request.at)
+                .ok_or_else(|| ReadError::BudgetSpent { limit: "the log".to_owned() })?;
+            outcomes[index] = Some(EntityOutcome {
+                features: evaluation
+                    .features
+                    .into_iter()
+                    .map(|f| FeatureOutcome {
+                        value: f.value,
+                        status: f.status,
+                        window_start: f.window_start,
+                    })
+                    .collect(),
+                position,
+                known_at: stamped.min(known_at),
+                watermark,
+                rebuilding,
+                versions: evaluation.versions,
+            });
+        }
+        Ok(outcomes.into_iter().flatten().collect())
+    }
+}
+
+fn find_view<'a>(catalog: &'a Catalog, name: &str) -> Result<(usize, &'a View), ReadError> {
+    let found = catalog.views.iter().enumerate().find(|(_, v)| v.name == name);
+    found.ok_or_else(|| {
+        let names: Vec<&str> = catalog.views.iter().map(|v| v.name.as_str()).collect();
+        let known = if names.is_empty() { "none yet".to_owned() } else { names.join(", ") };
+        ReadError::ViewNotFound { view: name.to_owned(), known }
+    })
+}
+
+fn find_features(view: &View, names: &[String]) -> Result<Vec<usize>, ReadError> {
+    if names.is_empty() {
+        return Ok((0..view.features.len()).collect());
+    }
+    names
+        .iter()
+        .map(|name| {
+            view.features.iter().position(|f| f.name == *name).ok_or_else(|| {
+                let known: Vec<&str> = view.features.iter().map(|f| f.name.as_str()).collect();
+                ReadError::FeatureNotFound {
+                    view: view.name.clone(),
+                    feature: name.clone(),
+                    known: known.join(", "),
+                }
+            })
+        })
+        .collect()
+}
+
+fn check_keys(catalog: &Catalog, view: &View, keys: &[EntityKey]) -> Result<(), ReadError> {
+    if keys.is_empty() || keys.len() > ENTITIES_MAX {
+        return Err(ReadError::Invalid {
+            field: "entities".to_owned(),
+            rule: format!("between 1 and {ENTITIES_MAX} entities a read, not {}", keys.len()),
+        });
+    }
+    let Some(kind) = catalog.kind(view.entity) else { return Ok(()) };
+    for (index, key) in keys.iter().enumerate() {
+        let types: Vec<KeyType> = key
+            .parts()
+            .map(|part| match part {
+                KeyPart::Int64(_) => KeyType::Int64,
+                KeyPart::String(_) => KeyType::String,
+            })
+            .collect();
+        if types != kind.parts {
+            let wanted: Vec<&str> = kind
+                .parts
+                .iter()
+                .map(|t| match t {
+                    KeyType::Int64 => "int64",
+                    KeyType::String => "string",
+                })
+                .collect();
+            return Err(ReadError::Invalid {
+                field: format!("entities[{index}]"),
+                rule: format!("a key of {} is {}", kind.name, wanted.join(", ")),
+            });
+        }
+    }
+    Ok(())
+}

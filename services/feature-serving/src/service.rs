@@ -1,0 +1,135 @@
+//! `FeatureService` over gRPC.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use millrace_grpc::status::fault;
+use millrace_grpc::{Drain, status};
+use millrace_proto::convert::from_timestamp;
+use millrace_proto::v1;
+use millrace_proto::v1::feature_service_server::FeatureService;
+use millrace_types::EntityKey;
+use tokio_stream::{Stream, StreamExt};
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::answer::response;
+use crate::error::ReadError;
+use crate::read::{Moment, Read, Reader};
+
+/// Reads of one `StreamFeatures` call under way at a time.
+const PIPELINE: usize = 32;
+
+/// The service.
+pub struct FeatureServing {
+    reader: Arc<Reader>,
+    drain: Drain,
+}
+
+impl FeatureServing {
+    /// Serves reads of this reader until the drain starts.
+    #[must_use]
+    pub fn new(reader: Arc<Reader>, drain: Drain) -> Self {
+        Self { reader, drain }
+    }
+}
+
+fn to_read(request: v1::GetFeaturesRequest) -> Result<Read, ReadError> {
+    use v1::get_features_request::Instant;
+
+    let invalid = |field: &str, error: millrace_proto::convert::ConvertError| {
+        let error = error.within(field);
+        ReadError::Invalid { field: error.field().to_owned(), rule: error.rule().to_string() }
+    };
+    let keys = request
+        .entities
+        .iter()
+        .enumerate()
+        .map(|(i, key)| EntityKey::try_from(key).map_err(|e| invalid(&format!("entities[{i}]"), e)))
+        .collect::<Result<_, _>>()?;
+    let moment = match request.instant {
+        Some(Instant::At(at)) => Moment::At(from_timestamp(&at).map_err(|e| invalid("at", e))?),
+        Some(Instant::Moment(m)) => match v1::Moment::try_from(m) {
+            Ok(v1::Moment::Latest) => Moment::Latest,
+            Ok(v1::Moment::Now | v1::Moment::Unspecified) => Moment::Now,
+            Err(_) => {
+                return Err(ReadError::Invalid {
+                    field: "moment".to_owned(),
+                    rule: "NOW or LATEST".to_owned(),
+                });
+            }
+        },
+        None => Moment::Now,
+    };
+    let known_at = request
+        .known_at
+        .map(|k| from_timestamp(&k).map_err(|e| invalid("known_at", e)))
+        .transpose()?;
+    Ok(Read { view: request.view, keys, features: request.features, moment, known_at })
+}
+
+async fn answer(
+    reader: &Reader,
+    request: v1::GetFeaturesRequest,
+) -> Result<v1::GetFeaturesResponse, ReadError> {
+    Ok(response(reader.read(to_read(request)?).await?))
+}
+
+#[tonic::async_trait]
+impl FeatureService for FeatureServing {
+    async fn get_features(
+        &self,
+        request: Request<v1::GetFeaturesRequest>,
+    ) -> Result<Response<v1::GetFeaturesResponse>, Status> {
+        match answer(&self.reader, request.into_inner()).await {
+            Ok(response) => Ok(Response::new(response)),
+            Err(error) => Err(status(&error)),
+        }
+    }
+
+    type StreamFeaturesStream =
+        Pin<Box<dyn Stream<Item = Result<v1::StreamFeaturesResponse, Status>> + Send>>;
+
+    async fn stream_features(
+        &self,
+        request: Request<Streaming<v1::StreamFeaturesRequest>>,
+    ) -> Result<Response<Self::StreamFeaturesStream>, Status> {
+        let reader = self.reader.clone();
+        let requests = futures::StreamExt::map(request.into_inner(), move |message| {
+            let reader = reader.clone();
+            async move {
+                let message = message?;
+                Ok(one_of_many(&reader, message).await)
+            }
+        });
+        let answers = futures::StreamExt::buffered(requests, PIPELINE);
+        let end = futures::stream::once(async move { Err(Drain::status()) });
+        let started = self.drain.started();
+        let until = futures::StreamExt::take_until(answers, started);
+        let drain = self.drain.clone();
+        // A call that ends because its client is done ends well; one cut by the drain says so.
+        let tail =
+            futures::StreamExt::filter(end, move |_| futures::future::ready(drain.is_started()));
+        Ok(Response::new(Box::pin(until.chain(tail))))
+    }
+}
+
+async fn one_of_many(
+    reader: &Reader,
+    message: v1::StreamFeaturesRequest,
+) -> v1::StreamFeaturesResponse {
+    use v1::stream_features_response::Outcome;
+
+    let outcome = match answer(reader, message.read.unwrap_or_default()).await {
+        Ok(response) => Outcome::Features(response),
+        Err(error) => {
+            let fault = fault(&error);
+            Outcome::Error(v1::ReadError {
+                code: fault.code().grpc_code() as i32,
+                reason: fault.code().reason().to_owned(),
+                message: fault.message().to_owned(),
+                metadata: fault.metadata().clone().into_iter().collect(),
+            })
+        }
+    };
+    v1::StreamFeaturesResponse { tag: message.tag, outcome: Some(outcome) }
+}
