@@ -72,6 +72,5 @@ fn read(root: &Node, text: &str, previous: Option<&Catalog>, sink: &mut Sink) ->
 /// Reports what the previous version had and this one does not.
 fn report_removed(sink: &mut Sink, at: Pos, path: &str, what: &str, name: &str) {
     let message = format!("{what} `{name}` of the version in force is missing");
-    sink.report(at, Rule::Removed, path, message)
-        .help("put it back: stored facts rest on it; without views it does nothing");
+    sink.report(at, Rule::Removed, path, message).help("put it back: stored facts rest on it");
 }

@@ -225,7 +225,10 @@ pub(crate) fn did_you_mean<'a>(
     candidates
         .into_iter()
         .map(|c| (strsim::damerau_levenshtein(&lower, &c.to_lowercase()), c))
-        .filter(|(distance, c)| *distance <= allowed && *c != name)
+        // Names of one letter are all one step apart: something must be common to both.
+        .filter(|(distance, c)| {
+            *distance <= allowed && *distance < lower.len().max(c.len()) && *c != name
+        })
         .min()
         .map(|(_, c)| format!("did you mean `{c}`?"))
 }
@@ -250,6 +253,7 @@ mod tests {
         assert_eq!(did_you_mean("userid", names), Some("did you mean `user_id`?".to_owned()));
         assert_eq!(did_you_mean("TS", names), Some("did you mean `ts`?".to_owned()));
         assert_eq!(did_you_mean("price", names), None);
+        assert_eq!(did_you_mean("a", ["b"]), None);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use millrace_catalog::{Catalog, Source, StreamKind, Window};
 
 fn example(name: &str) -> Catalog {
     let path = format!("{}/../../examples/{name}", env!("CARGO_MANIFEST_DIR"));
-    let yaml = std::fs::read_to_string(&path).unwrap();
+    let yaml = std::fs::read_to_string(&path).expect("an example");
     Catalog::compile(&yaml, None).unwrap_or_else(|errors| {
         let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
         panic!("{path}:\n{}", errors.join("\n"))

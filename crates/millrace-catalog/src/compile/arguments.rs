@@ -143,8 +143,9 @@ pub(super) fn read(
         Some((stream, field)) => scope.qualified(stream, field),
         None if spec == Spec::Latest => {
             let message = format!("`latest` takes a field of a joined changelog, not `{field}`");
-            let help = scope.elsewhere(field).filter(|_| !scope.joins.is_empty());
-            let help = help.unwrap_or_else(|| "write `changelog.field`".to_owned());
+            let help = scope
+                .in_changelogs(field)
+                .unwrap_or_else(|| "write `changelog.field`; `last` takes an event's".to_owned());
             context.sink.report(node.at, Rule::Argument, &path, message).help(help);
             return None;
         }

@@ -15,12 +15,11 @@ const HELP: &str = "what stored facts were read by never changes; add a stream o
 
 /// Reports every change that stored facts do not allow. `retracts` is kept too: whether ids that
 /// left are remembered depends on it.
-pub(super) fn check(draft: &Draft, old: &Stream, kinds: &Kinds, path: &str, sink: &mut Sink) {
-    let new = &draft.stream;
+pub(super) fn check(draft: &mut Draft, old: &Stream, kinds: &Kinds, path: &str, sink: &mut Sink) {
     let kind_name = |id| kinds.name(id).to_owned();
     for (role, was, is) in render::roles(old, &kind_name)
         .into_iter()
-        .zip(render::roles(new, &kind_name))
+        .zip(render::roles(&draft.stream, &kind_name))
         .map(|((role, was), (_, is))| (role, was, is))
     {
         let known = match role {
@@ -33,25 +32,33 @@ pub(super) fn check(draft: &Draft, old: &Stream, kinds: &Kinds, path: &str, sink
             let path = reader::join(path, role);
             let message = format!("`{role}` changes from {was} to {is}");
             sink.report(at, Rule::Changed, &path, message).help(HELP);
+            // Whatever rests on it would only echo this.
+            match role {
+                "kind" => draft.kind_known = false,
+                "keys" => draft.keys_known = false,
+                _ => {}
+            }
         }
     }
 }
 
-/// Reports a field whose type is not the one it had.
+/// Reports a field whose type is not the one it had; true when it is.
 pub(super) fn check_type(
     old: &Field,
     new: Option<(FieldType, TimeUnit)>,
     at: Pos,
     path: &str,
     sink: &mut Sink,
-) {
-    let Some((ty, unit)) = new else { return };
+) -> bool {
+    let Some((ty, unit)) = new else { return false };
     let new = Field { name: old.name.clone(), ty, unit };
-    if new != *old {
+    let same = new == *old;
+    if !same {
         let (was, is) = (render::field_type(old), render::field_type(&new));
         let message = format!("the type of `{}` changes from {was} to {is}", old.name);
         sink.report(at, Rule::Changed, path, message).help("add a field of another name");
     }
+    same
 }
 
 /// Reports fields that are missing.

@@ -4,7 +4,7 @@ use super::Context;
 use super::arguments::{self, Spec};
 use super::reader::{self, Section};
 use super::streams::Draft;
-use crate::diagnostic::{Rule, did_you_mean, listed};
+use crate::diagnostic::{Rule, listed};
 use crate::limits::FEATURES_MAX;
 use crate::model::{Feature, Window};
 use crate::program::{self, Program, Scope};
@@ -64,12 +64,12 @@ fn feature(
     let (aggregate, spec) = match found.as_slice() {
         [one] => *one,
         [] => {
-            let message = "the feature names no aggregate";
-            let help = section
-                .keys()
-                .find_map(|e| did_you_mean(&e.key, Spec::names()))
-                .unwrap_or_else(|| format!("the aggregates are {}", listed(Spec::names())));
-            context.sink.report(section.at, Rule::Aggregate, path, message).help(help);
+            // A misspelt one was reported as a key that has no meaning.
+            if !section.misspells(Spec::names()) {
+                let message = "the feature names no aggregate";
+                let help = format!("the aggregates are {}", listed(Spec::names()));
+                context.sink.report(section.at, Rule::Aggregate, path, message).help(help);
+            }
             return None;
         }
         several => {

@@ -10,6 +10,8 @@ pub(super) struct Section<'n> {
     pub(super) path: String,
     pub(super) at: Pos,
     entries: &'n [Entry],
+    /// The keys without a meaning; they are reported.
+    unknown: Vec<&'n str>,
 }
 
 impl<'n> Section<'n> {
@@ -21,8 +23,10 @@ impl<'n> Section<'n> {
         sink: &mut Sink,
     ) -> Option<Self> {
         let entries = mapping(node, path, sink)?;
+        let mut unknown = Vec::new();
         for entry in entries {
             if !known.contains(&entry.key.as_str()) {
+                unknown.push(entry.key.as_str());
                 let message = match entry.key.as_str() {
                     "" => "a key is empty".to_owned(),
                     key => format!("`{key}` has no meaning here"),
@@ -33,7 +37,7 @@ impl<'n> Section<'n> {
                 sink.report(entry.key_at, Rule::UnknownKey, path, message).help(help);
             }
         }
-        Some(Self { path: path.to_owned(), at: node.at, entries })
+        Some(Self { path: path.to_owned(), at: node.at, entries, unknown })
     }
 
     /// The value of a key.
@@ -46,10 +50,16 @@ impl<'n> Section<'n> {
         self.entries.iter().find(|e| e.key == key)
     }
 
-    /// The value of a key that must be there, reported at `at` when it is not.
+    /// True when a key without a meaning is close to one of `names`.
+    pub(super) fn misspells<'a>(&self, names: impl Iterator<Item = &'a str> + Clone) -> bool {
+        self.unknown.iter().any(|key| did_you_mean(key, names.clone()).is_some())
+    }
+
+    /// The value of a key that must be there, reported at `at` when it is not, unless a misspelt
+    /// one was reported.
     pub(super) fn require(&self, key: &str, at: Pos, sink: &mut Sink) -> Option<&'n Node> {
         let found = self.get(key);
-        if found.is_none() {
+        if found.is_none() && !self.misspells(std::iter::once(key)) {
             sink.report(at, Rule::MissingKey, &self.path, format!("`{key}` is missing"));
         }
         found

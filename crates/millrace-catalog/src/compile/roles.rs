@@ -90,7 +90,7 @@ fn role_type(
     }
     let wanted: Vec<String> = types.iter().map(ToString::to_string).collect();
     let wanted = wanted.join(" or ");
-    let message = format!("`{key}` must be a {wanted} field; `{}` is {}", field.name, field.ty);
+    let message = format!("`{key}` must be of type {wanted}; `{}` is {}", field.name, field.ty);
     sink.report(at, Rule::RoleType, path, message);
     false
 }
@@ -152,11 +152,8 @@ fn fits(
     }
     let (name, parts) = (&kind.kind.name, &kind.kind.parts);
     if parts.len() != fields.len() {
-        let message = format!(
-            "the key of `{name}` has {} parts; this names {} fields",
-            parts.len(),
-            fields.len()
-        );
+        let message =
+            format!("the key of `{name}` has {} parts; this names {}", parts.len(), fields.len());
         sink.report(at, Rule::KeyMapping, path, message);
         return false;
     }
@@ -193,6 +190,9 @@ fn optional_keys(
         draft.keys_known = false;
         return;
     };
+    if names.is_empty() {
+        return;
+    }
     let mut seen = Vec::new();
     for item in items {
         let Some(name) = reader::text(item, &path, sink) else { continue };
@@ -211,7 +211,7 @@ fn optional_keys(
             key.optional |= kinds.name(key.kind) == name;
         }
     }
-    if !names.is_empty() && seen.len() == names.len() {
+    if seen.len() == names.len() {
         let message = "all keys are optional, so a fact could belong to no entity";
         sink.report(node.at, Rule::KeyMapping, &path, message)
             .help("leave one key out of the list");
@@ -254,7 +254,12 @@ fn op(node: &Node, path: &str, draft: &Draft, sink: &mut Sink) -> Option<OpMappi
         sink.report(node.at, Rule::OpMapping, path, message)
             .help("add `retract: […]` or `end: […]`");
     }
-    let values = |list: Vec<(Value, Pos)>| list.into_iter().map(|(v, _)| v).collect();
+    // Their order means nothing, so that writing them in another one changes nothing.
+    let values = |list: Vec<(Value, Pos)>| {
+        let mut values: Vec<Value> = list.into_iter().map(|(v, _)| v).collect();
+        values.sort_by(|a, b| a.as_ref().total_cmp(b.as_ref()));
+        values
+    };
     Some(OpMapping { field: index?, retract: values(retract), end: values(end) })
 }
 

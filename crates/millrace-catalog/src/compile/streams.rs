@@ -182,7 +182,7 @@ fn stream(
     roles::read(&section, kinds, &mut draft, context);
     settings(&section, &mut draft.stream, context.sink);
     if let Some(old) = old {
-        evolve::check(&draft, old, kinds, &path, context.sink);
+        evolve::check(&mut draft, old, kinds, &path, context.sink);
     }
     draft
 }
@@ -226,7 +226,8 @@ fn fields(section: &Section<'_>, old: Option<&Stream>, draft: &mut Draft, sink: 
         let path = reader::join(&path, &entry.key);
         let ty = field_type(&entry.value, &path, sink);
         if let Some(old) = draft.stream.field(&entry.key) {
-            evolve::check_type(&draft.stream.fields[old], ty, entry.value.at, &path, sink);
+            let field = &draft.stream.fields[old];
+            draft.type_known[old] = evolve::check_type(field, ty, entry.value.at, &path, sink);
             continue;
         }
         let known = ty.is_some();

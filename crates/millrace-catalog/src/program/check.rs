@@ -107,15 +107,10 @@ impl<'a> Checker<'a> {
     fn any(&mut self, node: &IdedExpr) -> Option<Typed> {
         match literal(node) {
             Ok(value) => return self.literal_value(node, value),
-            Err(NoLiteral::Unsigned) => {
-                let help = "write the number without `u`";
-                return self.unsupported(node, "there are no unsigned integers", Some(help));
-            }
-            Err(NoLiteral::Instant(message)) => {
-                self.problem(node, Rule::Value, message, None);
-                return None;
-            }
             Err(NoLiteral::Other) => {}
+            Err(reason @ (NoLiteral::Unsigned | NoLiteral::Instant(_))) => {
+                return self.no_literal(node, reason, "");
+            }
         }
         match &node.expr {
             Expr::Select(select) if select.test => self.presence(node, select),
@@ -155,6 +150,21 @@ impl<'a> Checker<'a> {
                 return self.unsupported(node, message, None);
             }
         })
+    }
+
+    /// Reports why an expression is no literal; `other` when it is something else.
+    fn no_literal<T>(&mut self, node: &IdedExpr, reason: NoLiteral, other: &str) -> Option<T> {
+        match reason {
+            NoLiteral::Other => self.unsupported(node, other, None),
+            NoLiteral::Unsigned => {
+                let help = "write the number without `u`";
+                self.unsupported(node, "there are no unsigned integers", Some(help))
+            }
+            NoLiteral::Instant(message) => {
+                self.problem(node, Rule::Value, message, None);
+                None
+            }
+        }
     }
 
     /// The field that `node` refers to, if it is a reference that holds.

@@ -63,13 +63,7 @@ fn syntax_problem(text: &str, error: &ParseError) -> Problem {
         let message = "the expression nests too deep".to_owned();
         return Problem { at: 0, rule: Rule::Limit, message, help: None };
     }
-    let message = error.msg.trim_start_matches("Syntax error: ");
-    let message = message.split(" expecting ").next().unwrap_or(message);
-    let message = if message.contains("<EOF>") {
-        "the expression ends too early".to_owned()
-    } else {
-        message.to_owned()
-    };
+    let message = reworded(error.msg.trim_start_matches("Syntax error: "));
     // CEL's operators are not those of SQL; these are the slips one makes.
     let word: String = text.chars().skip(at).take_while(|c| !c.is_whitespace()).collect();
     let help = match word.to_ascii_lowercase().as_str() {
@@ -81,6 +75,27 @@ fn syntax_problem(text: &str, error: &ParseError) -> Problem {
         _ => None,
     };
     Problem { at, rule: Rule::WhereSyntax, message, help: help.map(str::to_owned) }
+}
+
+/// The parser's message without its jargon and its list of all that could have come instead.
+fn reworded(message: &str) -> String {
+    let message = message.split(" expecting ").next().unwrap_or(message);
+    let unexpected = [
+        "token recognition error at: ",
+        "extraneous input ",
+        "mismatched input ",
+        "no viable alternative at input ",
+    ]
+    .iter()
+    .find_map(|prefix| message.strip_prefix(prefix));
+    match unexpected {
+        Some(_) if message.contains("<EOF>") => "the expression ends too early".to_owned(),
+        Some(found) if found.starts_with("''") || found.starts_with("'\"") => {
+            "a text is not closed, or holds an unknown escape".to_owned()
+        }
+        Some(found) => format!("unexpected {found}"),
+        None => message.to_owned(),
+    }
 }
 
 /// The place, in characters, of the second of two unary minus signs in a row.

@@ -106,6 +106,14 @@ impl<'a> Scope<'a> {
             .map(|(_, s)| format!("did you mean `{}.{field}`?", s.name))
     }
 
+    /// "did you mean `changelog.field`?" for the first changelog that has this field.
+    pub(crate) fn in_changelogs(&self, field: &str) -> Option<String> {
+        let mut joins = self.joins.iter().flatten();
+        joins
+            .find(|s| s.fields.iter().any(|f| f.name == field))
+            .map(|s| format!("did you mean `{}.{field}`?", s.name))
+    }
+
     /// The names of the streams in scope.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.streams().map(|(_, s)| s.name)

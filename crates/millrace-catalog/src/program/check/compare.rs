@@ -64,7 +64,9 @@ impl Checker<'_> {
             (Typed::Time(a), Typed::Time(b)) => Cond::Time(test, a, b),
             _ => {
                 let message = format!("{left_ty} is compared with {right_ty}");
-                self.problem(node, Rule::WhereType, message, mismatch_help(left_ty, right_ty));
+                let literal = literal(a).is_ok() || literal(b).is_ok();
+                let help = mismatch_help(left_ty, right_ty).filter(|_| literal);
+                self.problem(node, Rule::WhereType, message, help);
                 return None;
             }
         }))
@@ -104,8 +106,9 @@ impl Checker<'_> {
 
     /// One item of the list of a value of type `ty`.
     fn item(&mut self, item: &IdedExpr, ty: Option<FieldType>) -> Option<Value> {
-        let Ok(value) = literal(item) else {
-            return self.unsupported(item, "`in` takes a list of literals", None);
+        let value = match literal(item) {
+            Ok(value) => value,
+            Err(reason) => return self.no_literal(item, reason, "`in` takes a list of literals"),
         };
         let Some(found) = value.as_ref().field_type() else {
             let help = Some("write `f == null || f in […]`");
