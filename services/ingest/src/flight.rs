@@ -1,0 +1,163 @@
+//! A batch on its way through the join service, and what to do when that does not take it.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use millrace_client::port::{JoinError, PendingVerdicts};
+use millrace_store::{Seen, StoreError};
+use tokio::time::{Instant, sleep};
+
+use crate::encode::EncodedBatch;
+use crate::error::IngestError;
+use crate::ingest::{Batch, Ingest};
+use crate::verdicts::{Answer, Verdicts};
+
+/// The first and the longest pause before facts are sent again.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(500));
+
+/// A batch that is encoded, and how far its requests are.
+pub(crate) struct Flight {
+    pub(crate) batch: Batch,
+    seen: Vec<Seen>,
+    pub(crate) encoded: EncodedBatch,
+    /// Requests to hand over, ascending.
+    pub(crate) unsent: Vec<usize>,
+    /// Requests handed over and not answered.
+    pub(crate) pending: Vec<(usize, PendingVerdicts)>,
+    verdicts: Verdicts,
+    retry: Retry,
+}
+
+struct Retry {
+    until: Option<Instant>,
+    pause: Duration,
+}
+
+impl Flight {
+    pub(crate) fn new(batch: Batch, seen: Vec<Seen>, encoded: EncodedBatch) -> Self {
+        let verdicts = Verdicts::new(&encoded);
+        let unsent = (0..encoded.requests()).collect();
+        let retry = Retry { until: None, pause: PAUSES.0 };
+        Self { batch, seen, encoded, unsent, pending: Vec::new(), verdicts, retry }
+    }
+
+    /// Waits for the verdicts of what was handed over. What failed is to be sent again.
+    async fn collect(&mut self) -> Result<(), Failure> {
+        let mut failed = None;
+        for (request, pending) in std::mem::take(&mut self.pending) {
+            match pending.await {
+                Ok(Ok(verdicts)) => {
+                    self.verdicts.merge(&self.encoded, request, &verdicts)?;
+                }
+                Ok(Err(error)) => {
+                    self.unsent.push(request);
+                    failed = Some(Failure::Join(error));
+                }
+                Err(_) => return Err(Failure::Fatal(IngestError::JoinGone)),
+            }
+        }
+        failed.map_or(Ok(()), Err)
+    }
+}
+
+enum Failure {
+    Join(JoinError),
+    Fatal(IngestError),
+}
+
+impl From<crate::verdicts::Mismatch> for Failure {
+    fn from(mismatch: crate::verdicts::Mismatch) -> Self {
+        Self::Fatal(mismatch.into())
+    }
+}
+
+impl Ingest {
+    /// Hands a batch over. A slot that is full is waited for, unless `refuse` and nothing of the
+    /// batch was handed over yet.
+    pub(crate) async fn launch(
+        &self,
+        mut flight: Flight,
+        refuse: bool,
+    ) -> Result<Flight, IngestError> {
+        loop {
+            let current = self.ports.catalog.current();
+            let untouched = flight.unsent.len() == flight.encoded.requests();
+            if untouched && current.version != flight.encoded.catalog().version {
+                self.encode_again(&mut flight)?;
+            }
+            let Err(error) = self.send(&mut flight).await else { return Ok(flight) };
+            let full = matches!(error, JoinError::Overloaded { .. });
+            if refuse && full && flight.pending.is_empty() {
+                self.withheld(&flight.batch.stream, &flight.batch.producer);
+                return Err(IngestError::Join(error));
+            }
+            self.recover(&mut flight, error).await?;
+        }
+    }
+
+    /// Waits until a batch is confirmed and gives it back with its answer. What the join service loses on the
+    /// way is sent again; meanwhile no watermark moves.
+    pub(crate) async fn land(&self, mut flight: Flight) -> Result<(Batch, Answer), IngestError> {
+        let mut hold = None;
+        loop {
+            match flight.collect().await {
+                Ok(()) => break,
+                Err(Failure::Fatal(error)) => return Err(error),
+                Err(Failure::Join(error)) => {
+                    hold.get_or_insert_with(|| self.hold());
+                    self.recover(&mut flight, error).await?;
+                    flight = self.launch(flight, false).await?;
+                }
+            }
+        }
+        drop(hold);
+        let Flight { batch, encoded, verdicts, .. } = flight;
+        if verdicts.may_mark() && encoded.stream().is_some() {
+            let refused: Vec<u32> = encoded.refusals.iter().map(|(index, ..)| *index).collect();
+            let Batch { stream, producer, sequences, .. } = &batch;
+            self.windows.mark(stream, producer, sequences, &refused).await;
+        }
+        let answer = verdicts.answer(&encoded)?;
+        self.answered(&answer);
+        Ok((batch, answer))
+    }
+
+    /// Decides whether a batch is sent again, and waits before it is.
+    async fn recover(&self, flight: &mut Flight, error: JoinError) -> Result<(), IngestError> {
+        let again = match &error {
+            JoinError::Overloaded { .. }
+            | JoinError::NotServing { .. }
+            | JoinError::UnknownCatalog(_)
+            | JoinError::Store(StoreError::Unknown { .. } | StoreError::Unavailable { .. }) => true,
+            JoinError::Store(StoreError::Failed { .. } | StoreError::Damaged { .. })
+            | JoinError::UnknownView(_)
+            | JoinError::BudgetSpent { .. }
+            | JoinError::BadCursor(_) => false,
+        };
+        let now = Instant::now();
+        let until = *flight.retry.until.get_or_insert(now + self.config.resend_for);
+        if !again || now >= until {
+            return Err(IngestError::Join(error));
+        }
+        self.resends.fetch_add(1, Ordering::Relaxed);
+        tracing::debug!(%error, "sending facts again");
+        sleep(flight.retry.pause).await;
+        flight.retry.pause = (flight.retry.pause * 2).min(PAUSES.1);
+        if matches!(error, JoinError::UnknownCatalog(_)) {
+            self.encode_again(flight)?;
+        }
+        Ok(())
+    }
+
+    /// Encodes a batch anew, under the catalog in force now, to be sent from the start. What of it
+    /// reached the log before is found to be a DUPLICATE there.
+    fn encode_again(&self, flight: &mut Flight) -> Result<(), IngestError> {
+        let catalog = self.ports.catalog.current();
+        let encoded = self.encode(&flight.batch, &flight.seen, &catalog)?;
+        flight.verdicts = Verdicts::new(&encoded);
+        flight.unsent = (0..encoded.requests()).collect();
+        flight.pending.clear();
+        flight.encoded = encoded;
+        Ok(())
+    }
+}

@@ -1,0 +1,396 @@
+//! The core that both RPCs share: validate, encode, hand over in order, settle.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use millrace_catalog::Catalog;
+use millrace_client::port::{CatalogPort, JoinError, JoinPort, PendingVerdicts, ProcessRequest};
+use millrace_placement::Slots;
+use millrace_store::{ProducerWindows, Seen};
+use millrace_types::{Micros, StreamId, StreamWatermark};
+
+use crate::arrow::PayloadError;
+use crate::batch::Sequences;
+use crate::budget::{Budget, BudgetLimits};
+use crate::clock::Clock;
+use crate::encode::{EncodedBatch, Encoder, Fate, Job, Payload};
+use crate::error::IngestError;
+use crate::flight::Flight;
+use crate::verdicts::Answer;
+use crate::watermark::{Advance, WatermarkFold};
+use crate::windows::Windows;
+
+/// Encoders kept for the next batches.
+const ENCODERS_MAX: usize = 8;
+
+/// How the service behaves.
+#[derive(Debug, Clone, Copy)]
+pub struct IngestConfig {
+    /// The slots of the cluster.
+    pub slots: Slots,
+    /// Names this run of the process among all runs: drawn at random when it starts.
+    pub incarnation: u64,
+    /// How far ahead of the clock an event time may lie.
+    pub max_future: Duration,
+    /// How long a producer whose connection is gone still holds the watermark back.
+    pub idle_after: Duration,
+    /// How long facts that the join service does not take are sent again before the call fails.
+    pub resend_for: Duration,
+    /// How long a producer window may take to answer.
+    pub window_patience: Duration,
+    /// What is stated to producers about how long a repeated batch is recognised; zero: nothing.
+    pub dedup_retention: Duration,
+    /// What may be in flight.
+    pub budget: BudgetLimits,
+}
+
+impl IngestConfig {
+    /// The defaults of the design for a cluster with these slots.
+    #[must_use]
+    pub fn new(slots: Slots, incarnation: u64) -> Self {
+        Self {
+            slots,
+            incarnation,
+            max_future: Duration::from_secs(300),
+            idle_after: Duration::from_secs(30),
+            resend_for: Duration::from_secs(5),
+            window_patience: Duration::from_millis(250),
+            dedup_retention: Duration::ZERO,
+            budget: BudgetLimits::default(),
+        }
+    }
+}
+
+/// What the service is made of besides itself.
+#[derive(Clone)]
+pub struct IngestPorts {
+    /// The catalog.
+    pub catalog: Arc<dyn CatalogPort>,
+    /// The join service.
+    pub join: Arc<dyn JoinPort>,
+    /// The producer windows.
+    pub windows: Arc<dyn ProducerWindows>,
+    /// The clocks.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// A batch of one producer and one stream.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    /// The producer.
+    pub producer: Arc<str>,
+    /// The stream's name.
+    pub stream: Arc<str>,
+    /// The numbers of its facts.
+    pub sequences: Sequences,
+    /// Its facts.
+    pub payload: Payload,
+    /// The size of the request, in bytes.
+    pub request_bytes: usize,
+    /// The watermark it states.
+    pub stated: Option<Micros>,
+    /// The producer says that it is idle from here on.
+    pub idle: bool,
+}
+
+/// Counters of the service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct IngestCounters {
+    /// Facts answered.
+    pub facts: u64,
+    /// Times facts were sent to the join service again.
+    pub resends: u64,
+    /// Calls refused because too much was in flight.
+    pub refused: u64,
+    /// Times a producer window did not answer.
+    pub window_failures: u64,
+}
+
+/// The ingest service.
+pub struct Ingest {
+    pub(crate) config: IngestConfig,
+    pub(crate) ports: IngestPorts,
+    pub(crate) windows: Windows,
+    pub(crate) budget: Arc<Budget>,
+    encoders: Mutex<Vec<Encoder>>,
+    /// Requests go to the join service in the order in which this is locked.
+    dispatch: tokio::sync::Mutex<Dispatch>,
+    /// Batches that wait to be sent again; meanwhile the watermarks sent stay.
+    held: AtomicUsize,
+    facts: AtomicU64,
+    pub(crate) resends: AtomicU64,
+    pub(crate) refused: AtomicU64,
+}
+
+struct Dispatch {
+    fold: WatermarkFold,
+    sent: Vec<StreamWatermark>,
+}
+
+/// While it lives, no watermark moves (design §3: after a re-route only after the unacknowledged
+/// facts were sent again).
+pub(crate) struct Hold<'a>(&'a AtomicUsize);
+
+impl Drop for Hold<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl Ingest {
+    /// A service that has taken nothing yet.
+    #[must_use]
+    pub fn new(config: IngestConfig, ports: IngestPorts) -> Arc<Self> {
+        let windows = Windows::new(Arc::clone(&ports.windows), config.window_patience);
+        let fold = WatermarkFold::new(config.idle_after.as_millis() as u64);
+        Arc::new(Self {
+            config,
+            ports,
+            windows,
+            budget: Budget::new(config.budget),
+            encoders: Mutex::new(Vec::new()),
+            dispatch: tokio::sync::Mutex::new(Dispatch { fold, sent: Vec::new() }),
+            held: AtomicUsize::new(0),
+            facts: AtomicU64::new(0),
+            resends: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+        })
+    }
+
+    /// The counters now.
+    #[must_use]
+    pub fn counters(&self) -> IngestCounters {
+        IngestCounters {
+            facts: self.facts.load(Ordering::Relaxed),
+            resends: self.resends.load(Ordering::Relaxed),
+            refused: self.refused.load(Ordering::Relaxed),
+            window_failures: self.windows.failures(),
+        }
+    }
+
+    /// What is in flight.
+    #[must_use]
+    pub fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
+    /// The latest event time, and the latest watermark, that may be stated now.
+    pub(crate) fn latest_at(&self) -> Micros {
+        let ahead = i64::try_from(self.config.max_future.as_micros()).unwrap_or(i64::MAX);
+        self.ports.clock.now().plus(ahead)
+    }
+
+    /// How long a repeated batch is recognised, as the protocol states it.
+    pub(crate) fn dedup_retention(&self) -> Option<prost_types::Duration> {
+        match self.config.dedup_retention {
+            Duration::ZERO => None,
+            retention => prost_types::Duration::try_from(retention).ok(),
+        }
+    }
+
+    /// Publishes a batch and gives it back with its verdicts. A full join service is an error. Must reach its end: a caller that may be
+    /// dropped spawns it.
+    ///
+    /// # Errors
+    /// [`IngestError`]; the batch may be in the log in part, and is safe to send again.
+    pub async fn publish(&self, batch: Batch) -> Result<(Batch, Answer), IngestError> {
+        let flight = self.prepare(batch).await?;
+        let flight = self.launch(flight, true).await?;
+        self.land(flight).await
+    }
+
+    /// Asks the producer's window and encodes.
+    pub(crate) async fn prepare(&self, batch: Batch) -> Result<Flight, IngestError> {
+        let seen = self.windows.ask(&batch.stream, &batch.producer, &batch.sequences).await;
+        let catalog = self.ports.catalog.current();
+        let encoded = self.encode(&batch, &seen, &catalog)?;
+        Ok(Flight::new(batch, seen, encoded))
+    }
+
+    pub(crate) fn encode(
+        &self,
+        batch: &Batch,
+        seen: &[Seen],
+        catalog: &Arc<Catalog>,
+    ) -> Result<EncodedBatch, PayloadError> {
+        let pool = || self.encoders.lock().unwrap_or_else(PoisonError::into_inner);
+        let pooled = pool().pop();
+        let mut encoder = pooled.unwrap_or_else(|| Encoder::new(self.config.slots));
+        let encoded = encoder.encode(Job {
+            catalog,
+            stream: &batch.stream,
+            producer: &batch.producer,
+            sequences: &batch.sequences,
+            payload: &batch.payload,
+            seen,
+            latest_at: self.latest_at(),
+            bytes_max: bytes_max(batch, catalog),
+        });
+        let mut encoders = pool();
+        if encoders.len() < ENCODERS_MAX {
+            encoders.push(encoder);
+        }
+        encoded
+    }
+
+    /// Hands the requests of a batch that are not handed over yet to the join service, in order
+    /// with every other request.
+    pub(crate) async fn send(&self, flight: &mut Flight) -> Result<(), JoinError> {
+        let mut dispatch = self.dispatch.lock().await;
+        let dispatch = &mut *dispatch;
+        if flight.encoded.requests() == 0 {
+            self.advance(dispatch, flight);
+            return Ok(());
+        }
+        while let Some(&request) = flight.unsent.first() {
+            let pending = self.send_one(dispatch, flight, request).await?;
+            flight.pending.push((request, pending));
+            flight.unsent.remove(0);
+        }
+        Ok(())
+    }
+
+    async fn send_one(
+        &self,
+        dispatch: &mut Dispatch,
+        flight: &mut Flight,
+        request: usize,
+    ) -> Result<PendingVerdicts, JoinError> {
+        // The watermark moves with the last facts, never ahead of one.
+        let last = request + 1 == flight.encoded.requests();
+        let undo = if last { self.advance(dispatch, flight) } else { None };
+        let watermarks = self.watermarks(dispatch);
+        let sent = self
+            .ports
+            .join
+            .process(ProcessRequest {
+                incarnation: self.config.incarnation,
+                catalog_version: flight.encoded.catalog().version,
+                slots: flight.encoded.slot_facts(request),
+                watermarks: watermarks.clone(),
+                departs: false,
+            })
+            .await;
+        match &sent {
+            Ok(_) => dispatch.sent = watermarks,
+            Err(_) => {
+                if let Some(undo) = undo {
+                    dispatch.fold.take_back(undo);
+                }
+            }
+        }
+        sent
+    }
+
+    fn advance(&self, dispatch: &mut Dispatch, flight: &Flight) -> Option<crate::watermark::Undo> {
+        let stream = flight.encoded.stream()?;
+        let advance = Advance {
+            seen: flight.encoded.max_at.map(|at| at.minus(stream.out_of_orderness_us)),
+            stated: flight.batch.stated,
+            has_facts: flight.encoded.fates.iter().any(|fate| *fate != Fate::Refused),
+            idle: flight.batch.idle,
+        };
+        Some(dispatch.fold.advance(stream.id, &flight.batch.producer, advance))
+    }
+
+    /// What goes with the next request: the watermarks, or the last ones while facts wait to be
+    /// sent again.
+    fn watermarks(&self, dispatch: &Dispatch) -> Vec<StreamWatermark> {
+        match self.held.load(Ordering::Acquire) {
+            0 => dispatch.fold.watermarks(),
+            _ => dispatch.sent.clone(),
+        }
+    }
+
+    pub(crate) fn hold(&self) -> Hold<'_> {
+        self.held.fetch_add(1, Ordering::AcqRel);
+        Hold(&self.held)
+    }
+
+    /// Sends the watermarks on their own where they moved since the last request. To be called
+    /// once a second.
+    ///
+    /// # Errors
+    /// [`JoinError`]; they go with the next call then.
+    pub async fn punctuate(&self) -> Result<(), JoinError> {
+        let mut dispatch = self.dispatch.lock().await;
+        dispatch.fold.tick(self.ports.clock.monotonic_ms());
+        let watermarks = self.watermarks(&dispatch);
+        if watermarks == dispatch.sent {
+            return Ok(());
+        }
+        self.state(&mut dispatch, watermarks, false).await
+    }
+
+    /// Says that this process leaves: it holds no watermark back any more. The last call.
+    ///
+    /// # Errors
+    /// [`JoinError`]; the slots then take it for lost after a while.
+    pub async fn depart(&self) -> Result<(), JoinError> {
+        let mut dispatch = self.dispatch.lock().await;
+        let watermarks = self.watermarks(&dispatch);
+        self.state(&mut dispatch, watermarks, true).await
+    }
+
+    async fn state(
+        &self,
+        dispatch: &mut Dispatch,
+        watermarks: Vec<StreamWatermark>,
+        departs: bool,
+    ) -> Result<(), JoinError> {
+        let request = ProcessRequest {
+            incarnation: self.config.incarnation,
+            catalog_version: self.ports.catalog.current().version,
+            slots: Vec::new(),
+            watermarks: watermarks.clone(),
+            departs,
+        };
+        // There are no facts whose verdicts could be waited for.
+        let _ = self.ports.join.process(request).await?;
+        dispatch.sent = watermarks;
+        Ok(())
+    }
+
+    /// A connection of a producer opens. Gives the stream's number if the catalog has it.
+    pub(crate) async fn attach(&self, stream: &str, producer: &Arc<str>) -> Option<StreamId> {
+        let id = self.ports.catalog.current().stream(stream)?.id;
+        self.dispatch.lock().await.fold.attach(id, producer);
+        Some(id)
+    }
+
+    /// A connection of a producer is gone; `idle` when it ended in order.
+    pub(crate) async fn detach(&self, stream: StreamId, producer: &Arc<str>, idle: bool) {
+        let mut dispatch = self.dispatch.lock().await;
+        if idle {
+            let _ = dispatch.fold.advance(stream, producer, Advance { idle, ..Advance::default() });
+        }
+        dispatch.fold.detach(stream, producer, self.ports.clock.monotonic_ms());
+    }
+
+    /// A batch was refused because too much is in flight: its producer is not idle, Millrace
+    /// withholds. Skipped when the fold is busy, since a refusal must cost nothing.
+    pub(crate) fn withheld(&self, stream: &str, producer: &Arc<str>) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+        let catalog = self.ports.catalog.current();
+        if let Some(stream) = catalog.stream(stream)
+            && let Ok(mut dispatch) = self.dispatch.try_lock()
+        {
+            dispatch.fold.attach(stream.id, producer);
+            dispatch.fold.detach(stream.id, producer, self.ports.clock.monotonic_ms());
+        }
+    }
+
+    pub(crate) fn answered(&self, answer: &Answer) {
+        self.facts.fetch_add(answer.counts.total(), Ordering::Relaxed);
+    }
+}
+
+/// What the records of a batch may take at most when nothing in it is repeated: every value is a
+/// few bytes longer than it came, a field is in the row, the key and the id at most, and a record
+/// is written for each entity kind.
+fn bytes_max(batch: &Batch, catalog: &Catalog) -> usize {
+    let Some(stream) = catalog.stream(&batch.stream) else { return 0 };
+    let row = 128 + 12 * stream.fields.len() + batch.producer.len();
+    stream.keys.len().max(1) * (3 * batch.request_bytes + batch.sequences.facts() * row)
+}
