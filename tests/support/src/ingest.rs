@@ -1,19 +1,22 @@
 //! Records to facts by the roles of semantics §3, one rule after the other.
 
-use millrace_catalog::{Catalog, KeyMapping, Stream};
+use millrace_catalog::{Catalog, Stream};
 use millrace_types::entity::KeyError;
 use millrace_types::limits::{FACT_BYTES_MAX, ID_BYTES_MAX};
 use millrace_types::{
-    Entity, EntityKey, Fact, FactBody, FieldType, KeyPart, Micros, Op, RejectReason, Row, Value,
+    Entity, EntityKey, Fact, FactBody, FieldType, KeyPart, KindId, Micros, Op, RejectReason, Row,
+    Value,
 };
 
 use crate::record::RawRecord;
 
+#[cfg(test)]
+mod tests;
+
 /// The facts of a record, one for each entity kind it is routed to, in the order of the stream's
 /// keys; or why it is REJECTED. `at_max` is the greatest event time that is not too far ahead.
 ///
-/// Which of several reasons is given is not defined: this mapping looks at the values first, then
-/// at the roles, then at the keys.
+/// Of several reasons the one with the least number is given.
 ///
 /// # Errors
 /// [`RejectReason`], as ingest has to give it for the record on its own.
@@ -25,40 +28,60 @@ pub fn facts(
     let stream = catalog.stream(&record.stream).ok_or(RejectReason::UnknownStream)?;
     let row = row(stream, record)?;
     let (op, id, revision) = identity(stream, record, &row)?;
-    if id.len() > ID_BYTES_MAX {
-        return Err(RejectReason::TooLarge);
-    }
+    let seq = stream.seq.map_or(Ok(0), |field| natural(&row[field]))?;
     let at = match (&row[stream.at], op) {
         (Value::Timestamp(at), _) => *at,
         // A RETRACT's `at` never matters.
         (_, Op::Retract) => Micros(0),
         (_, Op::Assert | Op::End) => return Err(RejectReason::BadRow),
     };
+    let routes = routes(stream, &row)?;
     if op != Op::Retract && at_max.is_some_and(|max| at > max) {
         return Err(RejectReason::AtOutOfBounds);
     }
-    let seq = stream.seq.map_or(Ok(0), |field| natural(&row[field]))?;
     let encoded = Row::from_values(&row);
     let mut facts = Vec::new();
-    for mapping in &stream.keys {
-        let Some(key) = key(mapping, &row)? else { continue };
-        let body = FactBody {
-            id: id.clone().into(),
-            revision,
-            at,
-            seq,
-            op,
-            row: encoded.clone(),
-            known_at: None,
-        };
-        if key.as_bytes().len() + body.id.len() + encoded.as_bytes().len() > FACT_BYTES_MAX {
+    for (kind, parts) in routes {
+        let key = EntityKey::try_new(&parts).map_err(|error| match error {
+            KeyError::Missing => RejectReason::MissingKey,
+            KeyError::TooLong(_) => RejectReason::TooLarge,
+        })?;
+        let size = key.as_bytes().len() + id.len() + encoded.as_bytes().len();
+        if id.len() > ID_BYTES_MAX || size > FACT_BYTES_MAX {
             return Err(RejectReason::TooLarge);
         }
-        let entity = Entity { kind: mapping.kind, key };
-        facts.push(Fact { stream: stream.id, entity, body });
+        let (id, row) = (id.clone().into(), encoded.clone());
+        let body = FactBody { id, revision, at, seq, op, row, known_at: None };
+        facts.push(Fact { stream: stream.id, entity: Entity { kind, key }, body });
+    }
+    Ok(facts)
+}
+
+/// The kinds the record is routed to, with the parts of its keys.
+fn routes<'a>(
+    stream: &Stream,
+    row: &'a [Value],
+) -> Result<Vec<(KindId, Vec<KeyPart<'a>>)>, RejectReason> {
+    let part = |field: &usize| match &row[*field] {
+        Value::Int64(v) => Some(KeyPart::Int64(*v)),
+        Value::String(v) if !v.is_empty() => Some(KeyPart::String(v)),
+        Value::Null
+        | Value::Bool(_)
+        | Value::Double(_)
+        | Value::String(_)
+        | Value::Bytes(_)
+        | Value::Timestamp(_) => None,
+    };
+    let mut routes = Vec::new();
+    for mapping in &stream.keys {
+        match mapping.fields.iter().map(part).collect() {
+            Some(parts) => routes.push((mapping.kind, parts)),
+            None if mapping.optional => {}
+            None => return Err(RejectReason::MissingKey),
+        }
     }
     // Routed nowhere, it could have no effect.
-    if facts.is_empty() { Err(RejectReason::MissingKey) } else { Ok(facts) }
+    if routes.is_empty() { Err(RejectReason::MissingKey) } else { Ok(routes) }
 }
 
 /// The values in the order of the catalog's fields, each of its field's type.
@@ -139,26 +162,4 @@ fn natural(value: &Value) -> Result<u64, RejectReason> {
         panic!("a checked catalog takes no {value:?} for a revision or a seq");
     };
     u64::try_from(*v).map_err(|_| RejectReason::BadRow)
-}
-
-/// The key under one mapping; `None` where it may be missing and is.
-fn key(mapping: &KeyMapping, row: &[Value]) -> Result<Option<EntityKey>, RejectReason> {
-    let part = |field: &usize| match &row[*field] {
-        Value::Int64(v) => Some(KeyPart::Int64(*v)),
-        Value::String(v) if !v.is_empty() => Some(KeyPart::String(v)),
-        Value::Null
-        | Value::Bool(_)
-        | Value::Double(_)
-        | Value::String(_)
-        | Value::Bytes(_)
-        | Value::Timestamp(_) => None,
-    };
-    let Some(parts) = mapping.fields.iter().map(part).collect::<Option<Vec<_>>>() else {
-        return if mapping.optional { Ok(None) } else { Err(RejectReason::MissingKey) };
-    };
-    match EntityKey::try_new(&parts) {
-        Ok(key) => Ok(Some(key)),
-        Err(KeyError::Missing) => Err(RejectReason::MissingKey),
-        Err(KeyError::TooLong(_)) => Err(RejectReason::TooLarge),
-    }
 }

@@ -35,8 +35,7 @@ pub struct Arrival {
     pub record: RawRecord,
 }
 
-/// The event time of a record; records without one come first. Every generated stream and every
-/// example has it under the name its catalog gives as `at`.
+/// The event time of a record, whose name is `at`; records without one come first.
 fn event_time(record: &RawRecord, at: &str) -> Option<Micros> {
     match record.get(at) {
         Value::Timestamp(at) => Some(*at),

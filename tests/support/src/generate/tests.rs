@@ -2,13 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use millrace_catalog::{Catalog, Window};
-use millrace_types::{Fact, KnownAt, Op, RejectReason, Status, Verdict};
+use millrace_catalog::{Catalog, FieldSource, Source, Stream, Window};
+use millrace_types::{Fact, KnownAt, Op, RejectReason, Status, ValueRef, Verdict};
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, TestRunner};
 
 use super::*;
+use crate::condition::{Condition, Scope};
 use crate::ingest;
+use crate::joined_row::JoinedRow;
 use crate::order::identical_features;
 
 const SEEDS: u64 = 300;
@@ -146,4 +148,49 @@ fn arrivals_keep_their_batches_and_requests_their_sequences() {
     for request in crate::record::requests(&records) {
         assert!(request.is_sorted_by(|a, b| a.sequence < b.sequence && a.stream == b.stream));
     }
+}
+
+struct Fields<'a>(&'a JoinedRow);
+
+impl FieldSource for Fields<'_> {
+    fn field(&self, source: Source, field: usize) -> ValueRef<'_> {
+        self.0.field(source, field).as_ref()
+    }
+}
+
+/// Two evaluators written apart, the catalog's lowered program and the oracle's tree, keep the same
+/// rows.
+#[test]
+fn lowered_conditions_keep_what_the_oracle_keeps() {
+    let (mut kept, mut rows) = (0, 0);
+    for seed in 0..2 * SEEDS {
+        let case = Case::generate(seed, &Options::default());
+        let catalog = case.compile().unwrap();
+        let (mut oracle, wheres) = (case.oracle(&catalog), case.wheres());
+        facts(&case, &catalog).into_iter().for_each(|f| oracle.insert(KnownAt(1), f));
+        for view in &catalog.views {
+            let stream = |id| catalog.stream_by_id(id).unwrap();
+            let joins: Vec<&Stream> = view.joins.iter().map(|id| stream(*id)).collect();
+            let scope = Scope::new(stream(view.events), &joins);
+            let joined: Vec<JoinedRow> = oracle
+                .entities()
+                .into_iter()
+                .filter(|e| e.kind == view.entity)
+                .flat_map(|e| oracle.joined_rows(&view.name, e, KnownAt::MAX))
+                .collect();
+            for feature in &view.features {
+                let Some(program) = &feature.filter else { continue };
+                let text = wheres.get(&view.name, &feature.name).unwrap();
+                let condition = Condition::parse(text, &scope).unwrap();
+                for row in &joined {
+                    let keeps = condition.keeps(row);
+                    assert_eq!(program.matches(&Fields(row)), keeps, "{text}\n{row:?}\n{case}");
+                    kept += usize::from(keeps);
+                    rows += 1;
+                }
+            }
+        }
+    }
+    // A condition that keeps nothing or everything would show little.
+    assert!(kept > rows / 10 && kept < rows * 9 / 10, "{kept} of {rows}");
 }
