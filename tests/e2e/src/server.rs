@@ -182,7 +182,7 @@ impl Dev {
     pub fn terminate(mut self) -> Result<i32, HarnessError> {
         let error = |cause| HarnessError::Process { program: "kill".to_owned(), cause };
         // The shell's own `kill`: the standard library sends no other signal than SIGKILL.
-        let script = format!("kill -TERM {}", self.child.id());
+        let script = format!("kill -s TERM {}", self.child.id());
         Command::new("sh").args(["-c", &script]).status().map_err(error)?;
         if let Err(mpsc::RecvTimeoutError::Timeout) = self.ended.recv_timeout(DRAINED_WITHIN) {
             let (stdout, stderr) = self.output.texts();

@@ -155,9 +155,9 @@ impl Walk {
 impl Drop for Walk {
     fn drop(&mut self) {
         // The group: also what runs in the background. It may be gone already.
-        let script = format!("kill -KILL -- -{}", self.child.id());
+        let script = format!("kill -s KILL -- -{}", self.child.id());
         let _ = Process::new("sh").args(["-c", &script]).status();
-        let _ = self.child.wait();
+        let _ = self.child.kill().and_then(|()| self.child.wait());
     }
 }
 
