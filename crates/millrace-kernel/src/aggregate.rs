@@ -25,6 +25,7 @@ mod magnitude;
 mod mantissa;
 #[cfg(test)]
 mod reference;
+mod sorted;
 mod sums;
 mod tally;
 #[cfg(test)]
@@ -79,7 +80,7 @@ impl Partial {
     /// For [`Aggregate::Latest`], which is read from the version at the instant and folds nothing.
     #[must_use]
     pub fn new(feature: &Feature) -> Self {
-        Self(Repr::empty(feature).expect("every aggregate but latest folds rows"))
+        Self(Repr::empty(Kind::of(feature).expect("every aggregate but latest folds rows")))
     }
 
     /// Folds one row in. `key` is its place, `value` the argument's value, of the argument's type or
@@ -159,7 +160,7 @@ impl Partial {
     #[must_use]
     pub fn finish(&self, feature: &Feature) -> (FeatureValue, Status) {
         let aggregate = feature.aggregate;
-        debug_assert_eq!(Repr::empty(feature).map(|own| own.kind()), Some(self.0.kind()));
+        debug_assert_eq!(Kind::of(feature).map(|(kind, _)| kind), Some(self.0.kind()));
         match &self.0 {
             Repr::Count(rows) => count(*rows),
             Repr::IntSum(sum) if aggregate == Aggregate::Mean => sum.mean(),
@@ -216,27 +217,31 @@ impl Partial {
     /// [`Aggregate::Latest`].
     pub fn decode(feature: &Feature, reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let found = reader.u8("kind of a partial")?;
-        let invalid = DecodeError::Invalid { what: "kind of a partial", found: u64::from(found) };
-        let Some(mut repr) = Repr::empty(feature).filter(|empty| empty.kind() as u8 == found)
-        else {
-            return Err(invalid);
+        let Some((kind, most)) = Kind::of(feature).filter(|(kind, _)| *kind as u8 == found) else {
+            let found = u64::from(found);
+            return Err(DecodeError::Invalid { what: "kind of a partial", found });
         };
         let ty = argument_type(feature);
-        match &mut repr {
-            Repr::Count(rows) => *rows = read_rows(reader)?,
-            Repr::IntSum(sum) => *sum = IntSum::decode(reader)?,
-            Repr::DoubleSum(sum) => *sum = DoubleSum::decode(reader)?,
-            Repr::IntMoments(sums) | Repr::DoubleMoments(sums) => {
-                **sums = Moments::decode(reader)?;
+        Ok(Self(match kind {
+            Kind::Count => Repr::Count(read_rows(reader)?),
+            Kind::IntSum => Repr::IntSum(IntSum::decode(reader)?),
+            Kind::DoubleSum => Repr::DoubleSum(DoubleSum::decode(reader)?),
+            Kind::IntMoments => Repr::IntMoments(Box::new(Moments::decode(reader)?)),
+            Kind::DoubleMoments => Repr::DoubleMoments(Box::new(Moments::decode(reader)?)),
+            Kind::Min => Repr::Extreme(Extreme::decode(End::Least, ty, reader)?),
+            Kind::Max => Repr::Extreme(Extreme::decode(End::Greatest, ty, reader)?),
+            Kind::First => Repr::Outermost(Outermost::decode(End::Least, ty, reader)?),
+            Kind::Last => Repr::Outermost(Outermost::decode(End::Greatest, ty, reader)?),
+            Kind::FirstN => {
+                Repr::Outermosts(Box::new(Outermosts::decode(End::Least, most, ty, reader)?))
             }
-            Repr::Extreme(extreme) => extreme.decode(ty, reader)?,
-            Repr::Outermost(row) => row.decode(ty, reader)?,
-            Repr::Outermosts(rows) => rows.decode(ty, reader)?,
-            Repr::Distinct(values) => values.decode(ty, reader)?,
-            Repr::Top(values) => values.decode(ty, reader)?,
-            Repr::Buckets(buckets) => *buckets = Buckets::decode(reader)?,
-        }
-        Ok(Self(repr))
+            Kind::LastN => {
+                Repr::Outermosts(Box::new(Outermosts::decode(End::Greatest, most, ty, reader)?))
+            }
+            Kind::Distinct => Repr::Distinct(Tally::decode(most, ty, reader)?),
+            Kind::Top => Repr::Top(Tally::decode(most, ty, reader)?),
+            Kind::Buckets => Repr::Buckets(Buckets::decode(reader)?),
+        }))
     }
 
     /// The memory it holds beyond `size_of::<Partial>()`, in bytes, without what the allocator adds.
@@ -291,29 +296,50 @@ impl Partial {
     }
 }
 
-impl Repr {
-    /// The partial of no rows; `None` for `latest`.
-    fn empty(feature: &Feature) -> Option<Self> {
+impl Kind {
+    /// The kind of a feature's partials and how many rows or distinct values they keep, where that
+    /// is bounded; `None` for `latest`.
+    fn of(feature: &Feature) -> Option<(Self, usize)> {
         let double = argument_type(feature) == FieldType::Double;
         Some(match feature.aggregate {
-            Aggregate::Count => Self::Count(0),
-            Aggregate::Sum | Aggregate::Mean if double => Self::DoubleSum(DoubleSum::EMPTY),
-            Aggregate::Sum | Aggregate::Mean => Self::IntSum(IntSum::EMPTY),
-            Aggregate::Variance | Aggregate::Stddev if double => {
-                Self::DoubleMoments(Box::new(Moments::EMPTY))
-            }
-            Aggregate::Variance | Aggregate::Stddev => Self::IntMoments(Box::new(Moments::EMPTY)),
-            Aggregate::Min => Self::Extreme(Extreme::new(End::Least)),
-            Aggregate::Max => Self::Extreme(Extreme::new(End::Greatest)),
-            Aggregate::First => Self::Outermost(Outermost::new(End::Least)),
-            Aggregate::Last => Self::Outermost(Outermost::new(End::Greatest)),
-            Aggregate::FirstN { n } => Self::Outermosts(Box::new(Outermosts::new(End::Least, n))),
-            Aggregate::LastN { n } => Self::Outermosts(Box::new(Outermosts::new(End::Greatest, n))),
-            Aggregate::CountDistinct { limit } => Self::Distinct(Tally::new(limit)),
-            Aggregate::TopK { limit, .. } => Self::Top(Tally::new(limit)),
-            Aggregate::ApproxPercentile { .. } => Self::Buckets(Buckets::EMPTY),
+            Aggregate::Count => (Self::Count, 0),
+            Aggregate::Sum | Aggregate::Mean if double => (Self::DoubleSum, 0),
+            Aggregate::Sum | Aggregate::Mean => (Self::IntSum, 0),
+            Aggregate::Variance | Aggregate::Stddev if double => (Self::DoubleMoments, 0),
+            Aggregate::Variance | Aggregate::Stddev => (Self::IntMoments, 0),
+            Aggregate::Min => (Self::Min, 0),
+            Aggregate::Max => (Self::Max, 0),
+            Aggregate::First => (Self::First, 0),
+            Aggregate::Last => (Self::Last, 0),
+            Aggregate::FirstN { n } => (Self::FirstN, n),
+            Aggregate::LastN { n } => (Self::LastN, n),
+            Aggregate::CountDistinct { limit } => (Self::Distinct, limit),
+            Aggregate::TopK { limit, .. } => (Self::Top, limit),
+            Aggregate::ApproxPercentile { .. } => (Self::Buckets, 0),
             Aggregate::Latest => return None,
         })
+    }
+}
+
+impl Repr {
+    /// The partial of no rows.
+    fn empty((kind, most): (Kind, usize)) -> Self {
+        match kind {
+            Kind::Count => Self::Count(0),
+            Kind::IntSum => Self::IntSum(IntSum::EMPTY),
+            Kind::DoubleSum => Self::DoubleSum(DoubleSum::EMPTY),
+            Kind::IntMoments => Self::IntMoments(Box::new(Moments::EMPTY)),
+            Kind::DoubleMoments => Self::DoubleMoments(Box::new(Moments::EMPTY)),
+            Kind::Min => Self::Extreme(Extreme::new(End::Least)),
+            Kind::Max => Self::Extreme(Extreme::new(End::Greatest)),
+            Kind::First => Self::Outermost(Outermost::new(End::Least)),
+            Kind::Last => Self::Outermost(Outermost::new(End::Greatest)),
+            Kind::FirstN => Self::Outermosts(Box::new(Outermosts::new(End::Least, most))),
+            Kind::LastN => Self::Outermosts(Box::new(Outermosts::new(End::Greatest, most))),
+            Kind::Distinct => Self::Distinct(Tally::new(most)),
+            Kind::Top => Self::Top(Tally::new(most)),
+            Kind::Buckets => Self::Buckets(Buckets::EMPTY),
+        }
     }
 
     fn kind(&self) -> Kind {

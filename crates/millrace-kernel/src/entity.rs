@@ -268,12 +268,9 @@ impl EntityState {
     pub(crate) fn unapply(&mut self, stream: usize, fact: &FactView<'_>) {
         let hash = id_hash(fact.id);
         let facts = &mut self.streams[stream];
-        let mut gone = false;
-        facts.retain(|_, other| {
-            let drop = !gone && other.id == fact.id && other.bytes == fact.bytes;
-            gone |= drop;
-            !drop
-        });
+        let same = |p: &Place| facts.fact(*p).bytes == fact.bytes;
+        let gone = facts.find(fact.id, hash).into_iter().find(same);
+        facts.retain(|place, _| Some(place) != gone);
         facts.settle(fact.id, hash);
         self.cache.clear();
     }

@@ -259,8 +259,8 @@ impl StreamFacts {
         places
     }
 
-    /// Keeps the facts for which `keep` is true; empty pages go.
-    pub(crate) fn retain(&mut self, mut keep: impl FnMut(Place, &FactView<'_>) -> bool) {
+    /// Keeps the facts for which `keep` is true; empty pages go. `keep` may be asked twice.
+    pub(crate) fn retain(&mut self, keep: impl Fn(Place, &FactView<'_>) -> bool) {
         for (page, p) in self.pages.iter_mut().enumerate() {
             let doomed = (0..p.len()).any(|index| !keep(Place { page, index }, &p.fact(index)));
             if doomed {

@@ -18,7 +18,7 @@ pub mod slot;
 mod snapshot;
 pub mod watermark;
 
-pub use changes::{ChangeSet, RowChange};
+pub use changes::{ChangeSet, EmittedRow, RowChange};
 pub use entity::{EntityState, Outcome};
 pub use evaluate::{Evaluation, FeatureOutcome};
 pub use follow::ViewFollower;

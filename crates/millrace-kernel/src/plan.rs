@@ -17,8 +17,9 @@ const EXACT_HOP_MIN_US: i64 = 1_000_000;
 pub(crate) struct StreamPlan {
     pub(crate) id: StreamId,
     pub(crate) kind: StreamKind,
-    /// True when ids that leave the facts at hand are remembered by hash: the stream maps an id,
-    /// so facts of an id that left can still come.
+    /// True when ids that leave the facts at hand are remembered by hash: further facts of an id
+    /// that left can come with another `at`. Otherwise an id is a producer's number, and all a
+    /// repeat can do is lie before the horizon again.
     pub(crate) remembers: bool,
     /// R when facts more than R behind the watermark are held as LATE.
     pub(crate) hold_us: Option<i64>,
@@ -109,7 +110,10 @@ impl KindPlan {
             .map(|s| StreamPlan {
                 id: s.id,
                 kind: s.kind,
-                remembers: s.id_field.is_some() || s.retracts.is_some(),
+                remembers: s.id_field.is_some()
+                    || s.retracts.is_some()
+                    || s.revision.is_some()
+                    || s.op.as_ref().is_some_and(|op| !op.retract.is_empty()),
                 hold_us: (s.beyond_repair == millrace_catalog::BeyondRepair::Hold)
                     .then_some(s.repair_us),
             })

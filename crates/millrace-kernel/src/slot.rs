@@ -10,7 +10,7 @@ mod replay;
 mod resident;
 mod save;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use millrace_types::chunk::{encode_chunk, fingerprint};
@@ -29,7 +29,6 @@ use crate::watermark::SlotWatermarks;
 
 pub use read::{ReadAnswer, SlotRead, Stamp};
 pub use rebuild::{Fold, RebuiltPut};
-pub use replay::ReplayNeeds;
 use resident::{Residents, Slab};
 pub use save::{AtHand, HeadPut, MarkState};
 
@@ -77,7 +76,7 @@ pub(crate) struct Waiting {
 pub(crate) struct Before {
     pub(crate) position: Position,
     pub(crate) known_at: KnownAt,
-    pub(crate) watermarks: SlotWatermarks,
+    pub(crate) watermarks: Arc<SlotWatermarks>,
 }
 
 /// The state of one slot.
@@ -89,7 +88,9 @@ pub struct SlotCore {
     dirty: BTreeMap<Entity, Waiting>,
     watermarks: SlotWatermarks,
     /// The watermarks as of the last confirmed chunk.
-    shown: SlotWatermarks,
+    shown: Arc<SlotWatermarks>,
+    /// The slot as of each confirmed chunk that a mark may still name, ascending.
+    history: VecDeque<Before>,
     /// The greatest `at` of each stream, RETRACTs apart.
     latest: BTreeMap<StreamId, Micros>,
     /// The last chunk judged or followed, and its known_at.
@@ -106,23 +107,24 @@ pub struct SlotCore {
 }
 
 impl SlotCore {
-    /// A slot without facts whose last position is `position`. `complete` says that the store has
-    /// no head of any of its entities.
+    /// A slot before its first chunk, whose entities may have heads in the store.
     #[must_use]
-    pub fn new(slot: SlotId, plan: Arc<Plan>, position: Position, complete: bool) -> Self {
+    pub fn new(slot: SlotId, plan: Arc<Plan>) -> Self {
+        let position = Position::START;
         Self {
             slot,
             plan,
             residents: Residents::default(),
             dirty: BTreeMap::new(),
             watermarks: SlotWatermarks::default(),
-            shown: SlotWatermarks::default(),
+            shown: Arc::default(),
+            history: VecDeque::new(),
             latest: BTreeMap::new(),
             position,
             known_at: KnownAt::default(),
             confirmed: position,
             confirmed_at: KnownAt::default(),
-            complete,
+            complete: false,
             horizon: Micros::MIN,
             rows_max: REPAIR_ROWS_MAX,
         }
@@ -202,6 +204,7 @@ impl SlotCore {
     pub fn open_epoch(&mut self, epoch: u64) {
         self.position = Position { epoch, sequence: 0 };
         self.confirmed = self.position;
+        self.note_confirmed();
     }
 
     /// The entities of these encoded facts that are not in memory and may be in the store: load
@@ -352,11 +355,7 @@ impl SlotCore {
     }
 
     fn as_before(&self) -> Before {
-        Before {
-            position: self.position,
-            known_at: self.known_at,
-            watermarks: self.watermarks.clone(),
-        }
+        Before { position: self.position, known_at: self.known_at, watermarks: self.shown.clone() }
     }
 
     fn judge_watermarks(&mut self, inputs: &[Input<'_>], header: &mut ChunkHeader) {
@@ -513,9 +512,18 @@ impl SlotCore {
         self.confirmed = position;
         self.confirmed_at = known_at;
         // One append a slot is in flight, so the watermarks are those of this chunk.
-        if self.shown != self.watermarks {
-            self.shown = self.watermarks.clone();
+        self.note_confirmed();
+    }
+
+    fn note_confirmed(&mut self) {
+        if *self.shown != self.watermarks {
+            self.shown = Arc::new(self.watermarks.clone());
         }
+        self.history.push_back(Before {
+            position: self.confirmed,
+            known_at: self.confirmed_at,
+            watermarks: self.shown.clone(),
+        });
     }
 }
 

@@ -19,6 +19,7 @@
 use millrace_types::DecodeError;
 use millrace_types::codec::{Reader, put_signed, put_varint};
 
+use super::sorted;
 use super::sums::{Direction, read_rows};
 
 /// The low bits of a double that do not tell its bucket.
@@ -52,17 +53,7 @@ impl Buckets {
     }
 
     pub(super) fn merge(&mut self, other: &Self) {
-        let mut merged = Vec::with_capacity(self.0.len().max(other.0.len()));
-        let mut own = self.0.iter().copied().peekable();
-        for &(number, rows) in &other.0 {
-            while let Some(less) = own.next_if(|&(mine, _)| mine < number) {
-                merged.push(less);
-            }
-            let mine = own.next_if(|&(mine, _)| mine == number).map_or(0, |(_, rows)| rows);
-            merged.push((number, rows.saturating_add(mine)));
-        }
-        merged.extend(own);
-        self.0 = merged;
+        sorted::merge(&mut self.0, &other.0, &0, i32::cmp);
     }
 
     /// The midpoint of the bucket that holds rank `⌈p·n⌉`; `None` without rows.

@@ -38,6 +38,7 @@ impl Extreme {
         Self { end, value: Value::Null }
     }
 
+    #[inline]
     pub(super) fn end(&self) -> End {
         self.end
     }
@@ -64,16 +65,15 @@ impl Extreme {
     }
 
     pub(super) fn decode(
-        &mut self,
+        end: End,
         ty: FieldType,
         reader: &mut Reader<'_>,
-    ) -> Result<(), DecodeError> {
+    ) -> Result<Self, DecodeError> {
         let value = read_value(reader)?;
         if !value.is_null() {
             check_value(value, ty)?;
         }
-        self.value = value.to_value();
-        Ok(())
+        Ok(Self { end, value: value.to_value() })
     }
 
     pub(super) fn heap_bytes(&self) -> usize {
@@ -139,6 +139,12 @@ impl Placed {
         self.key().cmp(&key).then_with(|| self.value().total_cmp(value))
     }
 
+    /// As [`Placed::order`], of two rows that are kept.
+    #[inline]
+    fn order_of(&self, other: &Self) -> Ordering {
+        self.key().cmp(&other.key()).then_with(|| self.value().total_cmp(other.value()))
+    }
+
     fn heap_bytes(&self) -> usize {
         self.bytes.capacity()
     }
@@ -170,6 +176,7 @@ impl Outermost {
         Self { end, row: None }
     }
 
+    #[inline]
     pub(super) fn end(&self) -> End {
         self.end
     }
@@ -188,8 +195,13 @@ impl Outermost {
     }
 
     pub(super) fn merge(&mut self, other: &Self) {
-        if let Some(row) = &other.row {
-            self.add(row.key(), row.value());
+        let Some(other) = &other.row else { return };
+        match &mut self.row {
+            None => self.row = Some(other.clone()),
+            Some(row) if self.end.prefers(other.order_of(row)) => {
+                row.clone_from(other);
+            }
+            Some(_) => {}
         }
     }
 
@@ -207,11 +219,11 @@ impl Outermost {
     }
 
     pub(super) fn decode(
-        &mut self,
+        end: End,
         ty: FieldType,
         reader: &mut Reader<'_>,
-    ) -> Result<(), DecodeError> {
-        self.row = match reader.u8("presence of a row")? {
+    ) -> Result<Self, DecodeError> {
+        let row = match reader.u8("presence of a row")? {
             0 => None,
             1 => {
                 let at = Micros(reader.signed("at")?);
@@ -222,7 +234,7 @@ impl Outermost {
                 return Err(DecodeError::Invalid { what: "presence of a row", found });
             }
         };
-        Ok(())
+        Ok(Self { end, row })
     }
 
     pub(super) fn heap_bytes(&self) -> usize {
@@ -243,6 +255,7 @@ impl Outermosts {
         Self { end, n, rows: VecDeque::new() }
     }
 
+    #[inline]
     pub(super) fn end(&self) -> End {
         self.end
     }
@@ -323,16 +336,18 @@ impl Outermosts {
     }
 
     pub(super) fn decode(
-        &mut self,
+        end: End,
+        n: usize,
         ty: FieldType,
         reader: &mut Reader<'_>,
-    ) -> Result<(), DecodeError> {
+    ) -> Result<Self, DecodeError> {
         let count = reader.count("rows of a list")?;
-        if count > self.n {
+        if count > n {
             return Err(DecodeError::Invalid { what: "rows of a list", found: count as u64 });
         }
+        let mut rows = VecDeque::<Placed>::new();
         for _ in 0..count {
-            let at = match self.rows.back() {
+            let at = match rows.back() {
                 None => reader.signed("at")?,
                 Some(before) => {
                     let step = reader.varint("distance in at")?;
@@ -344,12 +359,12 @@ impl Outermosts {
                 }
             };
             let row = Placed::decode(Micros(at), ty, reader)?;
-            if self.rows.back().is_some_and(|last| last.order(row.key(), row.value()).is_gt()) {
+            if rows.back().is_some_and(|last| last.order_of(&row).is_gt()) {
                 return Err(DecodeError::Invalid { what: "order of a list", found: row.seq });
             }
-            self.rows.push_back(row);
+            rows.push_back(row);
         }
-        Ok(())
+        Ok(Self { end, n, rows })
     }
 
     pub(super) fn heap_bytes(&self) -> usize {

@@ -9,7 +9,7 @@ use millrace_types::DecodeError;
 use millrace_types::codec::Reader;
 
 use super::limbs::Limbs;
-use super::magnitude::{self, Magnitude};
+use super::magnitude::{Magnitude, Stored};
 use super::mantissa::{Int128, Int256, Mantissa, trimmed};
 
 /// The exact sum of doubles or of integers.
@@ -80,12 +80,12 @@ impl<M: Mantissa> Exact<M> {
     }
 
     pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let number = magnitude::decode(reader, M::EXPONENT_MIN, M::TOP)?;
-        Ok(match M::from_words(number.negative, &number.words) {
+        let number = Stored::read(reader, M::EXPONENT_MIN, M::TOP)?;
+        Ok(match M::from_bytes(number.negative, number.bytes) {
             Some(mantissa) => Self::Near { mantissa, exponent: number.exponent },
             None => {
                 let mut limbs = Box::new(Limbs::new());
-                limbs.add(number.negative, &number.words, number.exponent);
+                limbs.add(number.negative, &number.words(), number.exponent);
                 Self::Wide(limbs)
             }
         })

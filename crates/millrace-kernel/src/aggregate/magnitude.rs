@@ -52,48 +52,52 @@ impl Magnitude<'_> {
     }
 }
 
-/// A decoded number.
-#[derive(Debug, Clone)]
-pub(super) struct Number {
+/// A stored number: `± bytes · 2^exponent`, the bytes least first.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stored<'a> {
     pub(super) negative: bool,
-    pub(super) words: Vec<u64>,
+    pub(super) bytes: &'a [u8],
     pub(super) exponent: i32,
 }
 
-/// Reads a number as [`Magnitude::encode`] wrote it, all of whose bits lie in
-/// `2^exponent_min .. 2^top`.
-pub(super) fn decode(
-    reader: &mut Reader<'_>,
-    exponent_min: i32,
-    top: i32,
-) -> Result<Number, DecodeError> {
-    let head = reader.varint("length of a sum")?;
-    if head == 0 {
-        return Ok(Number { negative: false, words: Vec::new(), exponent: 0 });
+impl<'a> Stored<'a> {
+    /// Reads a number as [`Magnitude::encode`] wrote it, all of whose bits lie in
+    /// `2^exponent_min .. 2^top`.
+    pub(super) fn read(
+        reader: &mut Reader<'a>,
+        exponent_min: i32,
+        top: i32,
+    ) -> Result<Self, DecodeError> {
+        let head = reader.varint("length of a sum")?;
+        if head == 0 {
+            return Ok(Self { negative: false, bytes: &[], exponent: 0 });
+        }
+        let length = head >> 1;
+        let exponent = reader.signed("exponent of a sum")?;
+        let bits = i64::try_from(length).unwrap_or(i64::MAX).saturating_mul(8);
+        // The top byte need not be full, so the number may end seven bits below this.
+        if exponent < i64::from(exponent_min)
+            || exponent.saturating_add(bits).saturating_sub(7) > i64::from(top)
+        {
+            return Err(DecodeError::Invalid { what: "exponent of a sum", found: exponent as u64 });
+        }
+        let bytes = reader.take(length as usize, "sum")?;
+        let is_minimal = bytes.first().is_some_and(|byte| byte & 1 == 1)
+            && bytes.last().is_some_and(|&byte| byte != 0);
+        if !is_minimal {
+            return Err(DecodeError::Invalid { what: "length of a sum", found: head });
+        }
+        Ok(Self { negative: head & 1 == 1, bytes, exponent: exponent as i32 })
     }
-    let length = head >> 1;
-    let exponent = reader.signed("exponent of a sum")?;
-    let highest = i64::try_from(length).unwrap_or(i64::MAX).saturating_mul(8);
-    // The top byte is not full, so the bits may end up to seven below this.
-    if exponent < i64::from(exponent_min)
-        || exponent.saturating_add(highest).saturating_sub(7) > i64::from(top)
-    {
-        return Err(DecodeError::Invalid { what: "exponent of a sum", found: exponent as u64 });
-    }
-    let bytes = reader.take(length as usize, "sum")?;
-    let (first, last) = (bytes.first().copied(), bytes.last().copied());
-    if first.is_none_or(|byte| byte & 1 == 0) || last.is_none_or(|byte| byte == 0) {
-        return Err(DecodeError::Invalid { what: "sum", found: u64::from(last.unwrap_or(0)) });
-    }
-    let words = bytes
-        .chunks(8)
-        .map(|chunk| {
+
+    pub(super) fn words(self) -> Vec<u64> {
+        let word = |chunk: &[u8]| {
             let mut word = [0; 8];
             word[..chunk.len()].copy_from_slice(chunk);
             u64::from_le_bytes(word)
-        })
-        .collect();
-    Ok(Number { negative: head & 1 == 1, words, exponent: exponent as i32 })
+        };
+        self.bytes.chunks(8).map(word).collect()
+    }
 }
 
 /// `(magnitude + ε) · 2^exponent` as the nearest double, ties to even, where `0 < ε < 1` when `more`

@@ -15,8 +15,8 @@ pub(super) trait Mantissa: Copy + Debug {
 
     /// `magnitude`, which is less than `2^127`, with a sign.
     fn new(negative: bool, magnitude: u128) -> Self;
-    /// The integer whose magnitude has these words, least first; `None` when it does not fit.
-    fn from_words(negative: bool, words: &[u64]) -> Option<Self>;
+    /// The integer whose magnitude has these bytes, least first; `None` when it does not fit.
+    fn from_bytes(negative: bool, bytes: &[u8]) -> Option<Self>;
     /// The sign, and the words of the magnitude, least first.
     fn to_words(self) -> (bool, [u64; 4]);
     /// True for zero.
@@ -59,12 +59,11 @@ impl Mantissa for Int128 {
         Self::from_i128(if negative { -value } else { value })
     }
 
-    fn from_words(negative: bool, words: &[u64]) -> Option<Self> {
-        let words = trimmed(words);
-        let low = words.first().copied().unwrap_or(0);
-        let high = words.get(1).copied().unwrap_or(0);
-        let fits = words.len() <= 2 && high >> 63 == 0;
-        fits.then(|| Self::new(negative, (u128::from(high) << 64) | u128::from(low)))
+    fn from_bytes(negative: bool, bytes: &[u8]) -> Option<Self> {
+        let mut all = [0; 16];
+        all.get_mut(..bytes.len())?.copy_from_slice(bytes);
+        let magnitude = u128::from_le_bytes(all);
+        (magnitude >> 127 == 0).then(|| Self::new(negative, magnitude))
     }
 
     fn to_words(self) -> (bool, [u64; 4]) {
@@ -126,13 +125,15 @@ impl Mantissa for Int256 {
         if negative { value.negated() } else { value }
     }
 
-    fn from_words(negative: bool, words: &[u64]) -> Option<Self> {
-        let words = trimmed(words);
-        let word = |i: usize| u128::from(words.get(i).copied().unwrap_or(0));
-        let value =
-            Self { high: ((word(3) << 64) | word(2)) as i128, low: (word(1) << 64) | word(0) };
-        let fits = words.len() <= 4 && value.high >= 0;
-        fits.then(|| if negative { value.negated() } else { value })
+    fn from_bytes(negative: bool, bytes: &[u8]) -> Option<Self> {
+        let (low, high) = bytes.split_at(bytes.len().min(16));
+        let half = |bytes: &[u8]| {
+            let mut all = [0; 16];
+            all.get_mut(..bytes.len())?.copy_from_slice(bytes);
+            Some(u128::from_le_bytes(all))
+        };
+        let value = Self { high: half(high)? as i128, low: half(low)? };
+        (value.high >= 0).then(|| if negative { value.negated() } else { value })
     }
 
     fn to_words(self) -> (bool, [u64; 4]) {

@@ -76,23 +76,11 @@ impl IntSum {
 
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
         put_varint(out, self.rows);
-        if self.rows != 0 {
-            let (negative, words) = self.sum.to_words();
-            Magnitude { negative, words: &words, exponent: 0 }.encode(out);
-        }
+        put_wide(out, self.sum.get());
     }
 
     pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let rows = read_rows(reader)?;
-        if rows == 0 {
-            return Ok(Self::EMPTY);
-        }
-        // 64 bits a row at most.
-        let number = super::magnitude::decode(reader, 0, 63 + 53)?;
-        Int128::from_words(number.negative, &number.words)
-            .and_then(|odd| odd.shifted_up(number.exponent as u32))
-            .map(|sum| Self { rows, sum })
-            .ok_or(DecodeError::Invalid { what: "integer sum", found: rows })
+        Ok(Self { rows: read_rows(reader)?, sum: Int128::from_i128(read_wide(reader)?) })
     }
 }
 
@@ -256,6 +244,29 @@ pub(super) fn read_rows(reader: &mut Reader<'_>) -> Result<u64, DecodeError> {
         return Err(DecodeError::Invalid { what: "rows of a partial", found: rows });
     }
     Ok(rows)
+}
+
+/// Appends an integer zigzag-coded as LEB128, as `put_signed` does, of up to 128 bits.
+fn put_wide(out: &mut Vec<u8>, value: i128) {
+    let mut left = ((value << 1) ^ (value >> 127)) as u128;
+    while left >= 0x80 {
+        out.push(left as u8 | 0x80);
+        left >>= 7;
+    }
+    out.push(left as u8);
+}
+
+/// Reads what [`put_wide`] wrote. No sum of [`ROWS_MAX`] rows reaches 126 bits.
+fn read_wide(reader: &mut Reader<'_>) -> Result<i128, DecodeError> {
+    let mut raw = 0u128;
+    for shift in (0..126).step_by(7) {
+        let byte = reader.u8("integer sum")?;
+        raw |= u128::from(byte & 0x7f) << shift;
+        if byte < 0x80 {
+            return Ok((raw >> 1) as i128 ^ -((raw & 1) as i128));
+        }
+    }
+    Err(DecodeError::Invalid { what: "integer sum", found: raw as u64 })
 }
 
 fn to_big(number: Magnitude<'_>) -> (BigInt, i32) {

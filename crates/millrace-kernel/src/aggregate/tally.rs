@@ -9,14 +9,13 @@ use millrace_types::codec::{Reader, put_bytes, put_signed, put_varint};
 use millrace_types::{DecodeError, FieldType, Micros, Value, ValueRef};
 
 use super::edge::{check_double, value_heap_bytes};
+use super::sorted::{self, Weight};
 use super::sums::read_rows;
 
 /// What is known of each distinct value.
-pub(super) trait Weight: Copy + PartialEq {
-    /// The weight of one row.
+pub(super) trait Occurrence: Weight {
+    /// That of one row.
     const ONE: Self;
-    /// Adds what another partial knows of the same value.
-    fn add(&mut self, other: Self);
     /// Takes one row away; `None` when that cannot be done, `Some(true)` when none is left.
     fn take_one(&mut self) -> Option<bool>;
     fn encode(self, out: &mut Vec<u8>);
@@ -24,10 +23,8 @@ pub(super) trait Weight: Copy + PartialEq {
 }
 
 /// Only that it occurs.
-impl Weight for () {
+impl Occurrence for () {
     const ONE: Self = ();
-
-    fn add(&mut self, (): Self) {}
 
     fn take_one(&mut self) -> Option<bool> {
         None
@@ -41,12 +38,8 @@ impl Weight for () {
 }
 
 /// How often it occurs.
-impl Weight for u64 {
+impl Occurrence for u64 {
     const ONE: Self = 1;
-
-    fn add(&mut self, other: Self) {
-        *self = self.saturating_add(other);
-    }
 
     fn take_one(&mut self) -> Option<bool> {
         *self = self.saturating_sub(1);
@@ -65,8 +58,7 @@ impl Weight for u64 {
     }
 }
 
-/// Distinct values in ascending order. A sorted vector takes half the memory of a tree; a tile
-/// mostly holds few values.
+/// Distinct values in ascending order.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Tally<W> {
     limit: u32,
@@ -75,7 +67,7 @@ pub(super) struct Tally<W> {
     entries: Vec<(Value, W)>,
 }
 
-impl<W: Weight> Tally<W> {
+impl<W: Occurrence> Tally<W> {
     /// Without values. A limit beyond 32 bits is as good as one of 32 bits.
     pub(super) fn new(limit: usize) -> Self {
         let limit = u32::try_from(limit).unwrap_or(u32::MAX);
@@ -110,17 +102,9 @@ impl<W: Weight> Tally<W> {
             self.truncate();
             return;
         }
-        // Few values are looked up one by one; many are merged in one pass.
-        if other.entries.len() < 1 + self.entries.len() / 16 {
-            for (value, weight) in &other.entries {
-                match self.search(value.as_ref()) {
-                    Ok(place) => self.entries[place].1.add(*weight),
-                    Err(place) => self.entries.insert(place, (value.clone(), *weight)),
-                }
-            }
-        } else {
-            self.merge_pass(&other.entries);
-        }
+        sorted::merge(&mut self.entries, &other.entries, &Value::Null, |a, b| {
+            a.as_ref().total_cmp(b.as_ref())
+        });
         self.truncate_beyond_limit();
     }
 
@@ -160,19 +144,20 @@ impl<W: Weight> Tally<W> {
     }
 
     pub(super) fn decode(
-        &mut self,
+        limit: usize,
         ty: FieldType,
         reader: &mut Reader<'_>,
-    ) -> Result<(), DecodeError> {
+    ) -> Result<Self, DecodeError> {
+        let mut tally = Self::new(limit);
         let Some(count) = reader.varint("distinct values")?.checked_sub(1) else {
-            self.truncated = true;
-            return Ok(());
+            tally.truncated = true;
+            return Ok(tally);
         };
-        if count > u64::from(self.limit) || count > reader.rest().len() as u64 {
+        if count > u64::from(tally.limit) || count > reader.rest().len() as u64 {
             return Err(DecodeError::Invalid { what: "distinct values", found: count });
         }
         if count == 0 {
-            return Ok(());
+            return Ok(tally);
         }
         let found = reader.u8("type of values")?;
         if found != ty as u8 {
@@ -180,16 +165,16 @@ impl<W: Weight> Tally<W> {
         }
         for _ in 0..count {
             let value = read_bare(ty, reader)?;
-            let after = self
+            let after = tally
                 .entries
                 .last()
                 .is_none_or(|(last, _)| last.as_ref().total_cmp(value.as_ref()) == Ordering::Less);
             if !after {
                 return Err(DecodeError::Invalid { what: "order of values", found: count });
             }
-            self.entries.push((value, W::decode(reader)?));
+            tally.entries.push((value, W::decode(reader)?));
         }
-        Ok(())
+        Ok(tally)
     }
 
     pub(super) fn heap_bytes(&self) -> usize {
@@ -199,27 +184,6 @@ impl<W: Weight> Tally<W> {
 
     fn search(&self, value: ValueRef<'_>) -> Result<usize, usize> {
         self.entries.binary_search_by(|(own, _)| own.as_ref().total_cmp(value))
-    }
-
-    fn merge_pass(&mut self, other: &[(Value, W)]) {
-        let mut merged = Vec::with_capacity(self.entries.len().max(other.len()));
-        let mut own = std::mem::take(&mut self.entries).into_iter().peekable();
-        for (value, weight) in other {
-            while let Some(less) =
-                own.next_if(|(mine, _)| mine.as_ref().total_cmp(value.as_ref()).is_lt())
-            {
-                merged.push(less);
-            }
-            match own.next_if(|(mine, _)| mine == value) {
-                Some((mine, mut both)) => {
-                    both.add(*weight);
-                    merged.push((mine, both));
-                }
-                None => merged.push((value.clone(), *weight)),
-            }
-        }
-        merged.extend(own);
-        self.entries = merged;
     }
 
     fn truncate_beyond_limit(&mut self) {

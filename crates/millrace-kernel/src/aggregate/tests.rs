@@ -156,7 +156,11 @@ fn any_case() -> impl Strategy<Value = (Feature, Vec<RefRow>)> {
     (any_feature(), any::<u8>()).prop_flat_map(|(feature, palette)| {
         let value = any_value(argument_type(&feature), palette);
         let row = ((-3i64..3, 0u64..2, any::<u8>()), value);
-        let rows = prop::collection::vec(row, 0..40).prop_map(|rows| {
+        let rows = prop_oneof![
+            prop::collection::vec(row.clone(), 0..5),
+            prop::collection::vec(row, 0..40)
+        ]
+        .prop_map(|rows| {
             let place = |(i, ((at, seq, id), value)): (usize, ((i64, u64, u8), Value))| {
                 ((at, seq, vec![id, i as u8]), value)
             };
@@ -316,6 +320,17 @@ fn sums_pass_through_overflow_and_come_back() {
         format!("Double({max:?}) PRESENT")
     );
     assert_eq!(of_doubles(Aggregate::Sum, &[1e300, 1e-300, -1e300]), "Double(1e-300) PRESENT");
+    // Ties go to the even double, and the least bit beyond a tie decides it.
+    let (one, half_ulp) = (1.0, 2f64.powi(-53));
+    assert_eq!(of_doubles(Aggregate::Sum, &[one, half_ulp]), "Double(1.0) PRESENT");
+    assert_eq!(
+        of_doubles(Aggregate::Sum, &[one, half_ulp, 5e-324]),
+        "Double(1.0000000000000002) PRESENT"
+    );
+    assert_eq!(
+        of_doubles(Aggregate::Sum, &[one, 3.0 * half_ulp]),
+        "Double(1.0000000000000004) PRESENT"
+    );
     assert_eq!(of_doubles(Aggregate::Sum, &[0.1, -0.1]), "Double(0.0) PRESENT");
     assert_eq!(of_doubles(Aggregate::Mean, &[max, max]), "Null OVERFLOW");
     assert_eq!(of_doubles(Aggregate::Mean, &[-5e-324, 0.0]), "Double(-0.0) PRESENT");
@@ -331,6 +346,11 @@ fn variances_are_rounded_once() {
     assert_eq!(
         of_ints(Aggregate::Variance, &[2, 4, 4, 4, 5, 5, 7, 9]),
         "Double(4.571428571428571) PRESENT"
+    );
+    // (Σx² …) is a tie of doubles and a third: what the division leaves over decides.
+    assert_eq!(
+        of_ints(Aggregate::Variance, &[0, 1, 12_884_987_904]),
+        "Double(5.534097109111378e19) PRESENT"
     );
     // Around 1e9 the textbook formula in doubles has lost every digit.
     assert_eq!(
@@ -363,7 +383,13 @@ fn a_partial_is_small() {
         .iter()
         .map(|&price| ((0, 0, Vec::new()), Value::Double(price)))
         .collect();
-    let sum = folded(&feature(Aggregate::Sum, FieldType::Double), &prices);
+    let sum_of_doubles = feature(Aggregate::Sum, FieldType::Double);
+    let sum = folded(&sum_of_doubles, &prices);
     assert_eq!(sum.heap_bytes(), 0);
     assert!(bytes(&sum).len() <= 13, "{} bytes", bytes(&sum).len());
+    // Far exponents stay small as long as the bits between them are few.
+    let far = [2f64.powi(100), 1.0].map(|v| ((0, 0, Vec::new()), Value::Double(v)));
+    assert_eq!(folded(&sum_of_doubles, &far).heap_bytes(), 0);
+    let farther = [2f64.powi(200), 1.0].map(|v| ((0, 0, Vec::new()), Value::Double(v)));
+    assert_ne!(folded(&sum_of_doubles, &farther).heap_bytes(), 0);
 }

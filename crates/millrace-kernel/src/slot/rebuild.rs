@@ -198,7 +198,7 @@ impl SlotCore {
         let (pages, ids): (Vec<PageName>, Vec<PageName>) = state.stored_parts();
         resident.listed.0.extend(pages);
         resident.listed.1.extend(ids);
-        resident.rebuilt_part = part;
+        resident.rebuilt_parts.extend(part);
         resident.saving = None;
         resident.state = state;
     }

@@ -10,18 +10,9 @@ use millrace_types::{
 };
 
 use super::save::MarkState;
-use super::{SlotCore, Waiting};
+use super::{Before, SlotCore, Waiting};
 use crate::entity::{EntityState, Outcome};
 use crate::watermark::SlotWatermarks;
-
-/// What must be loaded before a chunk can be followed.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct ReplayNeeds {
-    /// Entities whose heads may be in the store.
-    pub heads: Vec<Entity>,
-    /// Rebuilt heads that take effect in the chunk.
-    pub rebuilt: Vec<Rebuilt>,
-}
 
 impl SlotCore {
     /// Starts recovery from a mark.
@@ -32,7 +23,7 @@ impl SlotCore {
         self.confirmed_at = mark.closed;
         self.watermarks =
             SlotWatermarks::from_parts(&mark.watermarks, &mark.views, &mark.incarnations);
-        self.shown = self.watermarks.clone();
+        self.note_confirmed();
         self.latest = mark.latest.iter().copied().collect();
         self.complete = false;
     }
@@ -47,7 +38,14 @@ impl SlotCore {
         position: Position,
         chunk: &Chunk<B>,
     ) -> Result<(), DecodeError> {
-        self.follow_dirtied(position, &chunk.header);
+        // No chunk stands between the one before and this one, so any known_at below this one's
+        // names the same facts. The watermarks are the mark's: nothing of a dirty entity is final.
+        let before = Before {
+            position: Position { epoch: position.epoch, sequence: position.sequence - 1 },
+            known_at: KnownAt(chunk.header.known_at.0 - 1),
+            watermarks: self.shown.clone(),
+        };
+        self.follow_dirtied(position, &chunk.header, before);
         for rebuilt in &chunk.header.rebuilt {
             self.dirty.remove(&rebuilt.entity);
         }
@@ -63,33 +61,36 @@ impl SlotCore {
         Ok(())
     }
 
-    /// What to load before [`SlotCore::replay`] of this chunk.
+    /// Entities whose heads may be in the store and must be loaded before [`SlotCore::replay`] of
+    /// this chunk.
     ///
     /// # Errors
     /// [`DecodeError`] when the chunk's facts do not decode.
-    pub fn replay_needs<B: AsRef<[u8]>>(
+    pub fn heads_to_replay<B: AsRef<[u8]>>(
         &self,
-        position: Position,
         chunk: &Chunk<B>,
-    ) -> Result<ReplayNeeds, DecodeError> {
-        let mut needs =
-            ReplayNeeds { heads: self.missing(chunk.fact_bytes())?, rebuilt: Vec::new() };
-        for rebuilt in &chunk.header.rebuilt {
-            if !self.has(&rebuilt.entity) {
-                needs.heads.push(rebuilt.entity.clone());
-            }
-            let known =
-                self.slab_of(&rebuilt.entity).map(|s| self.residents.get(s).state.applied());
-            if known.is_none_or(|applied| applied < position) {
-                needs.rebuilt.push(rebuilt.clone());
-            }
-        }
-        needs.heads.sort_unstable();
-        needs.heads.dedup();
-        Ok(needs)
+    ) -> Result<Vec<Entity>, DecodeError> {
+        let mut heads = self.missing(chunk.fact_bytes())?;
+        let rebuilt = chunk.header.rebuilt.iter().map(|r| &r.entity);
+        heads.extend(rebuilt.filter(|e| !self.has(e)).cloned());
+        heads.sort_unstable();
+        heads.dedup();
+        Ok(heads)
     }
 
-    /// Follows a chunk. `rebuilt` holds the states asked for by [`SlotCore::replay_needs`].
+    /// Rebuilt heads that take effect in this chunk and that no head in memory is ahead of. To be
+    /// asked once the heads are loaded: what a newer head replaced may be deleted in part.
+    #[must_use]
+    pub fn rebuilt_to_replay(&self, position: Position, header: &ChunkHeader) -> Vec<Rebuilt> {
+        let behind = |rebuilt: &&Rebuilt| {
+            let slab = self.slab_of(&rebuilt.entity);
+            slab.is_none_or(|s| self.residents.get(s).state.applied() < position)
+        };
+        header.rebuilt.iter().filter(behind).cloned().collect()
+    }
+
+    /// Follows a chunk. `rebuilt` holds the states asked for by
+    /// [`SlotCore::rebuilt_to_replay`].
     ///
     /// # Errors
     /// [`DecodeError`] when the chunk does not decode or contradicts the state it follows.
@@ -111,7 +112,7 @@ impl SlotCore {
                 self.install(entity, state, Some(part));
             }
         }
-        self.follow_dirtied(position, &chunk.header);
+        self.follow_dirtied(position, &chunk.header, self.as_before());
         for (record, verdict) in chunk.records().zip(chunk.header.all_verdicts()) {
             let record = record?;
             if record.body.op != Op::Retract && !matches!(verdict, Verdict::Rejected(_)) {
@@ -133,19 +134,16 @@ impl SlotCore {
             }
         }
         self.watermarks.replay(&chunk.header);
-        self.shown = self.watermarks.clone();
         self.position = position;
         self.confirmed = position;
         self.known_at = chunk.header.known_at;
         self.confirmed_at = chunk.header.known_at;
+        self.note_confirmed();
         Ok(())
     }
 
-    fn follow_dirtied(&mut self, position: Position, header: &ChunkHeader) {
-        if header.dirtied.is_empty() {
-            return;
-        }
-        let before = Arc::new(self.as_before());
+    fn follow_dirtied(&mut self, position: Position, header: &ChunkHeader, before: Before) {
+        let before = Arc::new(before);
         for entity in &header.dirtied {
             if let Some(slab) = self.slab_of(entity) {
                 self.residents.get_mut(slab).waiting = true;
@@ -190,10 +188,12 @@ impl SlotCore {
         Ok(())
     }
 
-    /// Recovery is done: the entity hashes of facts are known to be right from here on.
-    #[must_use]
-    pub fn is_complete(&self) -> bool {
-        self.complete
+    /// States that the slot never had a fact, so that nothing needs loading. Heads may have been
+    /// put, and what they replaced deleted, before the first mark: without a mark the log must be
+    /// empty too.
+    pub fn set_empty(&mut self) {
+        debug_assert!(self.residents.len() == 0, "a slot without facts has no residents");
+        self.complete = true;
     }
 
     /// The hash by which the entity is found in chunk filters.

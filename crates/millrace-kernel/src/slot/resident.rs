@@ -24,8 +24,8 @@ pub(crate) struct Resident {
     pub(crate) saving: Option<Position>,
     /// The pages and id parts the stored head lists.
     pub(crate) listed: (Vec<PageName>, Vec<PageName>),
-    /// The rebuilt head its stored parts hang on until an ordinary head is put.
-    pub(crate) rebuilt_part: Option<KnownAt>,
+    /// Rebuilt heads that the next ordinary head replaces.
+    pub(crate) rebuilt_parts: Vec<KnownAt>,
     /// The last chunk that changed its facts.
     pub(crate) changed_in: Position,
     /// While following a chunk: its facts are not in the state yet.
@@ -84,7 +84,7 @@ impl Residents {
             unsaved_since: None,
             saving: None,
             listed,
-            rebuilt_part: None,
+            rebuilt_parts: Vec::new(),
             changed_in: Position::START,
             follows: false,
             touched: Position::START,

@@ -25,8 +25,8 @@ pub struct HeadPut {
     pub dropped_pages: Vec<PageName>,
     /// Id parts likewise.
     pub dropped_ids: Vec<PageName>,
-    /// A rebuilt head that this head replaces; likewise.
-    pub dropped_rebuilt: Option<KnownAt>,
+    /// Rebuilt heads that this head replaces; likewise.
+    pub dropped_rebuilt: Vec<KnownAt>,
 }
 
 /// What a slot has at hand.
@@ -43,7 +43,7 @@ pub struct AtHand {
 pub struct MarkState {
     /// Every chunk up to here is confirmed and in stored heads, waiting facts apart.
     pub position: Position,
-    /// The known_at of the last confirmed chunk.
+    /// The known_at of the chunk at `position`: no later chunk has a smaller one.
     pub closed: KnownAt,
     /// The slot's watermarks.
     pub watermarks: Vec<(StreamId, Micros)>,
@@ -100,7 +100,7 @@ impl SlotCore {
             parts,
             dropped_pages: gone(before.0, &resident.listed.0),
             dropped_ids: gone(before.1, &resident.listed.1),
-            dropped_rebuilt: resident.rebuilt_part.take(),
+            dropped_rebuilt: std::mem::take(&mut resident.rebuilt_parts),
         }
     }
 
@@ -122,24 +122,23 @@ impl SlotCore {
         self.residents.find(hash, entity.kind, key)
     }
 
-    /// The mark of the slot as of what is confirmed and saved now, or `None` while a chunk is not
-    /// confirmed (its watermarks are not to be told).
+    /// The mark of the slot as of what is confirmed and saved now: everything it states is as of its
+    /// position. `None` before the slot is open.
     #[must_use]
-    pub fn mark(&self) -> Option<MarkState> {
-        if self.position != self.confirmed {
-            return None;
-        }
+    pub fn mark(&mut self) -> Option<MarkState> {
         let unsaved = self.residents.iter().filter_map(|(_, r)| r.unsaved_since).min();
-        let position = match unsaved {
-            Some(first) => Position { epoch: first.epoch, sequence: first.sequence - 1 },
-            None => self.confirmed,
-        };
+        let saved = unsaved.map(|p| Position { epoch: p.epoch, sequence: p.sequence - 1 });
+        let position = saved.unwrap_or(self.confirmed).min(self.confirmed);
+        let named = self.history.partition_point(|b| b.position <= position).checked_sub(1)?;
+        // A later mark names this chunk or a later one.
+        self.history.drain(..named);
+        let at = self.history.front()?;
         Some(MarkState {
-            position: position.min(self.confirmed),
-            closed: self.confirmed_at,
-            watermarks: self.shown.own(),
-            views: self.shown.views(),
-            incarnations: self.shown.by_incarnation(),
+            position: at.position,
+            closed: at.known_at,
+            watermarks: at.watermarks.own(),
+            views: at.watermarks.views(),
+            incarnations: at.watermarks.by_incarnation(),
             latest: self.latest(),
             oldest_waiting: self.dirty.values().map(|w| w.since).min(),
         })

@@ -37,7 +37,7 @@ impl Worker {
     ) -> Result<Slot, StoreError> {
         let epoch = self.store.take_over(id, &self.node, self.incarnation).await?;
         let mark = self.store.load_mark(id).await?.map(|(_, mark)| mark);
-        let mut core = SlotCore::new(id, self.plan.clone(), Position::START, mark.is_none());
+        let mut core = SlotCore::new(id, self.plan.clone());
         let mut from = Position::START;
         if let Some(mark) = &mark {
             core.recover_from(&mark_state(mark));
@@ -47,6 +47,9 @@ impl Worker {
             }
         }
         self.follow(&mut core, from).await?;
+        if mark.is_none() && core.position() == Position::START {
+            core.set_empty();
+        }
         self.clock.raise(core.known_at());
         self.clock.raise(epoch.floor);
         let known_at = core.known_at();
@@ -123,29 +126,29 @@ impl Worker {
     ) -> Result<(), StoreError> {
         let slot = core.slot();
         let chunk = decode(slot, position, bytes)?;
-        let needs = core.replay_needs(position, &chunk).map_err(|e| damaged(slot, position, &e))?;
-        for (entity, state) in self.load_heads(needs.heads).await? {
+        let heads = core.heads_to_replay(&chunk).map_err(|e| damaged(slot, position, &e))?;
+        for (entity, state) in self.load_heads(heads).await? {
             core.insert_loaded(&entity, state);
         }
-        let mut found = self.load_rebuilt(&needs.rebuilt).await?;
-        let states = needs
-            .rebuilt
+        let rebuilt = core.rebuilt_to_replay(position, &chunk.header);
+        let mut found = self.load_rebuilt(&rebuilt).await?;
+        let states = rebuilt
             .into_iter()
             .filter_map(|r| found.remove(&r.entity).map(|state| (r.entity, r.part, state)))
             .collect();
         core.replay(position, &chunk, states).map_err(|e| damaged(slot, position, &e))
     }
 
-    /// Reads rebuilt heads. One that is gone was replaced by an ordinary head, which is then in
-    /// memory already and ahead of the marker.
+    /// Reads rebuilt heads.
     async fn load_rebuilt(&self, wanted: &[Rebuilt]) -> Result<RebuiltStates, StoreError> {
         let names = wanted.iter().map(|r| (r.entity.clone(), Part::RebuiltHead(r.part))).collect();
         let mut states: BTreeMap<Entity, EntityState> = BTreeMap::new();
         for (rebuilt, found) in wanted.iter().zip(self.store.load(names).await?) {
-            let (Some((_, bytes)), Some(kind)) = (found, self.plan.kind(rebuilt.entity.kind))
-            else {
-                continue;
-            };
+            let Some(kind) = self.plan.kind(rebuilt.entity.kind) else { continue };
+            let (_, bytes) = found.ok_or_else(|| StoreError::Damaged {
+                what: format!("rebuilt head of entity {}", rebuilt.entity.key),
+                reason: "a marker names it, and it is not in the store".to_owned(),
+            })?;
             let part = Part::RebuiltHead(rebuilt.part);
             let state = assemble(&*self.store, &rebuilt.entity, part, kind, bytes).await?;
             states.insert(rebuilt.entity.clone(), state);

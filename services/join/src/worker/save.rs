@@ -200,18 +200,16 @@ impl Worker {
             return false;
         }
         if !failed {
-            let behind: Vec<SlotId> = self
-                .slots
-                .iter()
-                .filter(|(_, s)| s.core.mark().is_some_and(|m| m.position > s.marked))
-                .map(|(id, _)| *id)
-                .collect();
-            let unsaved: Vec<SlotId> = self
-                .slots
-                .iter()
-                .filter(|(_, s)| s.core.mark().is_some_and(|m| m.position < s.core.confirmed().0))
-                .map(|(id, _)| *id)
-                .collect();
+            let (mut behind, mut unsaved) = (Vec::new(), Vec::new());
+            for (id, slot) in &mut self.slots {
+                let Some(mark) = slot.core.mark() else { continue };
+                if mark.position > slot.marked {
+                    behind.push(*id);
+                }
+                if mark.position < slot.core.confirmed().0 {
+                    unsaved.push(*id);
+                }
+            }
             for id in &unsaved {
                 self.put_heads(*id);
             }
@@ -272,6 +270,6 @@ fn dropped(head: &HeadPut) -> Vec<Part> {
         .iter()
         .map(page)
         .chain(head.dropped_ids.iter().map(ids))
-        .chain(head.dropped_rebuilt.map(Part::RebuiltHead))
+        .chain(head.dropped_rebuilt.iter().copied().map(Part::RebuiltHead))
         .collect()
 }

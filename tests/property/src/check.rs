@@ -1,0 +1,289 @@
+//! Runs a case through the simulated slot and compares everything with the oracle.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use millrace_catalog::Catalog;
+use millrace_kernel::slot::{Fold, ReadAnswer, SlotRead};
+use millrace_kernel::{Plan, ViewFollower};
+use millrace_test_support::generate::{Case, Read, Rng, reads};
+use millrace_test_support::order::identical_features;
+use millrace_test_support::{Oracle, ingest};
+use millrace_types::{
+    Chunk, Entity, FeatureValue, Judged, KnownAt, Micros, Status, Value, Verdict, VerdictCounts,
+};
+
+use crate::sim::Sim;
+
+/// What went wrong, in words.
+#[derive(Debug)]
+pub struct Failure(pub String);
+
+type Answer = Vec<(FeatureValue, Status)>;
+
+struct Check<'a> {
+    case: &'a Case,
+    sim: Sim,
+    oracle: Oracle,
+    known_ats: Vec<KnownAt>,
+    rng: Rng,
+}
+
+/// Runs a case; `variant` seeds the budget, the restarts and the reads. Gives how often each
+/// interesting thing was reached.
+///
+/// # Errors
+/// [`Failure`] when something differs from the oracle.
+pub fn run(case: &Case, variant: u64) -> Result<BTreeMap<&'static str, u64>, Failure> {
+    // Shrinking takes things away that others need: what is no catalog is no case.
+    let Ok(catalog) = case.compile().map(Arc::new) else { return Ok(BTreeMap::new()) };
+    let mut rng = Rng::new(variant);
+    let budget = *rng.pick(&[0, 0, 500, 2_000, 8_000, usize::MAX]);
+    let rows_max = *rng.pick(&[10_000, 10_000, 2]);
+    let sim = Sim::new(Arc::new(Plan::new(catalog.clone())), budget, rows_max);
+    let oracle = case.oracle(&catalog);
+    let mut check = Check { case, sim, oracle, known_ats: Vec::new(), rng };
+    check.publish_all(&catalog)?;
+    check.settle()?;
+    check.compare_reads(4)?;
+    check.compare_tail(&catalog)?;
+    check.sim.restart();
+    check.settle()?;
+    check.compare_reads(2)?;
+    Ok(check.sim.reached)
+}
+
+impl Check<'_> {
+    fn publish_all(&mut self, catalog: &Catalog) -> Result<(), Failure> {
+        for batch in self.case.batches() {
+            let mut facts = Vec::new();
+            for record in batch {
+                // What ingest rejects never reaches a slot.
+                facts.extend(ingest::facts(catalog, record, None).unwrap_or_default());
+            }
+            if facts.is_empty() {
+                continue;
+            }
+            let (known_at, judged) = self.sim.publish(&facts);
+            self.known_ats.push(known_at);
+            self.compare_verdicts(known_at, facts, &judged)?;
+            self.disturb();
+            if self.rng.percent(30) {
+                self.compare_reads(1)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A verdict that is not queued is the oracle's.
+    fn compare_verdicts(
+        &mut self,
+        known_at: KnownAt,
+        facts: Vec<millrace_types::Fact>,
+        judged: &[Judged],
+    ) -> Result<(), Failure> {
+        let mut counts = VerdictCounts::default();
+        judged.iter().for_each(|j| counts.add(j.verdict));
+        if counts.total() != facts.len() as u64 {
+            return Err(Failure(format!("{} facts have {} verdicts", facts.len(), counts.total())));
+        }
+        for (fact, judged) in facts.into_iter().zip(judged) {
+            let shown = format!("{fact:?}");
+            let expected = self.oracle.insert_judged(known_at, fact);
+            if judged.verdict != Verdict::Queued && *judged != expected {
+                return Err(Failure(format!("{judged:?} instead of {expected:?} of {shown}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Saves, marks, unloads, rebuilds, restarts, each now and then.
+    fn disturb(&mut self) {
+        if self.rng.percent(30) {
+            let bytes = *self.rng.pick(&[1, usize::MAX]);
+            self.sim.save(bytes);
+        }
+        if self.rng.percent(20) {
+            self.sim.write_mark();
+        }
+        if self.rng.percent(20) {
+            self.sim.collect_garbage();
+        }
+        if self.rng.percent(20) {
+            self.sim.unload();
+        }
+        if self.rng.percent(40) {
+            let max = self.rng.between(1, 3);
+            self.sim.rebuild(max, &mut self.rng);
+        }
+        if self.rng.percent(15) {
+            self.sim.restart();
+        }
+    }
+
+    /// Rebuilds until no entity is dirty.
+    fn settle(&mut self) -> Result<(), Failure> {
+        for _ in 0..1_000 {
+            if self.sim.core.dirty_len() == 0 {
+                return Ok(());
+            }
+            self.sim.rebuild(100, &mut self.rng);
+        }
+        Err(Failure("entities stay dirty".to_owned()))
+    }
+
+    fn compare_reads(&mut self, each: usize) -> Result<(), Failure> {
+        for read in reads(&self.oracle, &self.known_ats, each, &mut self.rng) {
+            let expected = self.oracle.read(&read.view, &read.entity, read.at, read.known_at);
+            let (answer, rebuilding, position_at) = self.answer(&read)?;
+            let expected = match position_at {
+                // A dirty entity answers as of the chunk before it became dirty.
+                Some(known_at) if rebuilding => {
+                    self.oracle.read(&read.view, &read.entity, read.at, known_at)
+                }
+                _ => expected,
+            };
+            let same = answer.len() == expected.len()
+                && answer
+                    .iter()
+                    .zip(&expected)
+                    .all(|(a, b)| a.1 == b.1 && identical_features(&a.0, &b.0));
+            if !same {
+                return Err(Failure(self.describe(&read, &answer, &expected)));
+            }
+        }
+        Ok(())
+    }
+
+    /// The slot's answer; from the log where its head does not cover the read.
+    fn answer(&mut self, read: &Read) -> Result<(Answer, bool, Option<KnownAt>), Failure> {
+        let plan = self.sim.plan.clone();
+        let kind = plan.kind(read.entity.kind).ok_or_else(|| Failure("no such kind".to_owned()))?;
+        let view = kind.view_index(&read.view).ok_or_else(|| Failure("no such view".to_owned()))?;
+        let features = kind.feature_indexes(view, &[]).map_err(Failure)?;
+        for _ in 0..2 {
+            let slot_read = SlotRead {
+                entity: &read.entity,
+                view: &read.view,
+                features: &features,
+                at: read.at,
+                known_at: read.known_at,
+            };
+            match self.sim.core.read(slot_read) {
+                ReadAnswer::Head(evaluation, stamp) => {
+                    self.sim.reach("head");
+                    let known_at = stamp.known_at.min(read.known_at);
+                    return Ok((pairs(evaluation), stamp.rebuilding, Some(known_at)));
+                }
+                ReadAnswer::Log(_) => {
+                    self.sim.reach("log");
+                    return Ok((self.from_log(read, view, &features)?, false, None));
+                }
+                ReadAnswer::Load => {
+                    let state = self.sim.load(&read.entity);
+                    self.sim.core.insert_loaded(&read.entity, state);
+                }
+                ReadAnswer::Unconfirmed(_) | ReadAnswer::Unknown => {
+                    return Err(Failure(format!("{read:?} is not answered")));
+                }
+            }
+        }
+        Err(Failure("a loaded entity is still not there".to_owned()))
+    }
+
+    fn from_log(&self, read: &Read, view: usize, features: &[usize]) -> Result<Answer, Failure> {
+        let mut fold = Fold::new(self.sim.plan.clone(), [read.entity.clone()], read.known_at);
+        for (position, bytes) in &self.sim.log {
+            let chunk = Chunk::decode(bytes.as_slice()).map_err(|e| Failure(e.to_string()))?;
+            fold.chunk(*position, &chunk).map_err(|e| Failure(e.to_string()))?;
+        }
+        let (_, mut state) =
+            fold.finish().pop().ok_or_else(|| Failure("the fold lost its entity".to_owned()))?;
+        let evaluation = state.evaluate(view, features, read.at);
+        evaluation.map(pairs).ok_or_else(|| Failure("a fold covers every read".to_owned()))
+    }
+
+    /// The changes of a tail, summed up, are the joined rows; every `-` repeats its `+`.
+    fn compare_tail(&mut self, catalog: &Catalog) -> Result<(), Failure> {
+        for view in &catalog.views {
+            let Some(mut follower) = ViewFollower::new(&self.sim.plan, &view.name) else {
+                return Err(Failure(format!("view {} cannot be followed", view.name)));
+            };
+            let mut rows = BTreeMap::new();
+            for (position, bytes) in &self.sim.log {
+                let chunk = Chunk::decode(bytes.as_slice()).map_err(|e| Failure(e.to_string()))?;
+                let changes = follower.chunk(*position, &chunk);
+                for (entity, change) in changes.map_err(|e| Failure(e.to_string()))? {
+                    let key = (entity, change.id.clone());
+                    let undone = match change.plus {
+                        true => rows.insert(key, change.row).is_none(),
+                        false => rows.remove(&key) == Some(change.row),
+                    };
+                    if !undone {
+                        return Err(Failure(format!("a change of {} undoes nothing", view.name)));
+                    }
+                }
+            }
+            self.compare_rows(&view.name, &rows)?;
+        }
+        Ok(())
+    }
+
+    fn compare_rows(
+        &self,
+        view: &str,
+        rows: &BTreeMap<(Entity, Box<[u8]>), millrace_kernel::EmittedRow>,
+    ) -> Result<(), Failure> {
+        let kind = self.oracle.catalog().view(view).map(|v| v.entity);
+        let mut expected = 0;
+        for entity in self.oracle.entities().into_iter().filter(|e| Some(e.kind) == kind) {
+            for row in self.oracle.joined_rows(view, entity, KnownAt::MAX) {
+                expected += 1;
+                let key = (entity.clone(), row.id.clone().into_boxed_slice());
+                let same = rows.get(&key).is_some_and(|have| {
+                    let versions = have.versions.iter().zip(&row.joined).all(|(a, b)| {
+                        a.as_ref().map(|r| values(r.view())) == b.as_ref().map(|r| trimmed(r))
+                    });
+                    have.at == row.at
+                        && values(have.event.view()) == trimmed(&row.event)
+                        && versions
+                });
+                if !same {
+                    return Err(Failure(format!("tail of {view} lacks {row:?}")));
+                }
+            }
+        }
+        match rows.len() == expected {
+            true => Ok(()),
+            false => Err(Failure(format!("tail of {view}: {} rows, {expected}", rows.len()))),
+        }
+    }
+
+    fn describe(&self, read: &Read, answer: &Answer, expected: &Answer) -> String {
+        let mut text = format!("{read:?} (at {}) differs", Micros(read.at.0));
+        if let Some(view) = self.oracle.catalog().view(&read.view) {
+            for ((feature, a), b) in view.features.iter().zip(answer).zip(expected) {
+                if a.1 != b.1 || !identical_features(&a.0, &b.0) {
+                    let _ = write!(text, "\n  {}: {a:?} instead of {b:?}", feature.name);
+                }
+            }
+        }
+        let _ = write!(text, "\n  steps: {}", self.sim.steps.join(", "));
+        text
+    }
+}
+
+fn pairs(evaluation: millrace_kernel::Evaluation) -> Answer {
+    evaluation.features.into_iter().map(|f| (f.value, f.status)).collect()
+}
+
+fn values(row: millrace_types::RowView<'_>) -> Vec<Value> {
+    trimmed(&row.values().map(millrace_types::ValueRef::to_value).collect::<Vec<_>>())
+}
+
+/// A row without trailing NULLs.
+fn trimmed(row: &[Value]) -> Vec<Value> {
+    let end = row.iter().rposition(|v| *v != Value::Null).map_or(0, |last| last + 1);
+    row[..end].to_vec()
+}
