@@ -88,6 +88,21 @@ views:
     );
 }
 
+#[test]
+fn floods_are_bounded() {
+    let fields: Vec<String> = (0..60_000).map(|i| format!("f{i}: int64")).collect();
+    let flood = GOOD.replace("price: double", &format!("price: double, {}", fields.join(", ")));
+    assert_eq!(
+        errors(&flood),
+        ["15:13: limit: streams.clicks.fields: there are 60010 fields; at most 256 are allowed"]
+    );
+    let features: Vec<String> =
+        (0..30_000).map(|i| format!("      g{i}: {{cuont: {{}}}}\n")).collect();
+    let found = errors(&(GOOD.to_owned() + &features.concat()));
+    assert_eq!(found.len(), 256);
+    assert!(found[0].contains("there are 30001 features; at most 256 are allowed"));
+}
+
 /// The cases with the errors found now, in the form of the golden file.
 fn rerun(golden: &str) -> String {
     let mut found = String::new();

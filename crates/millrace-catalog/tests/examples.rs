@@ -43,3 +43,40 @@ fn online_retail_compiles() {
     let reads: Vec<Source> = moved.reads().iter().map(|f| f.source).collect();
     assert_eq!(reads, [Source::Event, Source::Join(0)]);
 }
+
+#[test]
+fn the_catalog_of_the_design_compiles() {
+    let yaml = r#"
+entities: {user: int64, item: string}
+streams:
+  clicks:
+    kind: event
+    keys: {user: user_id, item: item_id}    # routed once per entity; the first is the primary one
+    at: ts                                  # the field that is the event time
+    id: event_id
+    out_of_orderness: 5s
+    repair: 24h
+    fields: {event_id: string, user_id: int64, item_id: string, ts: timestamp, dwell_ms: int64, price: double, category: string}
+  profiles:
+    kind: changelog
+    keys: {user: user_id}
+    at: valid_from
+    op: {field: op, end: [delete]}
+    fields: {user_id: int64, valid_from: timestamp, op: string, country: string, tier: int64}
+views:
+  user_activity:
+    entity: user
+    events: clicks
+    join: [profiles]
+    features:
+      clicks_1h:      {count: {}, window: 1h}
+      dwell_24h:      {sum: dwell_ms, window: 24h}
+      gold_clicks_7d: {count: {}, window: 7d, where: "profiles.tier >= 3"}
+      spend_30d:      {sum: price, window: 30d, where: "clicks.category != 'gift'"}
+      country:        {latest: profiles.country}
+      last_items:     {last_n: item_id, n: 5, window: 7d}
+"#;
+    let catalog = Catalog::compile(yaml, None).expect("a good catalog");
+    assert_eq!(catalog.views[0].features.len(), 6);
+    assert_eq!(&*catalog.source, yaml);
+}

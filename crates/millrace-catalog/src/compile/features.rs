@@ -35,7 +35,7 @@ pub(super) fn read(
     context: &mut Context<'_>,
 ) -> Option<Vec<Feature>> {
     let entries = reader::mapping(node, path, context.sink)?;
-    reader::at_most(entries.len(), FEATURES_MAX, "features", node.at, path, context.sink);
+    let entries = reader::at_most(entries, FEATURES_MAX, "features", node.at, path, context.sink);
     let mut reserved = RESERVED_FEATURES.to_vec();
     reserved.extend(view.entity);
     let mut features = Vec::with_capacity(entries.len());

@@ -65,6 +65,8 @@ pub(super) fn read(root: &Section<'_>, context: &mut Context<'_>) -> Kinds {
         .require("entities", root.at, context.sink)
         .and_then(|node| reader::mapping(node, "entities", context.sink));
     let Some(entries) = entries else { return Kinds { list, known: false } };
+    let at = root.entry("entities").map_or(root.at, |e| e.key_at);
+    let entries = reader::at_most(entries, KINDS_MAX, "entity kinds", at, "entities", context.sink);
 
     for entry in entries {
         let path = reader::join("entities", &entry.key);
@@ -97,13 +99,11 @@ pub(super) fn read(root: &Section<'_>, context: &mut Context<'_>) -> Kinds {
             }
         }
     }
-    let at = root.entry("entities").map_or(root.at, |e| e.key_at);
     for old in &context.previous.kinds {
         if !entries.iter().any(|e| e.key == old.name) {
             report_removed(context.sink, at, "entities", "the entity kind", &old.name);
         }
     }
-    reader::at_most(list.len(), KINDS_MAX, "entity kinds", at, "entities", context.sink);
     Kinds { list, known: true }
 }
 
@@ -115,7 +115,8 @@ fn parts(node: &Node, path: &str, context: &mut Context<'_>) -> Option<Vec<KeyTy
         context.sink.report(node.at, Rule::KeyMapping, path, "a key has at least one part");
         return None;
     }
-    reader::at_most(items.len(), KEY_PARTS_MAX, "parts in the key", node.at, path, context.sink);
+    let items =
+        reader::at_most(items, KEY_PARTS_MAX, "parts in the key", node.at, path, context.sink);
     let parts: Vec<Option<KeyType>> = items.iter().map(|n| part(n, path, context)).collect();
     parts.into_iter().collect()
 }

@@ -212,10 +212,19 @@ pub(super) fn name(entry: &Entry, path: &str, reserved: &[&str], sink: &mut Sink
     true
 }
 
-/// Reports when there are more of something than allowed.
-pub(super) fn at_most(count: usize, max: usize, what: &str, at: Pos, path: &str, sink: &mut Sink) {
-    if count > max {
-        let message = format!("there are {count} {what}; at most {max} are allowed");
+/// Reports when there are more of something than allowed, and gives those that are: reading the
+/// rest of a flood would take long and say nothing more.
+pub(super) fn at_most<'n, T>(
+    items: &'n [T],
+    max: usize,
+    what: &str,
+    at: Pos,
+    path: &str,
+    sink: &mut Sink,
+) -> &'n [T] {
+    if items.len() > max {
+        let message = format!("there are {} {what}; at most {max} are allowed", items.len());
         sink.report(at, Rule::Limit, path, message);
     }
+    &items[..items.len().min(max)]
 }

@@ -109,7 +109,7 @@ fn keys(section: &Section<'_>, kinds: &Kinds, draft: &mut Draft, context: &mut C
         context.sink.report(at, Rule::MissingKey, &path, message).help("write `{user: user_id}`");
         draft.keys_known = false;
     }
-    reader::at_most(entries.len(), STREAM_KEYS_MAX, "keys", at, &path, context.sink);
+    let entries = reader::at_most(entries, STREAM_KEYS_MAX, "keys", at, &path, context.sink);
     let mut names = Vec::new();
     for entry in entries {
         names.push(entry.key.as_str());
@@ -232,7 +232,7 @@ fn op(node: &Node, path: &str, draft: &Draft, sink: &mut Sink) -> Option<OpMappi
         let Some(node) = section.get(key) else { continue };
         let path = section.child(key);
         let Some(items) = reader::list(node, &path, sink) else { continue };
-        reader::at_most(items.len(), OP_VALUES_MAX, "values", node.at, &path, sink);
+        let items = reader::at_most(items, OP_VALUES_MAX, "values", node.at, &path, sink);
         for item in items {
             let Some(value) = op_value(item, ty, &path, sink) else { continue };
             list.push((value, item.at));

@@ -140,6 +140,8 @@ pub(super) fn read(root: &Section<'_>, kinds: &Kinds, context: &mut Context<'_>)
         .require("streams", root.at, context.sink)
         .and_then(|node| reader::mapping(node, "streams", context.sink));
     let Some(entries) = entries else { return Streams { list, known: false } };
+    let at = root.entry("streams").map_or(root.at, |e| e.key_at);
+    let entries = reader::at_most(entries, STREAMS_MAX, "streams", at, "streams", context.sink);
 
     for entry in entries {
         if !reader::name(entry, "streams", &RESERVED_STREAMS, context.sink) {
@@ -155,13 +157,11 @@ pub(super) fn read(root: &Section<'_>, kinds: &Kinds, context: &mut Context<'_>)
             None => list.push(draft),
         }
     }
-    let at = root.entry("streams").map_or(root.at, |e| e.key_at);
     for old in &previous.streams {
         if !entries.iter().any(|e| e.key == old.name) {
             report_removed(context.sink, at, "streams", "the stream", &old.name);
         }
     }
-    reader::at_most(list.len(), STREAMS_MAX, "streams", at, "streams", context.sink);
     Streams { list, known: true }
 }
 
@@ -215,6 +215,7 @@ fn fields(section: &Section<'_>, old: Option<&Stream>, draft: &mut Draft, sink: 
     let Some(node) = section.require("fields", draft.at, sink) else { return };
     let path = section.child("fields");
     let Some(entries) = reader::mapping(node, &path, sink) else { return };
+    let entries = reader::at_most(entries, FIELDS_MAX, "fields", node.at, &path, sink);
     draft.fields_known = true;
     if entries.is_empty() {
         sink.report(node.at, Rule::MissingKey, &path, "a stream has at least one field");
@@ -238,8 +239,6 @@ fn fields(section: &Section<'_>, old: Option<&Stream>, draft: &mut Draft, sink: 
     if let Some(old) = old {
         evolve::check_fields(old, entries, node.at, &path, sink);
     }
-    let count = draft.stream.fields.len();
-    reader::at_most(count, FIELDS_MAX, "fields", node.at, &path, sink);
 }
 
 fn field_type(node: &Node, path: &str, sink: &mut Sink) -> Option<(FieldType, TimeUnit)> {

@@ -21,7 +21,7 @@ pub(super) fn read(
     // A catalog without views takes facts in for later ones.
     let Some(node) = root.get("views") else { return Vec::new() };
     let Some(entries) = reader::mapping(node, "views", context.sink) else { return Vec::new() };
-    reader::at_most(entries.len(), VIEWS_MAX, "views", node.at, "views", context.sink);
+    let entries = reader::at_most(entries, VIEWS_MAX, "views", node.at, "views", context.sink);
     let mut views = Vec::new();
     for entry in entries {
         if reader::name(entry, "views", &[], context.sink) {
@@ -99,7 +99,7 @@ impl<'s> ViewReader<'s> {
     /// The changelogs in their order; `None` in the place of one that is wrong.
     fn joins(&self, node: &Node, path: &str, context: &mut Context<'_>) -> Vec<Option<&'s Draft>> {
         let Some(items) = reader::list(node, path, context.sink) else { return vec![None] };
-        reader::at_most(items.len(), JOINS_MAX, "changelogs", node.at, path, context.sink);
+        let items = reader::at_most(items, JOINS_MAX, "changelogs", node.at, path, context.sink);
         let mut joins: Vec<Option<&'s Draft>> = Vec::new();
         for item in items {
             let draft = self.join(item, path, context);

@@ -218,6 +218,15 @@ impl Int {
         match self {
             Self::Literal(value) => Some(*value),
             Self::Field(slot) => slot.int(row),
+            Self::Negate(_) | Self::Arithmetic(..) => self.compute(row),
+        }
+    }
+
+    /// Apart from `eval`, so that reading a field or a literal is inlined where it is used.
+    #[inline(never)]
+    fn compute<R: FieldSource>(&self, row: &R) -> Option<i64> {
+        match self {
+            Self::Literal(_) | Self::Field(_) => self.eval(row),
             Self::Negate(a) => a.eval(row)?.checked_neg(),
             Self::Arithmetic(op, a, b) => op.int(a.eval(row)?, b.eval(row)?),
         }
@@ -230,6 +239,15 @@ impl Double {
         match self {
             Self::Literal(value) => Some(*value),
             Self::Field(slot) => slot.double(row),
+            Self::Negate(_) | Self::Arithmetic(..) => self.compute(row),
+        }
+    }
+
+    /// Apart from `eval`, so that reading a field or a literal is inlined where it is used.
+    #[inline(never)]
+    fn compute<R: FieldSource>(&self, row: &R) -> Option<f64> {
+        match self {
+            Self::Literal(_) | Self::Field(_) => self.eval(row),
             // 0.0 − x is −x but for 0.0, which stays positive.
             Self::Negate(a) => Some(0.0 - a.eval(row)?),
             Self::Arithmetic(op, a, b) => op.double(a.eval(row)?, b.eval(row)?),
