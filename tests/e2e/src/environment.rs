@@ -3,7 +3,7 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
-use crate::{DataSet, HarnessError};
+use crate::HarnessError;
 
 /// The root of the repository.
 #[must_use]
@@ -45,30 +45,6 @@ pub fn python() -> Result<PathBuf, HarnessError> {
         Some(path) => existing("Python with grpcio", path.into()),
         None => Ok("python3".into()),
     }
-}
-
-/// A real data set below `MILLRACE_DATA` (default `../shared/data` beside the repository), or
-/// `None`, said on stderr, when it is not there and need not be.
-///
-/// # Errors
-///
-/// [`HarnessError::Missing`] when it is not there and `MILLRACE_REAL_DATA=required`.
-pub fn data_set(name: &str) -> Result<Option<DataSet>, HarnessError> {
-    let beside = || repository_root().join("../shared/data");
-    let folder = env::var_os("MILLRACE_DATA").map_or_else(beside, PathBuf::from).join(name);
-    if folder.is_dir() {
-        return Ok(Some(DataSet::new(folder)));
-    }
-    if env::var_os("MILLRACE_REAL_DATA").is_some_and(|value| value == "required") {
-        return Err(HarnessError::Missing { what: "a real data set", path: folder });
-    }
-    say_left_out(&folder);
-    Ok(None)
-}
-
-#[expect(clippy::print_stderr, reason = "a test that leaves something out must say so")]
-fn say_left_out(folder: &Path) {
-    eprintln!("left out: there is no data set at {}", folder.display());
 }
 
 fn existing(what: &'static str, path: PathBuf) -> Result<PathBuf, HarnessError> {

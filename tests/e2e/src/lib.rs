@@ -1,10 +1,9 @@
 //! The harness of the end-to-end tests: the real `millrace` binary as a process, its command line,
-//! other people's clients, real data sets, and a README followed word by word.
+//! other people's clients, and a README followed word by word.
 //!
 //! Nothing here links Millrace. What the tests see is what a user sees: exit codes, output, gRPC.
 
 mod cli;
-mod dataset;
 mod environment;
 mod error;
 mod instant;
@@ -12,17 +11,18 @@ mod order;
 mod process;
 mod publish_report;
 mod server;
+mod table;
 mod tail;
 mod walkthrough;
 
 pub use cli::{Cli, client_command, millrace};
-pub use dataset::{DataSet, Table};
-pub use environment::{binary, data_set, grpcurl, python, repository_root};
+pub use environment::{binary, grpcurl, python, repository_root};
 pub use error::HarnessError;
 pub use instant::{hours_from_now, wait_until};
 pub use order::{Order, shuffled};
 pub use process::{Finished, run_bounded};
 pub use publish_report::PublishReport;
 pub use server::{Dev, DevOptions};
+pub use table::Table;
 pub use tail::{JoinedRows, TailError};
 pub use walkthrough::{Block, BlockKind, Command, Walk, blocks, mentions, prepare};

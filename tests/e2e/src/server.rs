@@ -49,7 +49,6 @@ impl DevOptions {
         let mut command = millrace()?;
         command.arg("dev").arg("--data").arg(&self.data);
         command.args(["--listen", &format!("127.0.0.1:{}", self.port)]);
-        command.args(["--admin", "127.0.0.1:0"]);
         if let Some(slots) = self.slots {
             command.args(["--slots", &slots.to_string()]);
         }

@@ -1,5 +1,6 @@
 //! The end-to-end tests: the real `millrace` binary, seen from outside.
 
+mod answer;
 mod bad_input;
 mod clients;
 mod command_line;
@@ -9,5 +10,6 @@ mod documents;
 mod fixture;
 mod folders;
 mod full_disk;
+mod histories;
 mod real_data;
 mod round_trip;

@@ -1,21 +1,17 @@
 //! What the oracle answers for sampled entities and instants of a data set.
 
 use std::collections::{BTreeMap, HashSet};
-use std::fs;
 use std::path::Path;
-use std::sync::Arc;
 
-use millrace_catalog::{Catalog, Stream, View};
-use millrace_e2e_tests::{Cli, DataSet, Table};
-use millrace_test_support::{Oracle, RawRecord, Wheres, ingest};
-use millrace_types::{
-    Entity, EntityKey, FeatureValue, FieldType, KeyPart, KeyType, KnownAt, Micros, Sequence,
-    Status, Value,
-};
+use millrace_catalog::{Catalog, View};
+use millrace_e2e_tests::Cli;
+use millrace_test_support::real_data::{DataSet, Loaded};
+use millrace_test_support::{Oracle, ingest};
+use millrace_types::{Entity, EntityKey, FeatureValue, KeyPart, KnownAt, Micros, Status, Value};
 
-use super::answer::is_same;
+use crate::answer::is_feature;
 
-/// Entities of each view: the most frequent ones and as many evenly spread over the others.
+/// Entities of each view: the most frequent ones, and some evenly spread over all.
 const HOTTEST: usize = 6;
 const SPREAD: usize = 30;
 
@@ -32,36 +28,30 @@ struct ViewReads {
     view: String,
     features: Vec<String>,
     keys: Vec<String>,
-    /// At each instant, for each key, each feature's answer.
-    answers: Vec<(Micros, Vec<Vec<(FeatureValue, Status)>>)>,
+    /// At each instant, for each key, its answer.
+    answers: Vec<(Micros, Vec<Answer>)>,
 }
+
+/// The value and status of each feature.
+type Answer = Vec<(FeatureValue, Status)>;
 
 impl Expected {
     /// Feeds the whole data set to the oracle and asks it.
-    pub(crate) fn compute(catalog: &Path, data: &DataSet, streams: &[(&str, &str)]) -> Self {
-        let text = fs::read_to_string(catalog).expect("the example catalog");
-        let catalog = Catalog::compile(&text, None).expect("the example catalog is in order");
-        let wheres = Wheres::of_yaml(&text).expect("the example catalog is YAML");
-        let tables: BTreeMap<&str, Table> = streams
-            .iter()
-            .map(|(stream, file)| (*stream, data.table(file).expect("a table")))
-            .collect();
-        let samples: Vec<Sample> =
-            catalog.views.iter().map(|view| Sample::of(&catalog, view, &tables)).collect();
+    pub(crate) fn compute(data: &DataSet, folder: &Path) -> Self {
+        let loaded = data.load(folder).expect("the data set");
+        assert_eq!(loaded.bad_rows, [], "every row is good");
+        let catalog = &loaded.catalog;
+        let samples: Vec<Sample<'_>> =
+            catalog.views.iter().map(|view| Sample::of(&loaded, view)).collect();
         let wanted: HashSet<&Entity> = samples.iter().flat_map(|s| &s.entities).collect();
 
-        let mut oracle = Oracle::new(&catalog, &wheres).expect("conditions");
+        let mut oracle = Oracle::new(catalog, &loaded.wheres).expect("conditions");
         let mut rows = 0;
-        for (name, table) in &tables {
-            let stream = catalog.stream(name).expect("a stream of the catalog");
-            let reader = RecordReader::new(stream, table);
-            for index in 0..table.rows.len() {
-                rows += 1;
-                let facts = ingest::facts(&catalog, &reader.record(index), None);
-                for fact in facts.expect("every row of the data sets is good") {
-                    if wanted.contains(&fact.entity) {
-                        oracle.insert(KnownAt(0), fact);
-                    }
+        for record in loaded.streams.iter().flatten() {
+            rows += 1;
+            for fact in ingest::facts(catalog, record, None).expect("every row is good") {
+                if wanted.contains(&fact.entity) {
+                    oracle.insert(KnownAt(0), fact);
                 }
             }
         }
@@ -75,7 +65,7 @@ impl Expected {
     }
 
     /// How many features are compared.
-    pub(crate) fn reads(&self) -> usize {
+    pub(crate) fn features(&self) -> usize {
         let of = |view: &ViewReads| view.keys.len() * view.answers.len() * view.features.len();
         self.views.iter().map(of).sum()
     }
@@ -93,10 +83,9 @@ impl Expected {
                 for ((key, expected), row) in reads.keys.iter().zip(answers).zip(&rows) {
                     for (name, (value, status)) in reads.features.iter().zip(expected) {
                         let answer = &row["features"][name];
-                        if !is_same(answer, value, *status) {
+                        if !is_feature(answer, value, *status) {
                             differences.push(format!(
-                                "{} of {key} in {} at {at}: {answer} instead of {} {value:?}",
-                                name,
+                                "{}.{name} of {key} at {at}: {answer} instead of {} {value:?}",
                                 reads.view,
                                 status.name()
                             ));
@@ -118,29 +107,31 @@ struct Sample<'a> {
 }
 
 impl<'a> Sample<'a> {
-    fn of(catalog: &Catalog, view: &'a View, tables: &BTreeMap<&str, Table>) -> Self {
+    fn of(loaded: &'a Loaded, view: &'a View) -> Self {
+        let catalog: &Catalog = &loaded.catalog;
         let stream = catalog.stream_by_id(view.events).expect("a checked catalog");
-        let table = &tables[stream.name.as_str()];
-        let mapping = stream.key_for(view.entity).expect("a checked catalog");
-        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-        for key in table.column(&stream.fields[mapping.fields[0]].name) {
-            *counts.entry(key).or_default() += 1;
+        let key = stream.key_for(view.entity).expect("a checked catalog").fields[0];
+        let events = loaded.streams.iter().flatten().filter(|r| *r.stream == *stream.name);
+
+        let mut counts: BTreeMap<String, (usize, EntityKey)> = BTreeMap::new();
+        let mut times = Vec::new();
+        for record in events {
+            if let Value::Timestamp(at) = &record.values[stream.at] {
+                times.push(*at);
+            }
+            if let Some((text, key)) = plain_key(&record.values[key]) {
+                counts.entry(text).or_insert((0, key)).0 += 1;
+            }
         }
-        counts.remove("");
-        let mut hottest: Vec<_> = counts.iter().map(|(key, count)| (count, *key)).collect();
-        hottest.sort_unstable();
-        let hottest = hottest.iter().rev().take(HOTTEST).map(|(_, key)| *key);
-        let step = (counts.len() / SPREAD).max(1);
-        let spread = counts.keys().copied().step_by(step);
+        let mut by_count: Vec<_> = counts.iter().map(|(text, (n, _))| (*n, text)).collect();
+        by_count.sort_unstable();
+        let hottest = by_count.iter().rev().take(HOTTEST).map(|(_, text)| *text);
+        let spread = counts.keys().step_by((counts.len() / SPREAD).max(1));
         // Some are both; nobody minds reading them twice.
-        let keys: Vec<String> = hottest.chain(spread).map(str::to_owned).collect();
-        let key_type = catalog.kind(view.entity).expect("a checked catalog").parts[0];
-        let entity = |key: &String| Entity { kind: view.entity, key: plain_key(key, key_type) };
+        let keys: Vec<String> = hottest.chain(spread).cloned().collect();
+        let entity = |text: &String| Entity { kind: view.entity, key: counts[text].1.clone() };
         let entities = keys.iter().map(entity).collect();
 
-        let at = &stream.fields[stream.at].name;
-        let mut times: Vec<Micros> =
-            table.column(at).map(|text| Micros::parse_rfc3339(text).expect("an instant")).collect();
         times.sort_unstable();
         let last = times.len() - 1;
         let instants = (1..=INSTANTS)
@@ -151,7 +142,7 @@ impl<'a> Sample<'a> {
     }
 
     fn reads(&self, oracle: &Oracle) -> ViewReads {
-        let mut answers: Vec<(Micros, Vec<_>)> =
+        let mut answers: Vec<(Micros, Vec<Answer>)> =
             self.instants.iter().map(|at| (*at, Vec::new())).collect();
         for entity in &self.entities {
             let known = oracle.as_known(&self.view.name, entity, KnownAt::MAX);
@@ -168,63 +159,14 @@ impl<'a> Sample<'a> {
     }
 }
 
-fn plain_key(key: &str, key_type: KeyType) -> EntityKey {
-    let part = match key_type {
-        KeyType::Int64 => KeyPart::Int64(key.parse().expect("an integer key")),
-        KeyType::String => KeyPart::String(key),
-    };
-    EntityKey::try_new(&[part]).expect("a key of the data set")
-}
-
-/// Rows of a table as records, each cell of its field's type; an empty cell is NULL.
-struct RecordReader<'a> {
-    stream: &'a Stream,
-    name: Arc<str>,
-    names: Arc<[String]>,
-    columns: Vec<usize>,
-    table: &'a Table,
-}
-
-impl<'a> RecordReader<'a> {
-    fn new(stream: &'a Stream, table: &'a Table) -> Self {
-        let column = |name: &String| {
-            let found = table.header.iter().position(|column| column == name);
-            found.unwrap_or_else(|| panic!("no column {name}"))
-        };
-        let names: Arc<[String]> = stream.fields.iter().map(|field| field.name.clone()).collect();
-        let columns = names.iter().map(column).collect();
-        Self { stream, name: stream.name.as_str().into(), names, columns, table }
-    }
-
-    fn record(&self, index: usize) -> RawRecord {
-        let row = &self.table.rows[index];
-        let values = self
-            .stream
-            .fields
-            .iter()
-            .zip(&self.columns)
-            .map(|(field, column)| value(&row[*column], field.ty))
-            .collect();
-        RawRecord {
-            stream: Arc::clone(&self.name),
-            producer: Arc::clone(&self.name),
-            sequence: Sequence(index as u64),
-            names: Arc::clone(&self.names),
-            values,
+/// The key as the command line takes it, and as the oracle does; `None` where there is none.
+fn plain_key(value: &Value) -> Option<(String, EntityKey)> {
+    let (text, part) = match value {
+        Value::Int64(number) => (number.to_string(), KeyPart::Int64(*number)),
+        Value::String(text) => (text.to_string(), KeyPart::String(text)),
+        Value::Null | Value::Bool(_) | Value::Double(_) | Value::Bytes(_) | Value::Timestamp(_) => {
+            return None;
         }
-    }
-}
-
-fn value(cell: &str, ty: FieldType) -> Value {
-    if cell.is_empty() {
-        return Value::Null;
-    }
-    match ty {
-        FieldType::Bool => Value::Bool(cell == "true"),
-        FieldType::Int64 => Value::Int64(cell.parse().expect("an integer")),
-        FieldType::Double => Value::Double(cell.parse().expect("a number")),
-        FieldType::String => Value::String(cell.into()),
-        FieldType::Bytes => unreachable!("no field of the data sets holds bytes"),
-        FieldType::Timestamp => Value::Timestamp(Micros::parse_rfc3339(cell).expect("an instant")),
-    }
+    };
+    Some((text, EntityKey::try_new(&[part]).ok()?))
 }

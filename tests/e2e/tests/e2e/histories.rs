@@ -1,0 +1,205 @@
+//! Random catalogs and histories through the real `millrace dev` over gRPC, against the oracle.
+//!
+//! The property tests of the kernel run thousands of such cases in memory; these few take the whole
+//! way: catalog service, typed rows, verdicts, log, kill -9 and restart, online and past reads,
+//! tails. `MILLRACE_CASES` makes them more (one for every 200 cases of the kernel's), `MILLRACE_SEED`
+//! says where to start; a failure prints its seed and history.
+
+mod changes;
+mod wire;
+
+use std::time::Duration;
+
+use millrace_catalog::Catalog;
+use millrace_e2e_tests::{Dev, DevOptions, hours_from_now, wait_until};
+use millrace_proto::v1;
+use millrace_test_support::generate::{Case, Options, Rng, reads};
+use millrace_test_support::record::requests;
+use millrace_test_support::{Oracle, RawRecord, ingest};
+use millrace_types::{KnownAt, Micros};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+use tonic::transport::Channel;
+
+/// Cases unless `MILLRACE_CASES` says otherwise, and how many of the kernel's count for one here.
+const CASES: u64 = 16;
+const OF_THE_KERNELS: u64 = 200;
+
+/// Reads of each view and entity.
+const READS_EACH: usize = 4;
+
+#[test]
+fn random_histories_over_grpc_equal_the_oracle() {
+    let number = |name: &str| std::env::var(name).ok()?.replace('_', "").parse::<u64>().ok();
+    let first = number("MILLRACE_SEED").unwrap_or(1);
+    let cases = number("MILLRACE_CASES").map_or(CASES, |cases| cases.div_ceil(OF_THE_KERNELS));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.expect("a runtime");
+    for seed in first..first + cases {
+        let case = Case::generate(seed, &Options::default());
+        let mut run = Run::start(&case, &runtime);
+        if let Err(difference) = run.all() {
+            panic!("seed {seed}, {:?}: {difference}\n{case}", run.options);
+        }
+    }
+}
+
+/// One case on a server of its own.
+struct Run<'a> {
+    case: &'a Case,
+    runtime: &'a Runtime,
+    rng: Rng,
+    catalog: Catalog,
+    oracle: Oracle,
+    /// Instants just after each batch, while the server's clock is the machine's.
+    known_ats: Vec<KnownAt>,
+    options: DevOptions,
+    server: Option<Dev>,
+    channel: Channel,
+    _folder: TempDir,
+}
+
+impl<'a> Run<'a> {
+    fn start(case: &'a Case, runtime: &'a Runtime) -> Self {
+        let mut rng = Rng::new(case.seed ^ 0x6d69_6c6c_7261_6365);
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let file = folder.path().join("catalog.yaml");
+        std::fs::write(&file, case.catalog.to_yaml()).expect("a file can be written");
+        let catalog = case.compile().expect("the generator makes good catalogs");
+        let mut options = DevOptions::on(&folder.path().join("data"));
+        options.slots = Some(*rng.pick(&[1, 4, 64]));
+        options.at_hand_bytes = *rng.pick(&[None, Some(64 * 1024), Some(4096), Some(0)]);
+        options.catalog = Some(file);
+        let server = Dev::start(&options).expect("the server starts");
+        let channel = connect(runtime, &server);
+        let oracle = case.oracle(&catalog);
+        let known_ats = Vec::new();
+        let server = Some(server);
+        Self {
+            case,
+            runtime,
+            rng,
+            catalog,
+            oracle,
+            known_ats,
+            options,
+            server,
+            channel,
+            _folder: folder,
+        }
+    }
+
+    fn all(&mut self) -> Result<(), String> {
+        let batches = self.case.batches();
+        let restart = (self.rng.percent(50)).then(|| self.rng.below(batches.len()));
+        for (number, batch) in batches.iter().enumerate() {
+            if restart == Some(number) {
+                self.crash_and_restart();
+            }
+            let before = KnownAt(self.next_instant());
+            let records: Vec<RawRecord> = batch.iter().map(|record| (*record).clone()).collect();
+            for request in requests(&records) {
+                self.publish(request, before).map_err(|d| format!("batch {number}: {d}"))?;
+            }
+            self.known_ats.push(KnownAt(hours_from_now(0)));
+        }
+        // After a takeover chunks may be stamped ahead of this machine's clock, so only what
+        // everybody knows can be asked for.
+        if restart.is_some() {
+            self.known_ats.clear();
+        }
+        self.wait_for_rebuilds();
+        self.read()?;
+        self.compare_changes()
+    }
+
+    /// An instant after the last batch's, so that instants tell batches apart.
+    fn next_instant(&self) -> i64 {
+        let last = self.known_ats.last().map_or(0, |last| last.0);
+        wait_until("the clock", Duration::from_secs(5), || {
+            Some(hours_from_now(0)).filter(|now| *now > last)
+        })
+    }
+
+    /// Sends one request and holds its verdicts against the naive mapping of records.
+    fn publish(&mut self, records: &[RawRecord], before: KnownAt) -> Result<(), String> {
+        let request = wire::publish_request(records);
+        let mut client = v1::ingest_service_client::IngestServiceClient::new(self.channel.clone());
+        let answer = self.runtime.block_on(client.publish_batch(request));
+        let answer = answer.map_err(|status| format!("PublishBatch: {status:?}"))?.into_inner();
+        let result = answer.result.ok_or("an answer without a result")?;
+        let counts = result.counts.ok_or("a result without counts")?;
+
+        let latest = Micros(before.0).plus(Duration::from_secs(300).as_micros() as i64);
+        let mut rejected = Vec::new();
+        for (index, record) in records.iter().enumerate() {
+            match ingest::facts(&self.catalog, record, Some(latest)) {
+                Ok(facts) => facts.into_iter().for_each(|fact| self.oracle.insert(before, fact)),
+                Err(_) => rejected.push(index as u32),
+            }
+        }
+        let refused = |e: &&v1::FactException| e.verdict == v1::Verdict::Rejected as i32;
+        let told: Vec<u32> = result.exceptions.iter().filter(refused).map(|e| e.index).collect();
+        if told != rejected {
+            return Err(format!("REJECTED {told:?} instead of {rejected:?}: {result:?}"));
+        }
+        let sum = counts.accepted + counts.repaired + counts.duplicate + counts.late;
+        if sum + counts.rejected != records.len() as u64 || counts.late != 0 {
+            return Err(format!("verdicts do not add up to {}: {counts:?}", records.len()));
+        }
+        Ok(())
+    }
+
+    fn crash_and_restart(&mut self) {
+        if let Some(server) = self.server.take() {
+            server.kill().expect("it can be killed");
+        }
+        let server = Dev::start(&self.options).expect("the server starts again");
+        self.channel = connect(self.runtime, &server);
+        self.server = Some(server);
+    }
+
+    fn wait_for_rebuilds(&self) {
+        let mut client = v1::admin_service_client::AdminServiceClient::new(self.channel.clone());
+        wait_until("the rebuilds", Duration::from_secs(60), || {
+            let status = client.get_status(v1::GetStatusRequest::default());
+            let status = self.runtime.block_on(status).expect("a status").into_inner();
+            (status.rebuild_queue == 0).then_some(())
+        });
+    }
+
+    fn read(&mut self) -> Result<(), String> {
+        let mut client =
+            v1::feature_service_client::FeatureServiceClient::new(self.channel.clone());
+        for read in reads(&self.oracle, &self.known_ats, READS_EACH, &mut self.rng) {
+            let Some(request) = wire::read_request(&read) else { continue };
+            let answer = self.runtime.block_on(client.get_features(request));
+            let answer = answer.map_err(|status| format!("{read:?}: {status:?}"))?.into_inner();
+            let entity = answer.entities.first().ok_or("an answer without entities")?;
+            let expected = self.oracle.read(&read.view, &read.entity, read.at, read.known_at);
+            for (index, (value, status)) in expected.iter().enumerate() {
+                let name = answer.features.get(index).map(|feature| feature.name.as_str());
+                let told = entity.values.get(index).map(wire::feature_value);
+                let told_status = entity.statuses.get(index).copied();
+                if told.as_ref() != Some(value) || told_status != Some(wire::status(*status)) {
+                    return Err(format!(
+                        "{name:?} by {read:?} is {told:?} with status {told_status:?} instead of \
+                         {} {value:?}",
+                        status.name()
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn compare_changes(&self) -> Result<(), String> {
+        let cli = self.server.as_ref().ok_or("no server")?.cli();
+        self.catalog.views.iter().try_for_each(|view| changes::compare(&cli, &self.oracle, view))
+    }
+}
+
+fn connect(runtime: &Runtime, server: &Dev) -> Channel {
+    let endpoint = Channel::from_shared(server.endpoint()).expect("an endpoint");
+    runtime.block_on(endpoint.connect()).expect("it is ready")
+}
