@@ -27,8 +27,9 @@ impl Arithmetic {
             Self::Subtract => a.checked_sub(b),
             Self::Multiply => a.checked_mul(b),
             Self::Divide => a.checked_div(b),
-            // `i64::MIN % -1` is 0; only `checked_rem` calls it an overflow.
-            Self::Remainder => (b != 0).then(|| a.wrapping_rem(b)),
+            // `i64::MIN % -1` is an overflow too, as in every implementation of CEL: the quotient
+            // that the remainder belongs to does not fit.
+            Self::Remainder => a.checked_rem(b),
         }
     }
 

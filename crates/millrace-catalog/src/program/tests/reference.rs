@@ -177,7 +177,8 @@ fn binary(op: &str, a: Ref, b: Ref) -> Option<Ref> {
             "*" => int(a * b),
             _ if b.is_zero() => None,
             "/" => int(a / b),
-            _ => int(a % b),
+            // Without a quotient there is no remainder.
+            _ => int(&a / &b).and(int(a % b)),
         },
         (Ref::Double(a), Ref::Double(b)) => match op {
             "+" => nearest(&(a + b)),
