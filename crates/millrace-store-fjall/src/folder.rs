@@ -1,0 +1,271 @@
+//! The data folder: who has it open, which version and how many slots it has.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, ErrorKind, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+use crate::settings::Options;
+
+/// The version of the layout that this build reads and writes.
+pub const FORMAT_VERSION: u32 = 1;
+
+const LOCK: &str = "millrace.lock";
+const FORMAT: &str = "millrace.format";
+/// Stands while a folder is being made: a crash then leaves nothing but empty databases.
+const CREATING: &str = "millrace.creating";
+pub(crate) const LOG: &str = "log";
+pub(crate) const SNAPSHOTS: &str = "snapshots";
+const TITLE: &str = "millrace data folder";
+const SLOTS_MAX: u32 = 65_536;
+
+/// Why a data folder was not opened.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// A process has it open.
+    #[error(
+        "data folder {} is in use by {}: stop that process, or choose another folder",
+        folder.display(), holder.map_or("another process".into(), |pid| format!("process {pid}"))
+    )]
+    Locked {
+        /// The folder.
+        folder: PathBuf,
+        /// The number of that process, if it could be read.
+        holder: Option<u32>,
+    },
+    /// It was made by a version of Millrace with another layout.
+    #[error(
+        "data folder {} has layout version {found}, this build reads version {supported}: open it \
+         with the build that made it, or choose another folder", folder.display()
+    )]
+    OtherVersion {
+        /// The folder.
+        folder: PathBuf,
+        /// Its version.
+        found: u32,
+        /// The version this build reads.
+        supported: u32,
+    },
+    /// It was made with another number of slots, which never changes.
+    #[error(
+        "data folder {} has {stored} slots, not {wanted}: leave the number of slots out, or choose \
+         another folder", folder.display()
+    )]
+    OtherSlots {
+        /// The folder.
+        folder: PathBuf,
+        /// Its number of slots.
+        stored: u32,
+        /// The number asked for.
+        wanted: u32,
+    },
+    /// The number of slots asked for is not possible.
+    #[error("{0} slots are not possible: it must be a power of two from 1 to {SLOTS_MAX}")]
+    BadSlots(u32),
+    /// The path is a file.
+    #[error("{} is not a folder: choose another one", .0.display())]
+    NotAFolder(PathBuf),
+    /// The folder holds other things.
+    #[error(
+        "folder {} is not empty and is no data folder of Millrace: choose an empty or a new one",
+        .0.display()
+    )]
+    NotADataFolder(PathBuf),
+    /// The operating system refused something.
+    #[error("data folder {} cannot be used: {reason}", folder.display())]
+    Access {
+        /// The folder.
+        folder: PathBuf,
+        /// What the operating system said, and about which entry.
+        reason: String,
+    },
+    /// What it holds does not read back.
+    #[error(
+        "data folder {} is damaged: {reason}; restore it from a copy, or choose another folder",
+        folder.display()
+    )]
+    Damaged {
+        /// The folder.
+        folder: PathBuf,
+        /// Which entry, and what is wrong with it.
+        reason: String,
+    },
+}
+
+/// A data folder, locked by this process until dropped.
+#[derive(Debug)]
+pub(crate) struct Folder {
+    pub(crate) path: PathBuf,
+    pub(crate) slots: u32,
+    /// The operating system gives the lock up when the process ends, however it ends.
+    _lock: File,
+}
+
+impl Folder {
+    /// Locks a folder and reads what it is, or begins to make it. After the databases are made,
+    /// [`Folder::finish`] makes it a data folder.
+    pub(crate) fn open(path: &Path, options: &Options) -> Result<Self, OpenError> {
+        if let Some(slots) = options.slots
+            && (!slots.is_power_of_two() || slots > SLOTS_MAX)
+        {
+            return Err(OpenError::BadSlots(slots));
+        }
+        let access = |what: &str, error: io::Error| OpenError::Access {
+            folder: path.to_owned(),
+            reason: format!("{what}: {error}"),
+        };
+        match fs::metadata(path) {
+            Ok(found) if !found.is_dir() => return Err(OpenError::NotAFolder(path.to_owned())),
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                fs::create_dir_all(path).map_err(|error| access("making it", error))?;
+            }
+            Err(error) => return Err(access("looking at it", error)),
+        }
+        let format = match fs::read_to_string(path.join(FORMAT)) {
+            Ok(text) => Some(text),
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Err(error) if error.kind() == ErrorKind::InvalidData => Some(String::new()),
+            Err(error) => return Err(access(FORMAT, error)),
+        };
+        if format.is_none() && is_strange(path).map_err(|error| access("listing it", error))? {
+            return Err(OpenError::NotADataFolder(path.to_owned()));
+        }
+        let lock = lock(path)?;
+        // Whoever made the folder held the lock: what stands there now is complete or abandoned.
+        let slots = match fs::read_to_string(path.join(FORMAT)) {
+            Ok(text) => {
+                let stored = read_format(path, &text)?;
+                match options.slots {
+                    Some(wanted) if wanted != stored => {
+                        return Err(OpenError::OtherSlots {
+                            folder: path.to_owned(),
+                            stored,
+                            wanted,
+                        });
+                    }
+                    Some(_) | None => stored,
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                begin(path).map_err(|error| access("making it", error))?;
+                options.slots.unwrap_or(Options::DEFAULT_SLOTS)
+            }
+            Err(error) => return Err(access(FORMAT, error)),
+        };
+        Ok(Self { path: path.to_owned(), slots, _lock: lock })
+    }
+
+    /// Writes the format file, if there is none yet: from now on this is a data folder.
+    pub(crate) fn finish(&self) -> Result<(), OpenError> {
+        let write = || -> io::Result<()> {
+            if fs::exists(self.path.join(FORMAT))? {
+                return Ok(());
+            }
+            let creating = self.path.join(CREATING);
+            let mut file = File::create(&creating)?;
+            let slots = self.slots;
+            write!(file, "{TITLE}\nversion {FORMAT_VERSION}\nslots {slots}\n")?;
+            file.sync_all()?;
+            fs::rename(&creating, self.path.join(FORMAT))?;
+            sync_folder(&self.path)
+        };
+        write().map_err(|error| OpenError::Access {
+            folder: self.path.clone(),
+            reason: format!("{FORMAT}: {error}"),
+        })
+    }
+}
+
+/// True when a folder without a format file holds anything that is not ours.
+fn is_strange(path: &Path) -> io::Result<bool> {
+    let abandoned = fs::exists(path.join(CREATING))?;
+    for entry in fs::read_dir(path)? {
+        let name = entry?.file_name();
+        let ours = name == LOCK
+            || name == CREATING
+            || name == FORMAT
+            || (abandoned && (name == LOG || name == SNAPSHOTS));
+        if !ours {
+            // The folder may be in the making by another process: the lock will tell.
+            return Ok(!fs::exists(path.join(FORMAT))? && !fs::exists(path.join(CREATING))?);
+        }
+    }
+    Ok(false)
+}
+
+/// Marks the folder as being made and removes what an earlier attempt left.
+fn begin(path: &Path) -> io::Result<()> {
+    File::create(path.join(CREATING))?.sync_all()?;
+    sync_folder(path)?;
+    for database in [LOG, SNAPSHOTS] {
+        match fs::remove_dir_all(path.join(database)) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
+fn sync_folder(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+fn lock(path: &Path) -> Result<File, OpenError> {
+    let access = |error: io::Error| OpenError::Access {
+        folder: path.to_owned(),
+        reason: format!("{LOCK}: {error}"),
+    };
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path.join(LOCK))
+        .map_err(access)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut text = String::new();
+            let holder = file.read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
+            return Err(OpenError::Locked { folder: path.to_owned(), holder });
+        }
+        Err(TryLockError::Error(error)) => return Err(access(error)),
+    }
+    // Who holds it is told to whoever does not get it; the lock itself is the system's.
+    let tell = || -> io::Result<()> {
+        file.set_len(0)?;
+        file.rewind()?;
+        writeln!(file, "{}", std::process::id())
+    };
+    tell_anyway(tell);
+    Ok(file)
+}
+
+/// On a full disk the number of the process may not fit; the lock holds all the same.
+fn tell_anyway(mut tell: impl FnMut() -> io::Result<()>) {
+    let _ = tell();
+}
+
+fn read_format(path: &Path, text: &str) -> Result<u32, OpenError> {
+    let damaged = |reason: &str| OpenError::Damaged {
+        folder: path.to_owned(),
+        reason: format!("{FORMAT}: {reason}"),
+    };
+    let mut lines = text.lines();
+    if lines.next() != Some(TITLE) {
+        return Err(damaged("its first line is not that of a data folder"));
+    }
+    let mut number =
+        |key: &str| lines.next()?.strip_prefix(key)?.strip_prefix(' ')?.parse::<u32>().ok();
+    let found = number("version").ok_or_else(|| damaged("it names no version"))?;
+    if found != FORMAT_VERSION {
+        return Err(OpenError::OtherVersion {
+            folder: path.to_owned(),
+            found,
+            supported: FORMAT_VERSION,
+        });
+    }
+    number("slots").ok_or_else(|| damaged("it names no number of slots"))
+}

@@ -1,0 +1,73 @@
+//! Sizes and settings of the two databases.
+
+use fjall::config::{CompressionPolicy, FilterPolicy, FilterPolicyEntry};
+use fjall::{CompressionType, Database, KeyspaceCreateOptions, KvSeparationOptions};
+use std::path::Path;
+
+/// How to open a folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// The number of slots, a power of two up to 65,536. `None` takes what the folder has, or
+    /// [`Options::DEFAULT_SLOTS`] when it is made.
+    pub slots: Option<u32>,
+    /// Bytes of blocks of the log kept in memory.
+    pub log_cache_bytes: u64,
+    /// Bytes of blocks of snapshots kept in memory.
+    pub snapshot_cache_bytes: u64,
+}
+
+impl Options {
+    /// The number of slots of a new folder.
+    pub const DEFAULT_SLOTS: u32 = 64;
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { slots: None, log_cache_bytes: 16 << 20, snapshot_cache_bytes: 64 << 20 }
+    }
+}
+
+/// Bytes of a memtable before it is flushed.
+pub(crate) const MEMTABLE_BYTES: u64 = 32 << 20;
+
+/// Bytes of memtables, flushed or not, at which the writer waits for fjall.
+pub(crate) const WRITE_BUFFER_BYTES_MAX: u64 = 4 * MEMTABLE_BYTES;
+
+/// Values from this size on are kept apart from the keys: chunks and pages are written twice
+/// (journal and blob file) instead of again with every compaction.
+const LOG_SEPARATION_BYTES: u32 = 512;
+const SNAPSHOT_SEPARATION_BYTES: u32 = 8 << 10;
+
+pub(crate) fn database(path: &Path, cache_bytes: u64) -> fjall::Result<Database> {
+    Database::builder(path)
+        .cache_size(cache_bytes)
+        // One thread flushes and compacts. With two, fjall's first one turns in circles while the
+        // second compacts.
+        .worker_threads(1)
+        .manual_journal_persist(true)
+        .journal_compression(CompressionType::None)
+        .max_journaling_size(256 << 20)
+        .open()
+}
+
+pub(crate) fn log_rows() -> KeyspaceCreateOptions {
+    rows(LOG_SEPARATION_BYTES)
+}
+
+pub(crate) fn snapshot_rows() -> KeyspaceCreateOptions {
+    rows(SNAPSHOT_SEPARATION_BYTES)
+}
+
+fn rows(separation: u32) -> KeyspaceCreateOptions {
+    KeyspaceCreateOptions::default()
+        .max_memtable_size(MEMTABLE_BYTES)
+        .data_block_compression_policy(CompressionPolicy::all(CompressionType::None))
+        .filter_policy(FilterPolicy::all(FilterPolicyEntry::Bloom(
+            fjall::config::BloomConstructionPolicy::BitsPerKey(10.0),
+        )))
+        .with_kv_separation(Some(
+            KvSeparationOptions::default()
+                .compression(CompressionType::None)
+                .separation_threshold(separation),
+        ))
+}

@@ -1,0 +1,198 @@
+//! [`StoreWriter`]: the port, its queue and its task.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use millrace_client::port::{AppendOutcome, AppendRequest, StorePort};
+use millrace_store::{
+    Applied, Incarnation, LogPage, Mark, NodeId, NodeLease, Part, Put, SlotEpoch, Store,
+    StoreError, take_over, until_known,
+};
+use millrace_types::{Entity, KnownAt, Position, SlotId};
+use tokio::sync::{Mutex, Semaphore, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::appender::{Appender, Flush};
+use crate::backoff::Patience;
+use crate::metrics::Metrics;
+use crate::options::Options;
+
+/// The store-writer service over one store.
+pub struct StoreWriter {
+    store: Arc<dyn Store>,
+    queue: mpsc::Sender<Flush>,
+    /// KiB of chunks that may still be queued.
+    room: Arc<Semaphore>,
+    room_kib: usize,
+    patience: Patience,
+    metrics: Arc<Metrics>,
+    stop: CancellationToken,
+    task: Mutex<Option<AbortOnDropHandle<()>>>,
+}
+
+impl std::fmt::Debug for StoreWriter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StoreWriter")
+            .field("metrics", &self.metrics.counts())
+            .finish_non_exhaustive()
+    }
+}
+
+impl StoreWriter {
+    /// Starts a store-writer: its append loop is a task of the runtime of the caller. Dropping it
+    /// aborts that task; [`StoreWriter::shutdown`] ends it in good order.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    #[must_use]
+    pub fn spawn(store: Arc<dyn Store>, options: Options) -> Self {
+        let metrics = Arc::new(Metrics::default());
+        let patience = Patience::new(options, Arc::clone(&metrics));
+        let (queue, flushes) = mpsc::channel(options.queue_flushes.max(1));
+        let stop = CancellationToken::new();
+        let appender = Appender {
+            store: Arc::clone(&store),
+            queue: flushes,
+            stop: stop.clone(),
+            group_bytes: options.group_bytes,
+            patience: patience.clone(),
+            metrics: Arc::clone(&metrics),
+        };
+        let task = AbortOnDropHandle::new(tokio::spawn(appender.run()));
+        let room_kib = (options.queue_bytes >> 10).clamp(1, 4 << 20);
+        Self {
+            store,
+            queue,
+            room: Arc::new(Semaphore::new(room_kib)),
+            room_kib,
+            patience,
+            metrics,
+            stop,
+            task: Mutex::new(Some(task)),
+        }
+    }
+
+    /// Counters.
+    #[must_use]
+    pub fn metrics(&self) -> Arc<Metrics> {
+        Arc::clone(&self.metrics)
+    }
+
+    /// Takes no further flush, answers those it has, and ends. Later appends are refused; reads and
+    /// puts still work, so that a node can release its slots. A store whose outcome stays unknown
+    /// holds it up: give up by dropping the future and the store-writer.
+    pub async fn shutdown(&self) {
+        self.stop.cancel();
+        if let Some(task) = self.task.lock().await.take()
+            && let Err(error) = task.await
+        {
+            tracing::error!(%error, "append loop did not end well");
+        }
+    }
+}
+
+fn stopped() -> StoreError {
+    StoreError::Unavailable { operation: "append", reason: "store-writer is stopped".into() }
+}
+
+#[async_trait]
+impl StorePort for StoreWriter {
+    async fn append(&self, request: AppendRequest) -> Result<AppendOutcome, StoreError> {
+        let bytes: usize = request.chunks.iter().map(|chunk| chunk.bytes.len()).sum();
+        let kib = (bytes / 1_024 + 1).min(self.room_kib) as u32; // at most 4 Mi
+        let permit = Arc::clone(&self.room).acquire_many_owned(kib).await.map_err(|_| stopped())?;
+        let (answer, answered) = oneshot::channel();
+        self.queue.send(Flush { request, answer, permit }).await.map_err(|_| stopped())?;
+        answered.await.unwrap_or_else(|_| {
+            Err(StoreError::Unknown {
+                operation: "append",
+                reason: "store-writer was stopped before the outcome was known".into(),
+            })
+        })
+    }
+
+    async fn put(&self, parts: Vec<Put>) -> Result<(), StoreError> {
+        let (count, bytes) = (parts.len(), parts.iter().map(|put| put.bytes.len()).sum());
+        until_known(&mut self.patience.bounded(), || self.store.put(parts.clone())).await?;
+        self.metrics.put(count, bytes);
+        Ok(())
+    }
+
+    async fn load(
+        &self,
+        parts: Vec<(Entity, Part)>,
+    ) -> Result<Vec<Option<(KnownAt, Bytes)>>, StoreError> {
+        self.metrics.loaded(parts.len());
+        until_known(&mut self.patience.bounded(), || self.store.load(parts.clone())).await
+    }
+
+    async fn put_mark(&self, slot: SlotId, ver: KnownAt, mark: Mark) -> Result<(), StoreError> {
+        let put = || self.store.put_mark(slot, ver, mark.clone());
+        until_known(&mut self.patience.bounded(), put).await
+    }
+
+    async fn load_mark(&self, slot: SlotId) -> Result<Option<(KnownAt, Mark)>, StoreError> {
+        until_known(&mut self.patience.bounded(), || self.store.load_mark(slot)).await
+    }
+
+    async fn read_log(
+        &self,
+        slot: SlotId,
+        after: Position,
+        up_to: Position,
+        max_bytes: usize,
+    ) -> Result<LogPage, StoreError> {
+        let read = || self.store.read_log(slot, after, up_to, max_bytes);
+        until_known(&mut self.patience.bounded(), read).await
+    }
+
+    async fn renew_node(
+        &self,
+        node: &NodeId,
+        incarnation: Incarnation,
+        ceiling: KnownAt,
+    ) -> Result<Applied<NodeLease>, StoreError> {
+        let renew = || self.store.renew_node(node, incarnation, ceiling);
+        until_known(&mut self.patience.bounded(), renew).await
+    }
+
+    async fn take_over(
+        &self,
+        slot: SlotId,
+        node: &NodeId,
+        incarnation: Incarnation,
+    ) -> Result<SlotEpoch, StoreError> {
+        let retry = &mut self.patience.ownership();
+        let taken = take_over(&*self.store, slot, node, incarnation, retry).await;
+        if let Err(error) = &taken {
+            tracing::error!(slot = slot.0, node = node.0.as_str(), %error, "slot was not taken over");
+        }
+        Ok(taken?)
+    }
+
+    async fn release(
+        &self,
+        slot: SlotId,
+        epoch: u64,
+        incarnation: Incarnation,
+        end: u64,
+        last_ver: KnownAt,
+    ) -> Result<(), StoreError> {
+        let release = || self.store.release_epoch(slot, epoch, incarnation, end, last_ver);
+        match until_known(&mut self.patience.ownership(), release).await? {
+            Applied::Yes => Ok(()),
+            // An earlier attempt of this very release, whose answer was lost.
+            Applied::No(Some(row))
+                if row.incarnation == incarnation && row.released == Some((end, last_ver)) =>
+            {
+                Ok(())
+            }
+            Applied::No(_) => Err(StoreError::Unavailable {
+                operation: "release",
+                reason: format!("epoch {epoch} of slot {} is not open for this run", slot.0),
+            }),
+        }
+    }
+}
