@@ -1,0 +1,246 @@
+//! Calls of the services.
+
+use std::future::Future;
+use std::time::Duration;
+
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt as _};
+use millrace_proto::v1;
+use millrace_proto::v1::admin_service_client::AdminServiceClient;
+use millrace_proto::v1::catalog_service_client::CatalogServiceClient;
+use millrace_proto::v1::feature_service_client::FeatureServiceClient;
+use millrace_proto::v1::ingest_service_client::IngestServiceClient;
+use millrace_proto::v1::join_service_client::JoinServiceClient;
+use tokio::time::{Instant, timeout_at};
+use tonic::transport::Channel;
+use tonic::{Request, Response, Status};
+
+use crate::endpoints::{EndpointError, Endpoints, Role, Roles};
+use crate::error::ClientError;
+use crate::publisher::{self, Outcomes, Publisher, PublisherOptions};
+use crate::reach::Patience;
+use crate::subscription::Subscription;
+
+/// Bytes of an answer that are taken; servers send less.
+pub(crate) const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// How a client behaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientOptions {
+    /// How long a call may take, attempts and pauses together; sent along as its deadline. Streams
+    /// have none. Default 60 s.
+    pub call_timeout: Duration,
+    /// How long a service that cannot be reached is tried. Zero: once. Default 15 s.
+    pub reach_within: Duration,
+}
+
+impl Default for ClientOptions {
+    fn default() -> Self {
+        Self { call_timeout: Duration::from_secs(60), reach_within: Duration::from_secs(15) }
+    }
+}
+
+/// A client of all services. Clones share its connections.
+#[derive(Debug, Clone)]
+pub struct Client {
+    roles: Roles,
+    options: ClientOptions,
+}
+
+impl Client {
+    /// A client that connects when it first calls. Must be made within a tokio runtime.
+    ///
+    /// # Errors
+    /// [`EndpointError`] for an address that is none.
+    pub fn new(endpoints: &Endpoints, options: ClientOptions) -> Result<Self, EndpointError> {
+        Ok(Self { roles: endpoints.roles()?, options })
+    }
+
+    /// Checks a catalog, on its own and against the one in force.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn validate_catalog(
+        &self,
+        source: String,
+    ) -> Result<v1::ValidateCatalogResponse, ClientError> {
+        let request = v1::ValidateCatalogRequest { source };
+        self.call(&self.roles.ingest, request, |channel, request| async move {
+            catalog(channel).validate_catalog(request).await
+        })
+        .await
+    }
+
+    /// Applies a catalog, or with `dry_run` in it only shows the difference.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] with CATALOG_INVALID and violations, or CATALOG_CHANGED; others.
+    pub async fn apply_catalog(
+        &self,
+        request: v1::ApplyCatalogRequest,
+    ) -> Result<v1::ApplyCatalogResponse, ClientError> {
+        self.call(&self.roles.ingest, request, |channel, request| async move {
+            catalog(channel).apply_catalog(request).await
+        })
+        .await
+    }
+
+    /// The catalog of a version, or the one in force.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn get_catalog(
+        &self,
+        version: Option<u32>,
+    ) -> Result<v1::GetCatalogResponse, ClientError> {
+        let request = v1::GetCatalogRequest { version };
+        self.call(&self.roles.ingest, request, |channel, request| async move {
+            catalog(channel).get_catalog(request).await
+        })
+        .await
+    }
+
+    /// Publishes one batch and waits until it is durable. For more than a few, [`Self::publisher`]
+    /// is the way.
+    ///
+    /// # Errors
+    /// [`ClientError`]. Sending the same batch again is safe after any of them.
+    pub async fn publish_batch(
+        &self,
+        request: v1::PublishBatchRequest,
+    ) -> Result<v1::PublishBatchResponse, ClientError> {
+        self.call(&self.roles.ingest, request, |channel, request| async move {
+            ingest(channel).publish_batch(request).await
+        })
+        .await
+    }
+
+    /// A publisher on a call of its own, and what becomes of its batches. Clones of the publisher
+    /// share the call. It ends when all of them are dropped and every batch is answered.
+    #[must_use]
+    pub fn publisher(&self, options: PublisherOptions) -> (Publisher, Outcomes) {
+        publisher::start(self.roles.ingest.clone(), options, self.options)
+    }
+
+    /// Reads features.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn get_features(
+        &self,
+        request: v1::GetFeaturesRequest,
+    ) -> Result<v1::GetFeaturesResponse, ClientError> {
+        self.call(&self.roles.serving, request, |channel, request| async move {
+            features(channel).get_features(request).await
+        })
+        .await
+    }
+
+    /// Reads features many times on one call. Answers come in the order of the requests, which are
+    /// taken as fast as the server takes them. A call that breaks is not resumed.
+    ///
+    /// # Errors
+    /// [`ClientError`] when the call cannot start; later ones come through the stream and end it.
+    pub async fn stream_features(
+        &self,
+        requests: impl Stream<Item = v1::StreamFeaturesRequest> + Send + 'static,
+    ) -> Result<BoxStream<'static, Result<v1::StreamFeaturesResponse, ClientError>>, ClientError>
+    {
+        let limit = self.options.call_timeout;
+        let mut client = features(self.roles.serving.channel.clone());
+        let opening = client.stream_features(requests);
+        // The requests cannot be sent twice, so there is one attempt.
+        let answers = match tokio::time::timeout(limit, opening).await {
+            Ok(opened) => opened.map_err(|s| ClientError::of(&s, limit))?.into_inner(),
+            Err(_) => return Err(ClientError::DeadlineExceeded { after: limit }),
+        };
+        Ok(answers.map(move |answer| answer.map_err(|s| ClientError::of(&s, limit))).boxed())
+    }
+
+    /// Follows the joined rows of a view.
+    ///
+    /// # Errors
+    /// [`ClientError`] when it cannot start.
+    pub async fn subscribe(
+        &self,
+        request: v1::SubscribeRequest,
+    ) -> Result<Subscription, ClientError> {
+        let role = &self.roles.join;
+        let answers = self
+            .attempt(role, |_remaining| {
+                let mut client = JoinServiceClient::new(role.channel.clone())
+                    .max_decoding_message_size(ANSWER_BYTES_MAX);
+                let request = request.clone();
+                async move { client.subscribe(request).await.map(Response::into_inner) }
+            })
+            .await?;
+        Ok(Subscription::new(answers, self.options.call_timeout))
+    }
+
+    /// The state of the server, with every slot's own if asked for.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn status(&self, include_slots: bool) -> Result<v1::GetStatusResponse, ClientError> {
+        let request = v1::GetStatusRequest { include_slots };
+        self.call(&self.roles.serving, request, |channel, request| async move {
+            let client = AdminServiceClient::new(channel);
+            client.max_decoding_message_size(ANSWER_BYTES_MAX).get_status(request).await
+        })
+        .await
+    }
+
+    /// One unary call with its deadline, tried again while the service cannot be reached.
+    async fn call<Req, Resp, F>(
+        &self,
+        role: &Role,
+        message: Req,
+        send: impl Fn(Channel, Request<Req>) -> F,
+    ) -> Result<Resp, ClientError>
+    where
+        Req: Clone,
+        F: Future<Output = Result<Response<Resp>, Status>>,
+    {
+        self.attempt(role, |remaining| {
+            let mut request = Request::new(message.clone());
+            request.set_timeout(remaining);
+            let sent = send(role.channel.clone(), request);
+            async move { sent.await.map(Response::into_inner) }
+        })
+        .await
+    }
+
+    async fn attempt<T, F>(
+        &self,
+        role: &Role,
+        send: impl Fn(Duration) -> F,
+    ) -> Result<T, ClientError>
+    where
+        F: Future<Output = Result<T, Status>>,
+    {
+        let limit = self.options.call_timeout;
+        let until = Instant::now() + limit;
+        let mut patience = Patience::new(self.options.reach_within);
+        loop {
+            let remaining = until.saturating_duration_since(Instant::now());
+            let error = match timeout_at(until, send(remaining)).await {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(status)) => ClientError::of(&status, limit),
+                Err(_) => return Err(ClientError::DeadlineExceeded { after: limit }),
+            };
+            patience.wait(role, error).await?;
+        }
+    }
+}
+
+fn catalog(channel: Channel) -> CatalogServiceClient<Channel> {
+    CatalogServiceClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX)
+}
+
+pub(crate) fn ingest(channel: Channel) -> IngestServiceClient<Channel> {
+    IngestServiceClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX)
+}
+
+fn features(channel: Channel) -> FeatureServiceClient<Channel> {
+    FeatureServiceClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX)
+}

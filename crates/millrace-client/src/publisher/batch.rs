@@ -1,0 +1,237 @@
+//! A batch, and the request it becomes.
+
+use bytes::{Bytes, BytesMut};
+use millrace_proto::convert::to_timestamp;
+use millrace_proto::v1;
+use millrace_types::Micros;
+use millrace_types::limits::BATCH_FACTS_MAX;
+use prost::Message as _;
+
+use crate::error::ClientError;
+
+/// Facts of one producer and one stream, or a statement about its watermark.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Batch {
+    /// See `PublishRequest.producer_id`.
+    pub producer_id: String,
+    /// The stream.
+    pub stream: String,
+    /// The least sequence that the batch covers.
+    pub first_sequence: u64,
+    /// One past the greatest; `None` for one past the last fact.
+    pub next_sequence: Option<u64>,
+    /// The sequence of each fact where there are holes; empty otherwise.
+    pub sequences: Vec<u64>,
+    /// The facts.
+    pub payload: Payload,
+    /// How far event time is complete, where the producer knows better than its facts.
+    pub watermark: Option<Micros>,
+    /// The producer has nothing more to send for now.
+    pub idle: bool,
+    /// The W3C trace context of the batch; empty for none.
+    pub traceparent: String,
+    /// Given back with the outcome; for the caller's own use.
+    pub tag: u64,
+}
+
+/// The facts of a batch.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Payload {
+    /// None: a statement alone.
+    None,
+    /// Arrow IPC messages. The schema is sent when the call does not have it yet.
+    Arrow {
+        /// The schema message of the stream.
+        schema: Bytes,
+        /// Record batch messages, which need nothing but that schema.
+        batches: Bytes,
+        /// How many facts they hold.
+        facts: usize,
+    },
+    /// Named values.
+    Rows(Vec<v1::TypedRow>),
+}
+
+impl Batch {
+    /// A batch of these facts with sequences from `first_sequence` on.
+    #[must_use]
+    pub fn new(
+        producer_id: impl Into<String>,
+        stream: impl Into<String>,
+        first_sequence: u64,
+        payload: Payload,
+    ) -> Self {
+        Self {
+            producer_id: producer_id.into(),
+            stream: stream.into(),
+            first_sequence,
+            next_sequence: None,
+            sequences: Vec::new(),
+            payload,
+            watermark: None,
+            idle: false,
+            traceparent: String::new(),
+            tag: 0,
+        }
+    }
+}
+
+impl Payload {
+    /// How many facts it holds.
+    #[must_use]
+    pub fn facts(&self) -> usize {
+        match self {
+            Self::None => 0,
+            Self::Arrow { facts, .. } => *facts,
+            Self::Rows(rows) => rows.len(),
+        }
+    }
+}
+
+/// A batch that keeps the rules of one, ready to be sent any number of times.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Prepared {
+    /// Without the schema.
+    request: v1::PublishRequest,
+    schema: Bytes,
+    pub(super) facts: u64,
+    /// What it takes in flight, the schema included.
+    pub(super) bytes: u64,
+    pub(super) tag: u64,
+}
+
+impl Prepared {
+    pub(super) fn try_new(batch: Batch) -> Result<Self, ClientError> {
+        let facts = batch.payload.facts();
+        let next_sequence = check(&batch, facts)?;
+        let (schema, arrow_ipc, rows) = match batch.payload {
+            Payload::None => (Bytes::new(), Bytes::new(), Vec::new()),
+            Payload::Arrow { schema, batches, .. } => (schema, batches, Vec::new()),
+            Payload::Rows(rows) => (Bytes::new(), Bytes::new(), rows),
+        };
+        let request = v1::PublishRequest {
+            producer_id: batch.producer_id,
+            stream: batch.stream,
+            first_sequence: batch.first_sequence,
+            next_sequence,
+            sequences: batch.sequences,
+            arrow_ipc,
+            rows,
+            watermark: batch.watermark.map(to_timestamp),
+            idle: batch.idle,
+            traceparent: batch.traceparent,
+            tracestate: String::new(),
+        };
+        let bytes = (request.encoded_len() + schema.len()) as u64;
+        Ok(Self { request, schema, facts: facts as u64, bytes, tag: batch.tag })
+    }
+
+    pub(super) fn stream(&self) -> &str {
+        &self.request.stream
+    }
+
+    pub(super) fn producer_id(&self) -> &str {
+        &self.request.producer_id
+    }
+
+    pub(super) fn sequences(&self) -> (u64, u64) {
+        (self.request.first_sequence, self.request.next_sequence)
+    }
+
+    /// The schema message its payload needs; empty for none.
+    pub(super) fn schema(&self) -> &Bytes {
+        &self.schema
+    }
+
+    /// The request, with its schema in front if asked for. Sharing, not copying, without.
+    pub(super) fn request(&self, with_schema: bool) -> v1::PublishRequest {
+        let mut request = self.request.clone();
+        if with_schema {
+            let len = self.schema.len() + request.arrow_ipc.len();
+            let mut whole = BytesMut::with_capacity(len);
+            whole.extend_from_slice(&self.schema);
+            whole.extend_from_slice(&request.arrow_ipc);
+            request.arrow_ipc = whole.freeze();
+        }
+        request
+    }
+}
+
+/// Checks what would end the call, and gives one past the greatest sequence.
+fn check(batch: &Batch, facts: usize) -> Result<u64, ClientError> {
+    let error = |field, rule: String| Err(ClientError::InvalidBatch { field, rule });
+    if batch.producer_id.is_empty() {
+        return error("producer_id", "must not be empty".to_owned());
+    }
+    if batch.stream.is_empty() {
+        return error("stream", "must not be empty".to_owned());
+    }
+    if facts > BATCH_FACTS_MAX {
+        return error("payload", format!("holds {facts} facts; at most {BATCH_FACTS_MAX} go"));
+    }
+    let first = batch.first_sequence;
+    let after_last = if batch.sequences.is_empty() {
+        match first.checked_add(facts as u64) {
+            Some(next) => next,
+            None => return error("first_sequence", "leaves no room for the facts".to_owned()),
+        }
+    } else {
+        let rising = batch.sequences.windows(2).all(|pair| pair[0] < pair[1]);
+        if batch.sequences.len() != facts || !rising || batch.sequences[0] < first {
+            let rule = "must hold one number a fact, rising, from first_sequence on";
+            return error("sequences", rule.to_owned());
+        }
+        match batch.sequences[facts - 1].checked_add(1) {
+            Some(next) => next,
+            None => return error("sequences", "must be below 2^64 - 1".to_owned()),
+        }
+    };
+    match batch.next_sequence {
+        Some(next) if next < after_last => {
+            error("next_sequence", format!("must be at least {after_last}"))
+        }
+        Some(next) => Ok(next),
+        None => Ok(after_last),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(n: usize) -> Payload {
+        Payload::Rows(vec![v1::TypedRow::default(); n])
+    }
+
+    #[test]
+    fn a_batch_covers_its_sequences() {
+        let covered = |change: fn(&mut Batch)| {
+            let mut batch = Batch::new("p", "clicks", 5, rows(2));
+            change(&mut batch);
+            Prepared::try_new(batch).map(|p| p.sequences()).map_err(|e| e.to_string())
+        };
+        assert_eq!(covered(|_| {}), Ok((5, 7)));
+        assert_eq!(covered(|b| b.next_sequence = Some(9)), Ok((5, 9)));
+        assert_eq!(covered(|b| b.sequences = vec![5, 8]), Ok((5, 9)));
+        let low = covered(|b| b.next_sequence = Some(6));
+        assert_eq!(low, Err("next_sequence: must be at least 7".to_owned()));
+        for wrong in [vec![5], vec![4, 6], vec![6, 6], vec![5, u64::MAX]] {
+            let mut batch = Batch::new("p", "clicks", 5, rows(2));
+            batch.sequences = wrong;
+            let error = Prepared::try_new(batch).unwrap_err();
+            assert!(matches!(error, ClientError::InvalidBatch { field: "sequences", .. }));
+        }
+        let top = Prepared::try_new(Batch::new("p", "clicks", u64::MAX, rows(2))).unwrap_err();
+        assert!(matches!(top, ClientError::InvalidBatch { field: "first_sequence", .. }));
+    }
+
+    #[test]
+    fn the_schema_goes_in_front_only_when_asked_for() {
+        let (schema, batches) = (Bytes::from_static(b"S"), Bytes::from_static(b"BB"));
+        let payload = Payload::Arrow { schema, batches, facts: 3 };
+        let prepared = Prepared::try_new(Batch::new("p", "clicks", 0, payload)).unwrap();
+        assert_eq!(prepared.request(false).arrow_ipc, "BB");
+        assert_eq!(prepared.request(true).arrow_ipc, "SBB");
+        assert_eq!(prepared.bytes, prepared.request(true).encoded_len() as u64);
+    }
+}

@@ -1,0 +1,7 @@
+//! The client against servers that a test plays.
+
+#![expect(clippy::unwrap_used, reason = "a test stops at whatever it does not expect")]
+
+mod calls;
+mod publisher;
+mod support;
