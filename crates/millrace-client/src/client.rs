@@ -1,6 +1,7 @@
 //! Calls of the services.
 
 use std::future::Future;
+use std::pin::pin;
 use std::time::Duration;
 
 use futures::stream::BoxStream;
@@ -11,7 +12,9 @@ use millrace_proto::v1::catalog_service_client::CatalogServiceClient;
 use millrace_proto::v1::feature_service_client::FeatureServiceClient;
 use millrace_proto::v1::ingest_service_client::IngestServiceClient;
 use millrace_proto::v1::join_service_client::JoinServiceClient;
+use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
@@ -23,6 +26,9 @@ use crate::subscription::Subscription;
 
 /// Bytes of an answer that are taken; servers send less.
 pub(crate) const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Reads handed to the transport and not taken by it yet.
+const READS_BUFFERED: usize = 16;
 
 /// How a client behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -146,14 +152,27 @@ impl Client {
         requests: impl Stream<Item = v1::StreamFeaturesRequest> + Send + 'static,
     ) -> Result<BoxStream<'static, Result<v1::StreamFeaturesResponse, ClientError>>, ClientError>
     {
+        let role = &self.roles.serving;
+        // The requests can be taken once, so they wait until a call stands.
+        let (taken, answers) = self
+            .attempt(role, |_remaining| {
+                let (taken, stream) = mpsc::channel(READS_BUFFERED);
+                let mut client = features(role.channel.clone());
+                async move {
+                    let answers = client.stream_features(ReceiverStream::new(stream)).await?;
+                    Ok((taken, answers.into_inner()))
+                }
+            })
+            .await?;
+        tokio::spawn(async move {
+            let mut requests = pin!(requests);
+            while let Some(request) = requests.next().await {
+                if taken.send(request).await.is_err() {
+                    break; // the call is over
+                }
+            }
+        });
         let limit = self.options.call_timeout;
-        let mut client = features(self.roles.serving.channel.clone());
-        let opening = client.stream_features(requests);
-        // The requests cannot be sent twice, so there is one attempt.
-        let answers = match tokio::time::timeout(limit, opening).await {
-            Ok(opened) => opened.map_err(|s| ClientError::of(&s, limit))?.into_inner(),
-            Err(_) => return Err(ClientError::DeadlineExceeded { after: limit }),
-        };
         Ok(answers.map(move |answer| answer.map_err(|s| ClientError::of(&s, limit))).boxed())
     }
 

@@ -23,14 +23,17 @@ pub struct PublisherOptions {
     /// Batches that are not answered yet, and answers nobody took yet, each. At least 1. Default
     /// 256.
     pub batches_max: usize,
-    /// Bytes of the batches that are not answered yet; a single larger batch goes alone. Default
+    /// Bytes of the batches that are not answered yet; the last one of them may go past it. Default
     /// 32 MiB.
     pub bytes_max: usize,
+    /// Bytes of one batch, its schema included. A server takes no more than its limit, and refuses
+    /// the whole call with a larger one. Default 4 MiB, the limit of servers by default.
+    pub batch_bytes_max: usize,
 }
 
 impl Default for PublisherOptions {
     fn default() -> Self {
-        Self { batches_max: 256, bytes_max: 32 * 1024 * 1024 }
+        Self { batches_max: 256, bytes_max: 32 * 1024 * 1024, batch_bytes_max: 4 * 1024 * 1024 }
     }
 }
 
@@ -38,6 +41,7 @@ impl Default for PublisherOptions {
 #[derive(Debug, Clone)]
 pub struct Publisher {
     batches: mpsc::Sender<Prepared>,
+    batch_bytes_max: usize,
 }
 
 /// What becomes of the batches, in the order in which they were sent.
@@ -69,7 +73,7 @@ impl Publisher {
     /// [`ClientError::InvalidBatch`] for a batch that breaks a rule of its own,
     /// [`ClientError::PublisherEnded`] when the call ended for good; the outcomes say why.
     pub async fn send(&self, batch: Batch) -> Result<(), ClientError> {
-        let prepared = Prepared::try_new(batch)?;
+        let prepared = Prepared::try_new(batch, self.batch_bytes_max)?;
         self.batches.send(prepared).await.map_err(|_| ClientError::PublisherEnded)
     }
 }
@@ -95,5 +99,6 @@ pub(crate) fn start(
     let (batches, receiver) = mpsc::channel(1);
     let (sender, outcomes) = mpsc::channel(options.batches_max.max(1));
     tokio::spawn(driver::run(role, options, client, receiver, sender));
-    (Publisher { batches }, Outcomes { outcomes })
+    let publisher = Publisher { batches, batch_bytes_max: options.batch_bytes_max };
+    (publisher, Outcomes { outcomes })
 }

@@ -101,7 +101,7 @@ pub(super) struct Prepared {
 }
 
 impl Prepared {
-    pub(super) fn try_new(batch: Batch) -> Result<Self, ClientError> {
+    pub(super) fn try_new(batch: Batch, bytes_max: usize) -> Result<Self, ClientError> {
         let facts = batch.payload.facts();
         let next_sequence = check(&batch, facts)?;
         let (schema, arrow_ipc, rows) = match batch.payload {
@@ -122,8 +122,13 @@ impl Prepared {
             traceparent: batch.traceparent,
             tracestate: String::new(),
         };
-        let bytes = (request.encoded_len() + schema.len()) as u64;
-        Ok(Self { request, schema, facts: facts as u64, bytes, tag: batch.tag })
+        let bytes = request.encoded_len() + schema.len();
+        if bytes > bytes_max {
+            let rule =
+                format!("takes {bytes} bytes; at most {bytes_max} go in one batch: split it");
+            return Err(ClientError::InvalidBatch { field: "payload", rule });
+        }
+        Ok(Self { request, schema, facts: facts as u64, bytes: bytes as u64, tag: batch.tag })
     }
 
     pub(super) fn stream(&self) -> &str {
@@ -208,7 +213,7 @@ mod tests {
         let covered = |change: fn(&mut Batch)| {
             let mut batch = Batch::new("p", "clicks", 5, rows(2));
             change(&mut batch);
-            Prepared::try_new(batch).map(|p| p.sequences()).map_err(|e| e.to_string())
+            Prepared::try_new(batch, 1_000).map(|p| p.sequences()).map_err(|e| e.to_string())
         };
         assert_eq!(covered(|_| {}), Ok((5, 7)));
         assert_eq!(covered(|b| b.next_sequence = Some(9)), Ok((5, 9)));
@@ -218,10 +223,11 @@ mod tests {
         for wrong in [vec![5], vec![4, 6], vec![6, 6], vec![5, u64::MAX]] {
             let mut batch = Batch::new("p", "clicks", 5, rows(2));
             batch.sequences = wrong;
-            let error = Prepared::try_new(batch).unwrap_err();
+            let error = Prepared::try_new(batch, 1_000).unwrap_err();
             assert!(matches!(error, ClientError::InvalidBatch { field: "sequences", .. }));
         }
-        let top = Prepared::try_new(Batch::new("p", "clicks", u64::MAX, rows(2))).unwrap_err();
+        let top = Batch::new("p", "clicks", u64::MAX, rows(2));
+        let top = Prepared::try_new(top, 1_000).unwrap_err();
         assert!(matches!(top, ClientError::InvalidBatch { field: "first_sequence", .. }));
     }
 
@@ -229,9 +235,12 @@ mod tests {
     fn the_schema_goes_in_front_only_when_asked_for() {
         let (schema, batches) = (Bytes::from_static(b"S"), Bytes::from_static(b"BB"));
         let payload = Payload::Arrow { schema, batches, facts: 3 };
-        let prepared = Prepared::try_new(Batch::new("p", "clicks", 0, payload)).unwrap();
+        let prepared = Prepared::try_new(Batch::new("p", "clicks", 0, payload), 1_000).unwrap();
         assert_eq!(prepared.request(false).arrow_ipc, "BB");
         assert_eq!(prepared.request(true).arrow_ipc, "SBB");
         assert_eq!(prepared.bytes, prepared.request(true).encoded_len() as u64);
+        let payload = Payload::Rows(vec![v1::TypedRow::default(); 100]);
+        let large = Prepared::try_new(Batch::new("p", "clicks", 0, payload), 100).unwrap_err();
+        assert!(large.to_string().ends_with("at most 100 go in one batch: split it"), "{large}");
     }
 }

@@ -117,7 +117,7 @@ mod tests {
             batches: vec![0; facts].into(),
             facts,
         };
-        Prepared::try_new(Batch::new("p", "clicks", first, payload)).unwrap()
+        Prepared::try_new(Batch::new("p", "clicks", first, payload), 1_000).unwrap()
     }
 
     #[derive(Debug, Clone)]
@@ -199,7 +199,7 @@ mod tests {
         window.grant(v1::Credits { facts: 100, bytes: 10_000 });
         for schema in ["A", "A", "B"] {
             let payload = Payload::Arrow { schema: schema.into(), batches: "x".into(), facts: 1 };
-            window.push(Prepared::try_new(Batch::new("p", "clicks", 0, payload)).unwrap());
+            window.push(Prepared::try_new(Batch::new("p", "clicks", 0, payload), 1_000).unwrap());
         }
         let sent = [(); 3].map(|()| window.send().unwrap().arrow_ipc);
         assert_eq!(sent, ["Ax", "x", "Bx"]);
