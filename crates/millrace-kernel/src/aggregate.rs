@@ -208,8 +208,8 @@ impl Partial {
         }
     }
 
-    /// Reads a partial of `feature` and moves past it. Reserves no more memory than a small multiple
-    /// of the bytes read.
+    /// Reads a partial of `feature` and moves past it. However damaged the bytes are, it reserves no
+    /// more memory than the feature's `n` or `limit` asks for, or a small multiple of the bytes left.
     ///
     /// # Errors
     /// [`DecodeError`] when the bytes are damaged, end early, are those of another kind of

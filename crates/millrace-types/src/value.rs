@@ -101,6 +101,7 @@ impl Value {
 
 impl<'a> ValueRef<'a> {
     /// The same value, owned.
+    #[inline]
     #[must_use]
     pub fn to_value(self) -> Value {
         match self {
@@ -138,6 +139,7 @@ impl<'a> ValueRef<'a> {
     /// The total order of values: NULL least, then by type, false < true, numbers by size, strings
     /// and bytes bytewise. Values of one field have one type, so the order between types is only
     /// there to be total.
+    #[inline]
     #[must_use]
     pub fn total_cmp(self, other: ValueRef<'_>) -> Ordering {
         match (self, other) {

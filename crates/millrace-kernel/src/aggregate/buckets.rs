@@ -87,7 +87,8 @@ impl Buckets {
 
     pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let count = reader.count("buckets")?;
-        let mut buckets: Vec<(i32, u64)> = Vec::new();
+        // A bucket takes two bytes or more, so this reserves no more than eight times what is there.
+        let mut buckets: Vec<(i32, u64)> = Vec::with_capacity(count.min(reader.rest().len() / 2));
         for _ in 0..count {
             let number = match buckets.last() {
                 None => reader.signed("bucket")?,

@@ -345,7 +345,7 @@ impl Outermosts {
         if count > n {
             return Err(DecodeError::Invalid { what: "rows of a list", found: count as u64 });
         }
-        let mut rows = VecDeque::<Placed>::new();
+        let mut rows = VecDeque::<Placed>::with_capacity(count);
         for _ in 0..count {
             let at = match rows.back() {
                 None => reader.signed("at")?,

@@ -28,9 +28,22 @@ pub(super) enum Exact<M> {
 impl<M: Mantissa> Exact<M> {
     pub(super) const ZERO: Self = Self::Near { mantissa: M::ZERO, exponent: 0 };
 
+    /// Adds `± magnitude · 2^exponent`, a term of the sizes that [`Mantissa::plus`] takes.
+    #[inline]
+    pub(super) fn add_term(&mut self, negative: bool, magnitude: u128, exponent: i32) {
+        if let Self::Near { mantissa, exponent: own } = self
+            && exponent >= *own
+            && let Some(sum) = mantissa.plus(negative, magnitude, (exponent - *own) as u32)
+        {
+            *mantissa = sum;
+            return;
+        }
+        self.add(M::new(negative, magnitude), exponent);
+    }
+
     /// Adds `term · 2^exponent`.
     #[inline]
-    pub(super) fn add(&mut self, term: M, exponent: i32) {
+    fn add(&mut self, term: M, exponent: i32) {
         match self {
             Self::Near { mantissa, exponent: own } => {
                 match near_sum((*mantissa, *own), (term, exponent)) {

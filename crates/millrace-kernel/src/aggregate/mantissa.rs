@@ -29,6 +29,9 @@ pub(super) trait Mantissa: Copy + Debug {
     fn trailing_zeros(self) -> u32;
     /// The sum, or `None` when it does not fit.
     fn checked_add(self, other: Self) -> Option<Self>;
+    /// `self ± magnitude · 2^shift` for the sizes and shifts of ordinary terms, else `None`: what a
+    /// shift and a sum give too, in fewer steps.
+    fn plus(self, negative: bool, magnitude: u128, shift: u32) -> Option<Self>;
 }
 
 /// An `i128` that is aligned to 8 bytes, so that what holds one stays small. Sums of int64 and of
@@ -95,6 +98,18 @@ impl Mantissa for Int128 {
     #[inline]
     fn checked_add(self, other: Self) -> Option<Self> {
         self.get().checked_add(other.get()).map(Self::from_i128)
+    }
+
+    #[inline]
+    fn plus(self, negative: bool, magnitude: u128, shift: u32) -> Option<Self> {
+        // 64 bits are the most that a term has.
+        debug_assert!(magnitude >> 64 == 0, "terms are doubles or int64");
+        if shift > 62 {
+            return None;
+        }
+        let sign = -i128::from(negative);
+        let term = (((magnitude as u64 as i128) ^ sign) - sign) << shift;
+        self.get().checked_add(term).map(Self::from_i128)
     }
 }
 
@@ -191,6 +206,17 @@ impl Mantissa for Int256 {
         let (low, carry) = self.low.overflowing_add(other.low);
         let high = self.high.checked_add(other.high)?.checked_add(i128::from(carry))?;
         Some(Self { high, low })
+    }
+
+    #[inline]
+    fn plus(self, negative: bool, magnitude: u128, shift: u32) -> Option<Self> {
+        if negative || shift > 127 {
+            return None;
+        }
+        // In two steps, since a shift by 128 is none.
+        let term =
+            Self { high: ((magnitude >> 1) >> (127 - shift)) as i128, low: magnitude << shift };
+        self.checked_add(term)
     }
 }
 

@@ -6,7 +6,7 @@ use num_bigint::{BigInt, BigUint, Sign};
 
 use super::exact::{Exact, ExactSquares, ExactSum, parts};
 use super::magnitude::{Magnitude, round};
-use super::mantissa::{Int128, Int256, Mantissa};
+use super::mantissa::{Int128, Mantissa};
 
 /// More rows than anybody folds, few enough that adding up decoded counts overflows nothing.
 const ROWS_MAX: u64 = 1 << 53;
@@ -98,7 +98,7 @@ impl DoubleSum {
     pub(super) fn fold(&mut self, value: f64, direction: Direction) {
         let (negative, integer, exponent) = parts(value);
         self.rows = direction.count(self.rows);
-        self.sum.add(Int128::new(direction.negates(negative), u128::from(integer)), exponent);
+        self.sum.add_term(direction.negates(negative), u128::from(integer), exponent);
     }
 
     #[inline]
@@ -163,9 +163,9 @@ impl Moments {
         };
         let integer = u128::from(integer);
         self.rows = direction.count(self.rows);
-        self.sum.add(Int128::new(direction.negates(negative), integer), exponent);
+        self.sum.add_term(direction.negates(negative), integer, exponent);
         // 64 bits squared: below 2^127, since |int64| ≤ 2^63.
-        self.squares.add(Int256::new(direction.negates(false), integer * integer), 2 * exponent);
+        self.squares.add_term(direction.negates(false), integer * integer, 2 * exponent);
         true
     }
 

@@ -163,6 +163,8 @@ impl<W: Occurrence> Tally<W> {
         if found != ty as u8 {
             return Err(DecodeError::Invalid { what: "type of values", found: u64::from(found) });
         }
+        // Bounded twice: by the limit, and by the bytes left, of which each value takes one or more.
+        tally.entries.reserve_exact(count as usize);
         for _ in 0..count {
             let value = read_bare(ty, reader)?;
             let after = tally

@@ -377,6 +377,19 @@ fn percentiles_answer_the_middle_of_a_bucket() {
 }
 
 #[test]
+fn sums_as_wide_as_their_integer_are_stored() {
+    let wide = 2f64.powi(127);
+    let rows = [wide, 1.0, wide].map(|v| ((0, 0, Vec::new()), Value::Double(v)));
+    for aggregate in [Aggregate::Sum, Aggregate::Variance] {
+        let feature = feature(aggregate, FieldType::Double);
+        for rows in [&rows[..1], &rows[..2], &rows[..]] {
+            let partial = folded(&feature, rows);
+            assert_eq!(restored(&feature, &partial), partial);
+        }
+    }
+}
+
+#[test]
 fn a_partial_is_small() {
     assert!(size_of::<Partial>() <= 40, "{} bytes", size_of::<Partial>());
     let prices: Vec<RefRow> = [19.99, 5.49, 120.0, 0.99]
