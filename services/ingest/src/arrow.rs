@@ -16,6 +16,7 @@ use millrace_catalog::Stream;
 use thiserror::Error;
 
 pub(crate) mod frame;
+mod layout;
 
 #[cfg(test)]
 mod tests;
@@ -25,7 +26,7 @@ use frame::Frame;
 /// Greatest number of streams whose schemas one call may keep.
 pub const SCHEMAS_MAX: usize = 64;
 /// Greatest number of columns of a schema.
-pub const COLUMNS_MAX: usize = 4096;
+pub const COLUMNS_MAX: usize = 1024;
 
 /// What is wrong with a payload as a whole; nothing of it is sent on.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]

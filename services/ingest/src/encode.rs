@@ -4,12 +4,10 @@
 //! keeps its buffers; a batch is written once into them in the order of its rows, then copied once
 //! more, slot by slot, into the one allocation that is handed on.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use millrace_catalog::{Catalog, Stream};
-use millrace_client::port::SlotFacts;
 use millrace_placement::Slots;
 use millrace_proto::v1::TypedRow;
 use millrace_store::Seen;
@@ -22,10 +20,13 @@ use crate::reject::{Refusal, Rule};
 use crate::rows::RowSource;
 use crate::typed::TypedRows;
 
+mod encoded;
 mod row;
 #[cfg(test)]
 mod tests;
 
+pub use encoded::EncodedBatch;
+pub(crate) use encoded::Piece;
 use row::{Outcome, RowCoder};
 
 /// Greatest size of the fact records that one slot gets in one request, in bytes: with its header
@@ -85,35 +86,6 @@ pub enum Fate {
     Seen,
     /// It is among the refusals: REJECTED.
     Refused,
-}
-
-/// What one slot gets in one request.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Piece {
-    pub(crate) slot: SlotId,
-    /// Which of the batch's records, counted slot by slot.
-    pub(crate) records: Range<usize>,
-    /// Where they are in the batch's bytes.
-    pub(crate) bytes: Range<usize>,
-}
-
-/// A batch ready to hand over.
-#[derive(Debug, Clone)]
-pub struct EncodedBatch {
-    pub(crate) catalog: Arc<Catalog>,
-    pub(crate) stream: Option<usize>,
-    /// One a fact.
-    pub(crate) fates: Vec<Fate>,
-    /// The refused facts by index, ascending, with their ids where they could be read.
-    pub(crate) refusals: Vec<(u32, Refusal, Box<[u8]>)>,
-    /// The greatest event time of the facts that are or were routed; RETRACTs have none.
-    pub(crate) max_at: Option<Micros>,
-    bytes: Bytes,
-    /// The index of the fact of each record.
-    facts: Vec<u32>,
-    fingerprints: Vec<u32>,
-    /// The pieces of each request, in the order in which the requests must be handed over.
-    requests: Vec<Vec<Piece>>,
 }
 
 /// Encodes batches. Keeps its buffers between them.
@@ -288,72 +260,5 @@ impl Encoder {
             batch.put_piece(request, piece);
         }
         batch.bytes = Bytes::from(bytes);
-    }
-}
-
-impl EncodedBatch {
-    fn put_piece(&mut self, request: usize, piece: Piece) {
-        if self.requests.len() == request {
-            self.requests.push(Vec::new());
-        }
-        self.requests[request].push(piece);
-    }
-
-    /// The catalog it was encoded under.
-    #[must_use]
-    pub fn catalog(&self) -> &Arc<Catalog> {
-        &self.catalog
-    }
-
-    /// The stream, unless the catalog has none of the name.
-    #[must_use]
-    pub fn stream(&self) -> Option<&Stream> {
-        self.catalog.streams.get(self.stream?)
-    }
-
-    /// The number of facts.
-    #[must_use]
-    pub fn facts(&self) -> usize {
-        self.fates.len()
-    }
-
-    /// The size of the records, in bytes.
-    #[must_use]
-    pub fn bytes(&self) -> usize {
-        self.bytes.len()
-    }
-
-    /// The number of requests it takes: more than one only where a slot gets more than a chunk.
-    #[must_use]
-    pub fn requests(&self) -> usize {
-        self.requests.len()
-    }
-
-    /// The facts of the request with this index, by slot.
-    #[must_use]
-    pub fn slot_facts(&self, request: usize) -> Vec<SlotFacts> {
-        let pieces = self.pieces(request).iter();
-        pieces
-            .map(|piece| SlotFacts {
-                slot: piece.slot,
-                count: piece.records.len() as u32,
-                facts: self.bytes.slice(piece.bytes.clone()),
-                fingerprints: self.fingerprints[piece.records.clone()].to_vec(),
-            })
-            .collect()
-    }
-
-    pub(crate) fn pieces(&self, request: usize) -> &[Piece] {
-        self.requests.get(request).map_or(&[], Vec::as_slice)
-    }
-
-    /// The indexes of the facts of a piece's records, in order.
-    pub(crate) fn facts_of(&self, piece: &Piece) -> &[u32] {
-        &self.facts[piece.records.clone()]
-    }
-
-    /// The records of a piece.
-    pub(crate) fn bytes_of(&self, piece: &Piece) -> &[u8] {
-        &self.bytes[piece.bytes.clone()]
     }
 }

@@ -347,7 +347,7 @@ impl Ingest {
             departs,
         };
         // There are no facts whose verdicts could be waited for.
-        let _ = self.ports.join.process(request).await?;
+        drop(self.ports.join.process(request).await?);
         dispatch.sent = watermarks;
         Ok(())
     }

@@ -8,12 +8,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::{Stream, StreamExt};
-use millrace_grpc::{Drain, status};
+use millrace_grpc::{Drain, ErrorCode, Fault, status};
 use millrace_proto::v1;
 use millrace_types::StreamId;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::timeout;
-use tonic::Status;
+use tonic::{Code, Status};
 
 use crate::arrow::ArrowStreams;
 use crate::budget::{CallShare, Cost, Permit};
@@ -152,7 +152,11 @@ impl Call {
             };
             let request = match request {
                 None => return (producers, true),
-                Some(Err(_)) => return (producers, false), // the client is gone
+                // The client is gone, or sent what is no message; it is told if it still listens.
+                Some(Err(status)) => {
+                    self.end(unreadable(&status)).await;
+                    return (producers, false);
+                }
                 Some(Ok(request)) => request,
             };
             if let Err(error) = self.take(request, &mut streams, &mut producers).await {
@@ -248,6 +252,15 @@ async fn answer(
             return;
         }
     }
+}
+
+/// What the transport says of a request it could not read, as one of our statuses.
+fn unreadable(status: &Status) -> Status {
+    let code = match status.code() == Code::OutOfRange {
+        true => ErrorCode::MessageTooLarge,
+        false => ErrorCode::MessageMalformed,
+    };
+    Fault::new(code, status.message()).into_status()
 }
 
 fn credits(share: &CallShare) -> v1::Credits {

@@ -8,16 +8,16 @@ use arrow_buffer::Buffer;
 use arrow_ipc::convert::try_fb_to_schema;
 use arrow_ipc::reader::RecordBatchDecoder;
 use arrow_ipc::{Endianness, Message, MetadataVersion, root_as_message_with_opts};
-use arrow_schema::{ArrowError, SchemaRef};
+use arrow_schema::{ArrowError, Schema, SchemaRef};
 use bytes::{Buf, Bytes};
 use flatbuffers::VerifierOptions;
 use millrace_types::limits::BATCH_FACTS_MAX;
 
-use super::{COLUMNS_MAX, PayloadError};
+use super::{COLUMNS_MAX, PayloadError, layout};
 
 /// Greatest size of a message's metadata when every reference in it is followed, in bytes. A few
 /// bytes can otherwise name the same table a million times.
-const METADATA_APPARENT_MAX: usize = 8 << 20;
+const METADATA_APPARENT_MAX: usize = 2 << 20;
 /// Greatest number of tables in a message's metadata, followed likewise.
 const METADATA_TABLES_MAX: usize = 8 * COLUMNS_MAX;
 
@@ -134,6 +134,7 @@ impl Frame {
         let batch = message
             .header_as_record_batch()
             .ok_or_else(|| malformed("a record batch has no header"))?;
+        layout::check(schema, projection, &batch, message.version()).map_err(malformed)?;
         let body = Buffer::from(self.body.clone());
         let (none, version) = (HashMap::new(), message.version());
         RecordBatchDecoder::try_new(&body, batch, Arc::clone(schema), &none, &version)
@@ -153,5 +154,6 @@ pub(crate) fn schema(message: &Message<'_>) -> Result<SchemaRef, PayloadError> {
     if columns > COLUMNS_MAX {
         return Err(malformed(format!("{columns} columns; at most {COLUMNS_MAX} are allowed")));
     }
-    try_fb_to_schema(schema).map(Arc::new).map_err(arrow)
+    // Its own metadata, such as what pandas leaves there, is of no use and may be large.
+    try_fb_to_schema(schema).map(|schema| Arc::new(Schema::new(schema.fields))).map_err(arrow)
 }

@@ -62,6 +62,21 @@ fn clicks(rows: usize) -> RecordBatch {
     RecordBatch::try_from_iter(columns).unwrap()
 }
 
+/// The same batch with another column of this name.
+fn replace(batch: &RecordBatch, name: &str, array: ArrayRef) -> RecordBatch {
+    let columns = batch
+        .schema()
+        .fields()
+        .iter()
+        .zip(batch.columns())
+        .map(|(field, column)| {
+            let array = if field.name() == name { &array } else { column };
+            (field.name().clone(), Arc::clone(array))
+        })
+        .collect::<Vec<_>>();
+    RecordBatch::try_from_iter(columns).unwrap()
+}
+
 /// Accepts, decodes and encodes a payload of clicks; gives the number of facts routed.
 fn run(payload: &[u8]) -> Result<usize, PayloadError> {
     let payload = ArrowStreams::default().accept("clicks", Bytes::copy_from_slice(payload))?;
@@ -134,7 +149,18 @@ proptest! {
         rows in 0..9usize,
         damages in prop::collection::vec(damage(), 1..6),
     ) {
-        let mut bytes = ipc(&clicks(rows)).to_vec();
+        // Ids as plain text, or as views.
+        let whole = clicks(rows);
+        let batch = match rows % 2 {
+            0 => whole,
+            _ => {
+                let ids = Arc::new(StringViewArray::from_iter((0..rows).map(|i| {
+                    Some("a long id, beside the view ".repeat(i % 3))
+                })));
+                replace(&whole, "event_id", ids)
+            }
+        };
+        let mut bytes = ipc(&batch).to_vec();
         for damage in damages {
             apply(&mut bytes, damage);
         }
@@ -176,30 +202,17 @@ fn the_schema_of_a_stream_holds_for_the_call() {
 fn columns_that_do_not_fit_are_named() {
     let batch = clicks(2);
     let field_of = |batch: &RecordBatch| run(&ipc(batch)).unwrap_err().field();
-    let replace = |name: &str, array: ArrayRef| {
-        let columns = batch
-            .schema()
-            .fields()
-            .iter()
-            .zip(batch.columns())
-            .map(|(field, column)| {
-                let array = if field.name() == name { &array } else { column };
-                (field.name().clone(), Arc::clone(array))
-            })
-            .collect::<Vec<_>>();
-        RecordBatch::try_from_iter(columns).unwrap()
-    };
     let without = batch.project(&[0, 1, 2, 3, 4, 6, 7, 8]).unwrap();
     assert_eq!(run(&ipc(&without)), Err(PayloadError::MissingColumn("item_id".to_owned())));
     let twice = batch.project(&[0, 1, 1, 2, 4, 5, 7]).unwrap();
     assert_eq!(run(&ipc(&twice)), Err(PayloadError::RepeatedColumn("user_id".to_owned())));
-    let double = replace("dwell_ms", Arc::new(Float64Array::from(vec![1.0, 2.0])));
+    let double = replace(&batch, "dwell_ms", Arc::new(Float64Array::from(vec![1.0, 2.0])));
     assert_eq!(field_of(&double), "arrow_ipc.dwell_ms");
-    let dictionary = replace("event_id", Arc::clone(batch.column(3)));
+    let dictionary = replace(&batch, "event_id", Arc::clone(batch.column(3)));
     assert_eq!(field_of(&dictionary), "arrow_ipc.event_id");
     let local = TimestampMillisecondArray::from(vec![1, 2]).with_timezone("Europe/Berlin");
-    assert_eq!(field_of(&replace("ts", Arc::new(local))), "arrow_ipc.ts");
-    let nulls = replace("item_id", Arc::new(NullArray::new(2)));
+    assert_eq!(field_of(&replace(&batch, "ts", Arc::new(local))), "arrow_ipc.ts");
+    let nulls = replace(&batch, "item_id", Arc::new(NullArray::new(2)));
     assert_eq!(run(&ipc(&nulls)), Ok(2));
 }
 
@@ -228,4 +241,26 @@ fn views_that_repeat_their_bytes_are_stopped() {
     let payload = ArrowStreams::default().accept("clicks", payload).unwrap();
     let spent = encode(Payload::Arrow(payload), 8 << 20);
     assert_eq!(spent, Err(PayloadError::TooLarge(8 << 20)));
+}
+
+/// Arrow panics on offsets and views that end inside an element; found by the damaged payloads.
+#[test]
+fn a_buffer_that_ends_inside_an_element_is_refused() {
+    let rows = 6;
+    let views = StringViewArray::from(vec!["x"; rows]);
+    for batch in [clicks(rows), replace(&clicks(rows), "event_id", Arc::new(views))] {
+        let bytes = ipc(&batch);
+        // Metadata holds a buffer as offset and length: one more byte to every length there is.
+        let whole = bytes.len();
+        let mut refused = 0;
+        for at in (0..whole - 8).step_by(8) {
+            let mut damaged = bytes.to_vec();
+            let length = i64::from_le_bytes(damaged[at..at + 8].try_into().unwrap());
+            if (1..whole as i64).contains(&length) {
+                damaged[at..at + 8].copy_from_slice(&(length + 1).to_le_bytes());
+                refused += usize::from(run(&damaged).is_err());
+            }
+        }
+        assert!(refused > 0);
+    }
 }

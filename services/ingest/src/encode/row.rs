@@ -231,9 +231,9 @@ impl<'a> RowCoder<'a> {
         out.clear();
         let field = if said.names { self.stream.retracts } else { self.stream.id_field };
         if let Some(field) = field {
-            match value(rows, row, field)? {
-                ValueRef::Null => {}
-                given => return Ok(put_id(out, given)),
+            let given = value(rows, row, field)?;
+            if !given.is_null() {
+                return Ok(put_id(out, given));
             }
         }
         out.extend_from_slice(self.producer.as_bytes());

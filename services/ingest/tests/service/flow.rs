@@ -1,0 +1,137 @@
+//! Credits, order, the budget, and calls that end early.
+
+use millrace_ingest::budget::BudgetLimits;
+use millrace_proto::v1;
+use tonic_types::StatusExt as _;
+
+use crate::support::{Running, clicks, counts};
+
+#[tokio::test]
+async fn several_requests_are_in_flight_and_are_answered_in_order() {
+    let server = Running::start().await;
+    server.join.pause();
+    let mut call = server.call().await;
+    for first in 0..3u64 {
+        let (a, b) = (format!("a{first}"), format!("b{first}"));
+        call.send(clicks(first * 2, &[&a, &b])).await;
+    }
+    // All of them are with the join service before the first is answered.
+    server.join.until_batches(3).await;
+    server.join.resume();
+    for first in 0..3u64 {
+        let result = call.result().await;
+        assert_eq!((result.first_sequence, result.durable_sequence), (first * 2, first * 2 + 2));
+        assert_eq!(counts(&result), [2, 0, 0, 0, 0]);
+    }
+    call.finish().await;
+    // Each slot got the facts in the order of the producer.
+    let mut last = std::collections::BTreeMap::new();
+    for request in &server.join.state().requests {
+        for slot in &request.slots {
+            for record in millrace_types::fact::records(&slot.facts) {
+                let id = record.unwrap().body.id.to_vec();
+                let number = id[1];
+                assert!(last.insert(slot.slot, number).is_none_or(|before| before <= number));
+            }
+        }
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_in_flight_is_bounded_and_shared() {
+    let budget = BudgetLimits { facts: 8, bytes: 1 << 20, call_facts: 8, call_bytes: 1 << 20 };
+    let server = Running::with(|config| config.budget = budget).await;
+    server.join.pause();
+    let mut one = server.call().await;
+    let mut two = server.call().await;
+    // A client that does not mind its credits: half the budget is one call's share.
+    for first in 0..6u64 {
+        one.send(clicks(first * 2, &["a", "b"])).await;
+    }
+    server.join.until_batches(2).await;
+    // The other call's share is still there.
+    two.send(v1::PublishRequest {
+        producer_id: "q".to_owned(),
+        ..clicks(0, &["c", "d", "e", "f"])
+    })
+    .await;
+    server.join.until_batches(3).await;
+    assert_eq!(server.ingest.budget().in_flight().facts, 8);
+    // Nothing is left: who cannot wait is told when to try again, at once.
+    let status = server.batch(clicks(100, &["x"])).await.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::ResourceExhausted);
+    assert!(status.get_details_retry_info().unwrap().retry_delay.is_some());
+    assert_eq!(server.counters().refused, 1);
+    assert_eq!(server.join.batches(), 3, "a call goes not beyond its share");
+    server.join.resume();
+    for _ in 0..6 {
+        let response = one.next().await.unwrap().unwrap();
+        assert_eq!(response.credits.unwrap().facts, 4);
+    }
+    assert_eq!(counts(&two.result().await)[0], 4);
+    one.finish().await;
+    two.finish().await;
+    server.join.until(|_| server.ingest.budget().in_flight().facts == 0).await;
+    assert_eq!(counts(&server.batch(clicks(100, &["x"])).await.unwrap())[0], 1);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_request_beyond_the_whole_budget_goes_alone() {
+    let budget = BudgetLimits { facts: 2, bytes: 64, call_facts: 2, call_bytes: 64 };
+    let server = Running::with(|config| config.budget = budget).await;
+    let mut call = server.call().await;
+    for first in [0, 5] {
+        call.send(clicks(first, &["a", "b", "c", "d", "e"])).await;
+    }
+    assert_eq!(counts(&call.result().await)[0], 5);
+    assert_eq!(counts(&call.result().await)[2], 5);
+    call.finish().await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_dropped_call_sent_is_settled_all_the_same() {
+    let server = Running::start().await;
+    server.join.pause();
+    let call = server.call().await;
+    call.send(clicks(0, &["a", "b"])).await;
+    server.join.until_batches(1).await;
+    drop(call);
+    server.join.resume();
+    // Going down waits for it.
+    let store = std::sync::Arc::clone(&server.store);
+    server.stop().await;
+    let seen = millrace_store::ProducerWindows::seen(&*store, "clicks/p", 0, 2).await.unwrap();
+    assert_eq!(seen, [millrace_store::Seen::Yes; 2]);
+}
+
+#[tokio::test]
+async fn a_server_that_goes_down_answers_what_it_took() {
+    let server = Running::start().await;
+    server.join.pause();
+    let mut call = server.call().await;
+    call.send(clicks(0, &["a", "b"])).await;
+    server.join.until_batches(1).await;
+    let join = std::sync::Arc::clone(&server.join);
+    let stopping = tokio::spawn(server.stop());
+    join.resume();
+    assert_eq!(counts(&call.result().await), [2, 0, 0, 0, 0]);
+    let status = call.next().await.unwrap().unwrap_err();
+    assert_eq!(status.get_details_error_info().unwrap().reason, "SERVER_DRAINING");
+    stopping.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_message_that_is_too_large_is_an_error_and_not_an_end() {
+    let server = Running::start().await;
+    let mut call = server.call().await;
+    call.send(clicks(0, &["a"])).await;
+    let long = "x".repeat(5 << 20);
+    call.send(clicks(1, &[&long])).await;
+    assert_eq!(counts(&call.result().await)[0], 1);
+    let status = call.next().await.unwrap().unwrap_err();
+    assert_eq!(status.get_details_error_info().unwrap().reason, "MESSAGE_TOO_LARGE");
+    server.stop().await;
+}
