@@ -2,6 +2,7 @@
 //! `Subscribe`).
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use millrace_catalog::StreamKind;
 use millrace_types::{FactView, Micros, Row, RowView};
@@ -57,9 +58,9 @@ impl ChangeSet {
         let view = &plan.views[view];
         let touched = state.touched_events(view, stream, fact);
         for id in touched {
-            if !self.before.contains_key(&id) {
-                let row = state.emitted(view, &id);
-                self.before.insert(id, row);
+            if let Entry::Vacant(place) = self.before.entry(id) {
+                let row = state.emitted(view, place.key());
+                place.insert(row);
             }
         }
         let outcome = state.apply(stream, fact, u64::MAX);

@@ -5,7 +5,7 @@
 //! from the log up to an instant. This function then computes at `t`, from sealed partials, cached
 //! tiles and facts alike, with the same result, since every partial is exact and order-free.
 
-use millrace_catalog::{Aggregate, Window};
+use millrace_catalog::Window;
 use millrace_types::{FeatureValue, Micros, OrderKey, RowView, Status};
 
 use crate::aggregate::Partial;
@@ -90,10 +90,8 @@ impl EntityState {
                     None => self.latest(view, feature, t),
                 };
                 let status = if missing { Status::MissingEntity } else { status };
-                let window_start = match feature.feature.aggregate {
-                    Aggregate::Latest => Micros::MIN,
-                    _ => feature.feature.window.start(t),
-                };
+                // `latest` has no width, so its window starts where time does.
+                let window_start = feature.feature.window.start(t);
                 FeatureOutcome { value, status, window_start }
             })
             .collect();

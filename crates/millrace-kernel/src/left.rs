@@ -65,7 +65,7 @@ impl IdPart {
     }
 
     pub(crate) fn decode(bytes: &[u8], stored: PageName) -> Result<Self, DecodeError> {
-        if bytes.len() % 8 != 0 {
+        if !bytes.len().is_multiple_of(8) {
             return Err(DecodeError::Invalid { what: "id part size", found: bytes.len() as u64 });
         }
         let hashes: Vec<u64> = bytes

@@ -87,7 +87,7 @@ impl Page {
             let middle = (low + high) / 2;
             let order = match self.refs[middle].at.cmp(&key.at.0) {
                 Ordering::Equal => self.fact(middle).order_key().cmp(key),
-                other => other,
+                order @ (Ordering::Less | Ordering::Greater) => order,
             };
             match order {
                 Ordering::Greater => high = middle,

@@ -72,7 +72,15 @@ pub fn read_value<'a>(reader: &mut Reader<'a>) -> Result<ValueRef<'a>, DecodeErr
         3 => {
             let mut bits = [0; 8];
             bits.copy_from_slice(reader.take(8, "double")?);
-            ValueRef::Double(f64::from_bits(u64::from_le_bytes(bits)))
+            let value = f64::from_bits(u64::from_le_bytes(bits));
+            match crate::value::canonical_double(value) {
+                Some(canonical) if canonical.to_bits() == value.to_bits() => {
+                    ValueRef::Double(value)
+                }
+                _ => {
+                    return Err(DecodeError::Invalid { what: "double", found: value.to_bits() });
+                }
+            }
         }
         4 => ValueRef::String(
             std::str::from_utf8(reader.bytes("string")?)

@@ -1,0 +1,97 @@
+//! The server of a benchmark: this binary again, as `millrace dev` in a temporary folder.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use millrace_client::{Client, ClientOptions, Endpoints};
+
+use super::BenchError;
+use super::usage;
+
+/// How long the server may take to start, and to go down.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A running server.
+pub(super) struct Child {
+    process: std::process::Child,
+    pid: u32,
+    endpoint: String,
+    folder: tempfile::TempDir,
+}
+
+impl Child {
+    /// Starts the server and waits until it serves.
+    pub(super) async fn start() -> Result<Self, BenchError> {
+        let bad = |why: String| BenchError::Server(why);
+        let folder = tempfile::tempdir().map_err(|e| bad(e.to_string()))?;
+        let binary = std::env::current_exe().map_err(|e| bad(e.to_string()))?;
+        let mut process = Command::new(binary)
+            .args(["dev", "--listen", "127.0.0.1:0", "--data"])
+            .arg(folder.path().join("data"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .map_err(|e| bad(e.to_string()))?;
+        let pid = process.id();
+        let out = process.stdout.take().ok_or_else(|| bad("it has no output".to_owned()))?;
+        // From here on an error ends the process.
+        let mut child = Self { process, pid, endpoint: String::new(), folder };
+        let read = tokio::task::spawn_blocking(move || {
+            let mut line = String::new();
+            BufReader::new(out).read_line(&mut line).map(|_| line)
+        });
+        let line = tokio::time::timeout(PATIENCE, read)
+            .await
+            .map_err(|_| bad("it was not ready in time".to_owned()))?
+            .map_err(|e| bad(e.to_string()))?
+            .map_err(|e| bad(e.to_string()))?;
+        if line.is_empty() {
+            return Err(bad("it ended; what it said is above".to_owned()));
+        }
+        let endpoint = line
+            .split_whitespace()
+            .find(|word| word.starts_with("http://"))
+            .ok_or_else(|| bad(format!("its first line is {line:?}")))?
+            .to_owned();
+        child.endpoint = endpoint;
+        Ok(child)
+    }
+
+    /// A client of it.
+    pub(super) fn client(&self) -> Result<Client, BenchError> {
+        let endpoints = Endpoints::single(&self.endpoint);
+        Client::new(&endpoints, ClientOptions::default())
+            .map_err(|e| BenchError::Server(e.to_string()))
+    }
+
+    /// Where it serves.
+    pub(super) fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    /// CPU seconds of it and of this process.
+    pub(super) fn cpu_seconds(&self) -> Result<f64, BenchError> {
+        Ok(usage::cpu_seconds(self.pid)? + usage::cpu_seconds(std::process::id())?)
+    }
+
+    /// The most memory it has had.
+    pub(super) fn peak_rss_bytes(&self) -> Result<u64, BenchError> {
+        usage::peak_rss_bytes(self.pid)
+    }
+
+    /// What its folder takes on disk.
+    pub(super) fn disk_bytes(&self) -> u64 {
+        usage::disk_bytes(self.folder.path())
+    }
+}
+
+/// Its folder goes with it.
+impl Drop for Child {
+    fn drop(&mut self) {
+        // A process that ended by itself cannot be killed, which is as well.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}

@@ -1,0 +1,291 @@
+//! What the command line understands. Scripts rely on every name here.
+
+mod examples;
+mod values;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::files::Format;
+pub use values::{ReadInstant, Source, SourceError, TailFrom};
+
+/// The whole command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "millrace",
+    version,
+    about = "Turns event streams and changelogs into machine-learning features that are right, \
+             online and offline",
+    after_help = examples::TOP,
+    max_term_width = 100,
+    disable_help_subcommand = true
+)]
+pub struct Cli {
+    /// Options of every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options that stand before or after any command.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Options of every command")]
+pub struct Global {
+    /// How to print: table on a terminal, json elsewhere, unless stated
+    #[arg(short, long, global = true, value_enum, value_name = "HOW")]
+    pub output: Option<OutputFormat>,
+
+    /// Where Millrace listens
+    #[arg(
+        long,
+        global = true,
+        env = "MILLRACE_ENDPOINT",
+        hide_env_values = true,
+        default_value = "http://127.0.0.1:7400",
+        value_name = "URL"
+    )]
+    pub endpoint: String,
+
+    /// Where ingest listens, if apart; several separated by commas
+    #[arg(
+        long,
+        global = true,
+        env = "MILLRACE_INGEST_ENDPOINT",
+        hide_env_values = true,
+        value_delimiter = ',',
+        value_name = "URL"
+    )]
+    pub ingest_endpoint: Vec<String>,
+
+    /// Where join listens, if apart; several separated by commas
+    #[arg(
+        long,
+        global = true,
+        env = "MILLRACE_JOIN_ENDPOINT",
+        hide_env_values = true,
+        value_delimiter = ',',
+        value_name = "URL"
+    )]
+    pub join_endpoint: Vec<String>,
+
+    /// Where feature-serving listens, if apart; several separated by commas
+    #[arg(
+        long,
+        global = true,
+        env = "MILLRACE_SERVING_ENDPOINT",
+        hide_env_values = true,
+        value_delimiter = ',',
+        value_name = "URL"
+    )]
+    pub serving_endpoint: Vec<String>,
+
+    /// The time limit of a call, such as 500ms, 60s or 5m
+    #[arg(
+        long,
+        global = true,
+        default_value = "60s",
+        value_parser = values::duration,
+        value_name = "TIME"
+    )]
+    pub timeout: Duration,
+}
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OutputFormat {
+    /// For people
+    Table,
+    /// One JSON document
+    Json,
+    /// A JSON document a line
+    Ndjson,
+    /// RFC 4180 with a header row
+    Csv,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run all of Millrace in one process
+    #[command(after_help = examples::DEV)]
+    Dev(DevArgs),
+    /// See it work in a minute: late, repeated, corrected and retracted facts, checked
+    #[command(after_help = examples::DEMO)]
+    Demo(DemoArgs),
+    /// Check a catalog without a server
+    #[command(after_help = examples::VALIDATE)]
+    Validate(ValidateArgs),
+    /// Show what a catalog changes, and apply it
+    #[command(after_help = examples::APPLY)]
+    Apply(ApplyArgs),
+    /// Send files of facts and count what became of them
+    #[command(after_help = examples::PUBLISH)]
+    Publish(PublishArgs),
+    /// Read the features of entities
+    #[command(after_help = examples::GET)]
+    Get(GetArgs),
+    /// Follow the joined rows of a view
+    #[command(after_help = examples::TAIL)]
+    Tail(TailArgs),
+    /// Show whether Millrace serves, and how far it is
+    #[command(after_help = examples::STATUS)]
+    Status(StatusArgs),
+    /// Measure a standard workload
+    #[command(subcommand)]
+    Bench(BenchCommand),
+    /// Print a completion script for a shell
+    #[command(after_help = examples::COMPLETIONS)]
+    Completions(CompletionsArgs),
+}
+
+/// `millrace dev`
+#[derive(Debug, Clone, Args)]
+pub struct DevArgs {
+    /// A catalog to apply at the start
+    #[arg(long, value_name = "FILE")]
+    pub catalog: Option<PathBuf>,
+    /// The folder that holds everything; made if it is not there
+    #[arg(long, value_name = "DIR", default_value = ".millrace")]
+    pub data: PathBuf,
+    /// Where to take gRPC calls
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7400")]
+    pub listen: SocketAddr,
+    /// Where to answer health checks and metrics over HTTP; nowhere unless stated
+    #[arg(long, value_name = "ADDR")]
+    pub admin: Option<SocketAddr>,
+    /// The number of slots, a power of two; fixed when the folder is made
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = values::slots)]
+    pub slots: u32,
+    /// Bytes of facts a slot keeps at hand; older facts are read from the log
+    #[arg(long, value_name = "N", default_value_t = 64 * 1024 * 1024)]
+    pub at_hand_bytes: u64,
+}
+
+/// `millrace demo`
+#[derive(Debug, Clone, Args)]
+pub struct DemoArgs {}
+
+/// `millrace validate`
+#[derive(Debug, Clone, Args)]
+pub struct ValidateArgs {
+    /// The catalog, a YAML file; - is standard input
+    #[arg(value_name = "CATALOG")]
+    pub catalog: PathBuf,
+}
+
+/// `millrace apply`
+#[derive(Debug, Clone, Args)]
+pub struct ApplyArgs {
+    /// The catalog, a YAML file; - is standard input
+    #[arg(value_name = "CATALOG")]
+    pub catalog: PathBuf,
+    /// Only show the difference
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// `millrace publish`
+#[derive(Debug, Clone, Args)]
+pub struct PublishArgs {
+    /// A stream and a file of its facts; - is standard input
+    #[arg(required = true, value_name = "STREAM=FILE", value_parser = Source::parse)]
+    pub sources: Vec<Source>,
+    /// Send at most this many facts a second, all files together
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub rate: Option<u64>,
+    /// The name of this numbering of facts; by default a hash of the file's content
+    #[arg(long, value_name = "ID", value_parser = values::producer)]
+    pub producer: Option<String>,
+    /// The format of the files; by default from their names
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub format: Option<Format>,
+}
+
+/// `millrace get`
+#[derive(Debug, Clone, Args)]
+pub struct GetArgs {
+    /// The view
+    #[arg(value_name = "VIEW")]
+    pub view: String,
+    /// Keys of entities; the parts of a composite key are joined by commas
+    #[arg(required = true, value_name = "KEY", allow_negative_numbers = true)]
+    pub keys: Vec<String>,
+    /// The instant of the read: RFC 3339, integer microseconds, now or latest
+    #[arg(long, value_name = "T", default_value = "now", allow_hyphen_values = true)]
+    pub at: ReadInstant,
+    /// Use only what was known at this instant; by default everything confirmed
+    #[arg(long, value_name = "T", allow_hyphen_values = true)]
+    pub known_at: Option<ReadInstant>,
+    /// The features wanted, separated by commas; by default all
+    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    pub features: Vec<String>,
+}
+
+/// `millrace tail`
+#[derive(Debug, Clone, Args)]
+pub struct TailArgs {
+    /// The view
+    #[arg(value_name = "VIEW")]
+    pub view: String,
+    /// Where to begin: start, now, or the cursor of a record
+    #[arg(long, value_name = "FROM", default_value = "start")]
+    pub from: TailFrom,
+    /// End once everything confirmed when it began has been shown
+    #[arg(long)]
+    pub until_idle: bool,
+}
+
+/// `millrace status`
+#[derive(Debug, Clone, Args)]
+pub struct StatusArgs {
+    /// Also show every slot
+    #[arg(long)]
+    pub slots: bool,
+}
+
+/// `millrace bench …`
+#[derive(Debug, Clone, Subcommand)]
+pub enum BenchCommand {
+    /// Clicks joined with profiles: publish, freshness and reads, on a server of its own
+    #[command(after_help = examples::BENCH)]
+    Clickprofile(ClickprofileArgs),
+}
+
+/// `millrace bench clickprofile`
+#[derive(Debug, Clone, Args)]
+pub struct ClickprofileArgs {
+    /// How many clicks; a tenth as many profile changes come on top
+    #[arg(long, value_name = "N", default_value_t = 2_000_000)]
+    pub events: u64,
+    /// How clicks spread over users
+    #[arg(long, value_enum, value_name = "HOW", default_value_t = KeySpread::Zipf)]
+    pub keys: KeySpread,
+    /// Connections that read at the same time
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    pub clients: usize,
+}
+
+/// How the events of a benchmark spread over entities.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum KeySpread {
+    /// Zipf with exponent 1: the hottest of 100,000 users has 8 % of the clicks
+    Zipf,
+    /// Every user alike
+    Uniform,
+}
+
+/// `millrace completions`
+#[derive(Debug, Clone, Args)]
+pub struct CompletionsArgs {
+    /// The shell
+    #[arg(value_enum, value_name = "SHELL")]
+    pub shell: clap_complete::Shell,
+}
+
+#[cfg(test)]
+mod tests;

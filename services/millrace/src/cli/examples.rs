@@ -1,0 +1,100 @@
+//! The examples that `--help` ends with.
+
+pub(super) const TOP: &str = "\
+Exit codes:
+  0  done
+  1  failed
+  2  wrong usage
+  3  some facts were rejected or late
+  4  not reachable
+
+Examples:
+  millrace demo                                     See it work in a minute
+  millrace dev --catalog catalog.yaml               Run all of it in one process
+  millrace publish clicks=clicks.csv.gz             Send facts
+  millrace get user_activity 42 -o json             Read features
+  millrace tail user_activity --until-idle          Print the joined rows
+
+Run a command with --help for more about it.";
+
+pub(super) const DEV: &str = "\
+Everything acknowledged is durable in the data folder; Ctrl-C or SIGTERM ends it cleanly, and
+kill -9 loses nothing that was acknowledged.
+
+Examples:
+  millrace dev --catalog catalog.yaml
+  millrace dev --data /var/lib/millrace --listen 0.0.0.0:7400
+  millrace dev --at-hand-bytes 65536                Make rebuilds common, for tests";
+
+pub(super) const DEMO: &str = "\
+Runs in a temporary folder and leaves nothing behind.
+
+Examples:
+  millrace demo";
+
+pub(super) const VALIDATE: &str = "\
+Prints every error with file, line, column, rule and the way out, and exits with 1 if there is one.
+
+Examples:
+  millrace validate catalog.yaml
+  millrace validate catalog.yaml -o json
+  cat catalog.yaml | millrace validate -";
+
+pub(super) const APPLY: &str = "\
+Refused whole, with every error named, if the catalog is wrong or would make stored facts
+unreadable.
+
+Examples:
+  millrace apply catalog.yaml --dry-run             Show the difference only
+  millrace apply catalog.yaml";
+
+pub(super) const PUBLISH: &str = "\
+Each file is a producer of its own, side by side. A row that does not parse is rejected with its
+file, line, field and rule, and the rest goes on. Publishing the same file again counts nothing
+twice: its facts are DUPLICATE. Exits with 3 if facts were rejected or late.
+
+Formats: CSV with a header row, NDJSON, Parquet; CSV and NDJSON may be gzipped.
+
+Examples:
+  millrace publish clicks=clicks.csv.gz profiles=profiles.parquet
+  millrace publish clicks=day1.ndjson clicks=day2.ndjson --rate 50000
+  my-export | millrace publish clicks=- --producer export-2026-03-01 --format ndjson
+  millrace publish clicks=clicks.csv -o json | jq '.exceptions[]'";
+
+pub(super) const GET: &str = "\
+Windows end just before the instant of the read. History read at `now` has empty windows: ask
+--at latest or at an instant of its time.
+
+Examples:
+  millrace get user_activity 42
+  millrace get user_activity 42 43 --at latest --features clicks_1h,country
+  millrace get user_activity 42 --at 2026-03-01T12:00:00Z --known-at 2026-03-01T13:00:00Z
+  millrace get user_item 42,B007                    A composite key";
+
+pub(super) const TAIL: &str = "\
+One JSON object a line: rows that appear (\"op\":\"+\") and disappear (\"-\"), and watermarks (\"w\"), which
+make the rows before them final. The cursor of any record is where to resume.
+
+Examples:
+  millrace tail user_activity
+  millrace tail user_activity --until-idle | jq -c 'select(.op == \"+\") | .row'
+  millrace tail user_activity --from CURSOR         Go on after a record";
+
+pub(super) const STATUS: &str = "\
+Exits with 0 only when every service takes calls and every slot has an owner.
+
+Examples:
+  millrace status
+  millrace status --slots -o csv
+  until millrace status -o json > /dev/null; do sleep 1; done";
+
+pub(super) const BENCH: &str = "\
+Examples:
+  millrace bench clickprofile
+  millrace bench clickprofile --events 200000 --keys uniform -o json";
+
+pub(super) const COMPLETIONS: &str = "\
+Examples:
+  millrace completions bash > ~/.local/share/bash-completion/completions/millrace
+  millrace completions zsh > ~/.zfunc/_millrace
+  millrace completions fish > ~/.config/fish/completions/millrace.fish";

@@ -1,0 +1,14 @@
+//! The commands, one module each.
+
+pub mod apply;
+mod catalog_file;
+mod failure;
+pub mod get;
+pub mod publish;
+mod session;
+pub mod status;
+pub mod tail;
+pub mod validate;
+
+pub use catalog_file::{Problem, Problems};
+pub use failure::Failure;

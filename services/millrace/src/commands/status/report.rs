@@ -1,0 +1,207 @@
+//! The answer of `millrace status` in its four forms.
+
+use std::io::{self, Write};
+
+use millrace_proto::convert::{ConvertError, from_timestamp};
+use millrace_proto::v1;
+use millrace_types::Position;
+use serde::Serialize;
+
+use crate::output::json::{Entries, JsonInstant};
+use crate::output::{Report, Table};
+
+/// The state of a running Millrace.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct StatusReport {
+    /// Every service takes calls and every slot has an owner.
+    pub serving: bool,
+    /// Entities that wait for a rebuild.
+    pub rebuild_queue: u64,
+    /// How far the event time of each stream is complete; `null` before the first watermark.
+    pub watermarks: Entries<Option<JsonInstant>>,
+    /// The greatest event time seen of each stream; `null` before the first fact.
+    pub latest: Entries<Option<JsonInstant>>,
+    /// Each service, and whether it takes calls.
+    pub services: Entries<bool>,
+    /// The number of slots.
+    pub slot_count: u32,
+    /// Facts received and not yet confirmed.
+    pub queued_facts: u64,
+    /// Confirmed chunks that a restart would replay.
+    pub unmarked_chunks: u64,
+    /// Entities held in memory.
+    pub resident_entities: u64,
+    /// Bytes held in memory for them.
+    pub resident_bytes: u64,
+    /// Bytes of facts at hand.
+    pub at_hand_bytes: u64,
+    /// The catalog version in force; 0 before the first.
+    pub catalog_version: u32,
+    /// The version of the software that answered.
+    pub software_version: String,
+    /// The service's clock.
+    pub now: Option<JsonInstant>,
+    /// Every slot's own state; empty where it was not asked for.
+    pub slots: Vec<SlotReport>,
+}
+
+/// The state of a slot.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SlotReport {
+    /// The slot.
+    pub slot: u32,
+    /// The last confirmed position, as epoch and chunk.
+    pub position: String,
+    /// When the chunk there became known.
+    pub known_at: Option<JsonInstant>,
+    /// Up to where a restart need not replay.
+    pub marked: String,
+    /// Entities that wait for a rebuild.
+    pub dirty_entities: u64,
+    /// Entities held in memory.
+    pub resident_entities: u64,
+    /// Bytes held in memory for them.
+    pub resident_bytes: u64,
+    /// Bytes of facts at hand.
+    pub at_hand_bytes: u64,
+    /// Facts received and not yet confirmed.
+    pub queued_facts: u64,
+    /// The watermark of each stream that has reached the slot.
+    pub watermarks: Entries<Option<JsonInstant>>,
+}
+
+impl TryFrom<&v1::GetStatusResponse> for StatusReport {
+    type Error = ConvertError;
+
+    fn try_from(from: &v1::GetStatusResponse) -> Result<Self, ConvertError> {
+        let latest =
+            from.streams.iter().map(|s| Ok((s.stream.clone(), instant(s.latest.as_ref())?)));
+        let services = from.services.iter().map(|s| (s.name.clone(), s.serving));
+        Ok(Self {
+            serving: from.serving,
+            rebuild_queue: from.rebuild_queue,
+            watermarks: watermarks(&from.streams)?,
+            latest: Entries(latest.collect::<Result<_, _>>()?),
+            services: Entries(services.collect()),
+            slot_count: from.slot_count,
+            queued_facts: from.queued_facts,
+            unmarked_chunks: from.unmarked_chunks,
+            resident_entities: from.resident_entities,
+            resident_bytes: from.resident_bytes,
+            at_hand_bytes: from.at_hand_bytes,
+            catalog_version: from.catalog_version,
+            software_version: from.software_version.clone(),
+            now: instant(from.now.as_ref())?,
+            slots: from.slots.iter().map(SlotReport::try_from).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+impl TryFrom<&v1::SlotState> for SlotReport {
+    type Error = ConvertError;
+
+    fn try_from(from: &v1::SlotState) -> Result<Self, ConvertError> {
+        let position =
+            |p: Option<v1::LogPosition>| p.map_or(Position::START, Position::from).to_string();
+        Ok(Self {
+            slot: from.slot,
+            position: position(from.position),
+            known_at: instant(from.known_at.as_ref())?,
+            marked: position(from.marked),
+            dirty_entities: from.dirty_entities,
+            resident_entities: from.resident_entities,
+            resident_bytes: from.resident_bytes,
+            at_hand_bytes: from.at_hand_bytes,
+            queued_facts: from.queued_facts,
+            watermarks: watermarks(&from.streams)?,
+        })
+    }
+}
+
+fn instant(
+    timestamp: Option<&prost_types::Timestamp>,
+) -> Result<Option<JsonInstant>, ConvertError> {
+    timestamp.map(|t| from_timestamp(t).map(JsonInstant)).transpose()
+}
+
+fn watermarks(streams: &[v1::StreamState]) -> Result<Entries<Option<JsonInstant>>, ConvertError> {
+    let entry = |s: &v1::StreamState| Ok((s.stream.clone(), instant(s.watermark.as_ref())?));
+    Ok(Entries(streams.iter().map(entry).collect::<Result<_, _>>()?))
+}
+
+fn shown(instant: Option<JsonInstant>) -> String {
+    instant.map(|i| i.0.to_string()).unwrap_or_default()
+}
+
+impl Report for StatusReport {
+    fn write_table(&self, out: &mut dyn Write) -> io::Result<()> {
+        let not_serving: Vec<&str> =
+            self.services.0.iter().filter(|(_, up)| !up).map(|(name, _)| name.as_str()).collect();
+        match (self.serving, not_serving.as_slice()) {
+            (true, _) => writeln!(out, "serving")?,
+            (false, []) => writeln!(out, "not serving: a slot has no owner")?,
+            (false, names) => writeln!(out, "not serving: {}", names.join(", "))?,
+        }
+        writeln!(out, "catalog version    {}", self.catalog_version)?;
+        writeln!(out, "slots              {}", self.slot_count)?;
+        writeln!(out, "rebuild queue      {} entities", self.rebuild_queue)?;
+        writeln!(out, "queued             {} facts", self.queued_facts)?;
+        writeln!(out, "to replay          {} chunks", self.unmarked_chunks)?;
+        writeln!(
+            out,
+            "in memory          {} entities, {} bytes",
+            self.resident_entities, self.resident_bytes
+        )?;
+        writeln!(out, "facts at hand      {} bytes", self.at_hand_bytes)?;
+        let mut streams = Table::new(&["stream", "watermark", "latest", "lag"]);
+        for ((name, watermark), (_, latest)) in self.watermarks.0.iter().zip(&self.latest.0) {
+            let lag = watermark.zip(*latest).map(|(w, l)| seconds(l.0.0.saturating_sub(w.0.0)));
+            streams.push(vec![
+                name.clone(),
+                shown(*watermark),
+                shown(*latest),
+                lag.unwrap_or_default(),
+            ]);
+        }
+        if !streams.is_empty() {
+            streams.write_framed(out, &[3])?;
+        }
+        if !self.slots.is_empty() {
+            self.csv().write_framed(out, &[0, 4, 5, 6, 7, 8])?;
+        }
+        Ok(())
+    }
+
+    /// A row a slot.
+    fn csv(&self) -> Table {
+        let mut table = Table::new(&[
+            "slot",
+            "position",
+            "known_at",
+            "marked",
+            "dirty_entities",
+            "resident_entities",
+            "resident_bytes",
+            "at_hand_bytes",
+            "queued_facts",
+        ]);
+        for slot in &self.slots {
+            table.push(vec![
+                slot.slot.to_string(),
+                slot.position.clone(),
+                shown(slot.known_at),
+                slot.marked.clone(),
+                slot.dirty_entities.to_string(),
+                slot.resident_entities.to_string(),
+                slot.resident_bytes.to_string(),
+                slot.at_hand_bytes.to_string(),
+                slot.queued_facts.to_string(),
+            ]);
+        }
+        table
+    }
+}
+
+fn seconds(micros: i64) -> String {
+    format!("{:.1} s", micros as f64 / 1e6)
+}

@@ -1,0 +1,186 @@
+//! `millrace dev`: the four services in one process on the embedded store.
+//!
+//! Each service is a library behind its ports; here they are put together and called directly.
+//! What a hop carries is owned data all the same, so that the services can run apart.
+
+mod failure;
+mod parts;
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use millrace_grpc::{Drain, GrpcServer};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+
+pub use failure::DevError;
+use parts::Parts;
+
+use crate::cli::DevArgs;
+use crate::exit::Exit;
+
+/// How long going down may take after the server has ended its calls.
+const DRAIN: Duration = Duration::from_secs(8);
+
+/// What a process that runs everything is started with.
+#[derive(Debug, Clone)]
+pub struct DevOptions {
+    /// The folder that holds everything.
+    pub data: PathBuf,
+    /// Where gRPC is served; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// The number of slots.
+    pub slots: u32,
+    /// A slot's budget of facts at hand, in bytes.
+    pub at_hand_bytes: usize,
+    /// A catalog to apply at the start.
+    pub catalog: Option<PathBuf>,
+}
+
+impl From<&DevArgs> for DevOptions {
+    fn from(args: &DevArgs) -> Self {
+        Self {
+            data: args.data.clone(),
+            listen: args.listen,
+            slots: args.slots,
+            at_hand_bytes: usize::try_from(args.at_hand_bytes).unwrap_or(usize::MAX),
+            catalog: args.catalog.clone(),
+        }
+    }
+}
+
+/// All services, running.
+pub struct Dev {
+    address: SocketAddr,
+    stop: oneshot::Sender<()>,
+    server: tokio::task::JoinHandle<Result<(), DevError>>,
+    parts: Arc<Parts>,
+}
+
+impl Dev {
+    /// Opens the folder, takes its slots over, and serves.
+    ///
+    /// # Errors
+    /// [`DevError`]; nothing is served then.
+    pub async fn start(options: &DevOptions) -> Result<Self, DevError> {
+        // The address first: it is the cheapest thing to be wrong.
+        let listener = TcpListener::bind(options.listen)
+            .await
+            .map_err(|source| DevError::Listen { address: options.listen, source })?;
+        let address = listener
+            .local_addr()
+            .map_err(|source| DevError::Listen { address: options.listen, source })?;
+        let parts = Arc::new(Parts::start(options).await?);
+        if let Some(path) = &options.catalog {
+            apply(&parts, path).await?;
+        }
+        let drain = Drain::new();
+        let server = parts.server(drain);
+        let health = server.health();
+        let (stop, stopped) = oneshot::channel();
+        let serve = serve(server, listener, stopped);
+        let server = tokio::spawn(serve);
+        health.set_serving(true).await;
+        Ok(Self { address, stop, server, parts })
+    }
+
+    /// Where gRPC is served.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Resolves when the services cannot go on, with the reason.
+    pub async fn failed(&self) -> DevError {
+        DevError::Stopped(self.parts.join.failed().await)
+    }
+
+    /// Goes down in order: calls end, what is in flight lands, heads and marks are saved, slots are
+    /// released. Bounded by ten seconds.
+    ///
+    /// # Errors
+    /// [`DevError`] when something could not be saved in time; nothing acknowledged is lost.
+    pub async fn stop(self) -> Result<(), DevError> {
+        // The server may have ended by itself already.
+        let _ = self.stop.send(());
+        let served = match self.server.await {
+            Ok(served) => served,
+            Err(error) => Err(DevError::Task(error.to_string())),
+        };
+        let drained = tokio::time::timeout(DRAIN, self.parts.drain()).await;
+        served?;
+        drained.map_err(|_| DevError::DrainCut)
+    }
+}
+
+async fn serve(
+    server: GrpcServer,
+    listener: TcpListener,
+    stopped: oneshot::Receiver<()>,
+) -> Result<(), DevError> {
+    let stop = async {
+        // A dropped sender is a stop too.
+        let _ = stopped.await;
+    };
+    server.serve(listener, stop).await.map_err(DevError::Serve)?;
+    Ok(())
+}
+
+async fn apply(parts: &Parts, path: &Path) -> Result<(), DevError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| DevError::CatalogFile { path: path.to_owned(), source })?;
+    parts
+        .catalog
+        .apply(&text, false, None)
+        .await
+        .map_err(|source| DevError::Catalog { path: path.to_owned(), source })?;
+    Ok(())
+}
+
+/// Runs `millrace dev` until a signal ends it.
+///
+/// # Errors
+/// [`DevError`].
+pub async fn run(args: &DevArgs) -> Result<Exit, DevError> {
+    if args.admin.is_some() {
+        return Err(DevError::NoAdmin);
+    }
+    let options = DevOptions::from(args);
+    let dev = Dev::start(&options).await?;
+    announce(&dev, &options);
+    let outcome = tokio::select! {
+        signal = signal() => signal,
+        error = dev.failed() => Err(error),
+    };
+    let stopped = dev.stop().await;
+    outcome.and(stopped).map(|()| Exit::Done)
+}
+
+/// One line on standard output once everything serves: scripts wait for it.
+fn announce(dev: &Dev, options: &DevOptions) {
+    let line = format!(
+        "millrace dev is ready on http://{} (data: {}, slots: {}); next: {}\n",
+        dev.address(),
+        options.data.display(),
+        options.slots,
+        if options.catalog.is_some() { "millrace status" } else { "millrace apply CATALOG" },
+    );
+    let mut out = std::io::stdout().lock();
+    // A closed standard output must not end the server.
+    let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
+}
+
+async fn signal() -> Result<(), DevError> {
+    use tokio::signal::unix::{SignalKind, signal};
+
+    let mut terminate = signal(SignalKind::terminate()).map_err(DevError::Signal)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(DevError::Signal)?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,47 @@
+//! Running the binary.
+
+use std::net::SocketAddr;
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+/// What a run of the binary left.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Ran {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("{e}: {self:?}"))
+    }
+}
+
+/// The binary with no environment of Millrace's own.
+pub(crate) fn millrace(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_millrace"));
+    for name in ["", "_INGEST", "_JOIN", "_SERVING"] {
+        command.env_remove(format!("MILLRACE{name}_ENDPOINT"));
+    }
+    command.args(arguments).stdin(Stdio::null());
+    command
+}
+
+/// Runs it to its end on a thread of its own, so that a server of the test can answer.
+pub(crate) async fn run(mut command: Command) -> Ran {
+    let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
+    Ran {
+        code: output.status.code().unwrap(),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+/// Runs it against a server.
+pub(crate) async fn run_at(address: SocketAddr, arguments: &[&str]) -> Ran {
+    let mut command = millrace(arguments);
+    command.env("MILLRACE_ENDPOINT", format!("http://{address}"));
+    run(command).await
+}

@@ -1,0 +1,165 @@
+use serde_json::json;
+
+use crate::process::{millrace, run, run_at};
+use crate::server::{Played, start};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn get_prints_what_scripts_hold_on_to() {
+    let (address, _) = start(Played::default()).await;
+    let at = "2026-03-01T12:00:00Z";
+    let ran = run_at(address, &["-o", "json", "get", "user_activity", "42", "--at", at]).await;
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+    assert_eq!(
+        ran.stdout,
+        "{\"view\":\"user_activity\",\"at\":\"2026-03-01T12:00:00Z\",\
+         \"known_at\":\"2026-03-01T12:00:00Z\",\"rows\":[{\"key\":42,\"features\":{\
+         \"clicks_1h\":{\"value\":2,\"status\":\"PRESENT\"},\
+         \"spend_24h\":{\"value\":12.5,\"status\":\"PRESENT\"}},\
+         \"watermark\":\"2026-03-01T12:00:00Z\",\"final\":true,\"rebuilding\":false,\
+         \"version\":\"3/1.22\",\"known_at\":\"2026-03-01T12:00:00Z\",\"versions\":{}}],\
+         \"windows\":{\"clicks_1h\":{\"start\":\"2026-03-01T11:00:00Z\",\
+         \"end\":\"2026-03-01T12:00:00Z\"},\"spend_24h\":{\"start\":\"2026-02-28T12:00:00Z\",\
+         \"end\":\"2026-03-01T12:00:00Z\"}},\"catalog_version\":3}\n"
+    );
+    let ran = run_at(address, &["get", "pair_visits", "-7,a,b", "--at", "-1000000"]).await;
+    assert_eq!(ran.json()["rows"][0]["key"], json!([-7, "a,b"]));
+    assert_eq!(ran.json()["at"], "1969-12-31T23:59:59Z");
+    let csv = run_at(address, &["get", "user_activity", "1", "2", "--at", at, "-o", "csv"]).await;
+    assert_eq!(
+        csv.stdout,
+        "key,feature,value,status,watermark,final,rebuilding,version\n\
+         1,clicks_1h,2,PRESENT,2026-03-01T12:00:00Z,true,false,3/1.22\n\
+         1,spend_24h,12.5,PRESENT,2026-03-01T12:00:00Z,true,false,3/1.22\n\
+         2,clicks_1h,2,PRESENT,2026-03-01T12:00:00Z,true,false,3/1.22\n\
+         2,spend_24h,12.5,PRESENT,2026-03-01T12:00:00Z,true,false,3/1.22\n"
+    );
+    let lines = run_at(address, &["get", "user_activity", "1", "2", "-o", "ndjson"]).await;
+    assert_eq!(lines.stdout.lines().count(), 2);
+    assert!(lines.stdout.starts_with("{\"view\":\"user_activity\",\"at\":"));
+    let table = run_at(address, &["get", "user_activity", "1", "--at", at, "-o", "table"]).await;
+    assert_eq!(
+        table.stdout,
+        "\
+user_activity 1 at 2026-03-01T12:00:00Z
+┌─────────────────────────────┐
+│ feature     value   status  │
+╞═════════════════════════════╡
+│ clicks_1h   2       PRESENT │
+│ spend_24h   12.5    PRESENT │
+└─────────────────────────────┘
+final, known at 2026-03-01T12:00:00Z, watermark 2026-03-01T12:00:00Z, version 3/1.22
+
+"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn empty_windows_at_now_come_with_a_hint() {
+    let (address, _) = start(Played::default()).await;
+    let now = run_at(address, &["get", "user_activity", "42"]).await;
+    assert_eq!(now.code, 0);
+    assert!(now.stderr.starts_with("hint: every window is empty at now; "), "{}", now.stderr);
+    assert_eq!(now.json()["rows"][0]["features"]["spend_24h"]["value"], json!(null));
+    let latest = run_at(address, &["get", "user_activity", "42", "--at", "latest"]).await;
+    assert_eq!(latest.stderr, "");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn reads_that_cannot_be_answered_say_what_to_do() {
+    let (address, _) = start(Played::default()).await;
+    for (arguments, code, stderr) in [
+        (
+            vec!["get", "activity", "42"],
+            1,
+            "error: the catalog has no view called \"activity\"; it has user_activity, \
+             pair_visits\n  next: use one of these, or add it to the catalog and apply that\n",
+        ),
+        (
+            vec!["get", "user_activity", "alice"],
+            2,
+            "error: \"alice\" in the key \"alice\" is no int64, which user wants there\n",
+        ),
+        (
+            vec!["get", "user_activity", "1", "--known-at", "2030-01-01T00:00:00Z"],
+            1,
+            "error: known_at lies ahead of now\n  next: ask for an instant that has passed, or \
+             leave --known-at out\n",
+        ),
+        (
+            vec!["tail", "activity"],
+            1,
+            "error: no view is called activity\n  next: the catalog in force names the views and \
+             features; `millrace apply` changes it\n",
+        ),
+        (
+            vec!["tail", "user_activity", "-o", "csv"],
+            2,
+            "error: tail prints one JSON object a line and nothing else\n  next: leave -o out, or \
+             shape the lines with jq\n",
+        ),
+        (
+            vec!["status", "--endpoint", "https://127.0.0.1:1"],
+            2,
+            "error: endpoint \"https://127.0.0.1:1\": TLS is not built in yet: use http://\n  \
+             next: give an address such as --endpoint http://127.0.0.1:7400\n",
+        ),
+    ] {
+        let ran = run_at(address, &arguments).await;
+        assert_eq!((ran.code, ran.stderr.as_str()), (code, stderr), "{arguments:?}");
+        assert_eq!(ran.stdout, "");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn tail_prints_lines_and_says_where_to_go_on() {
+    let (address, _) = start(Played::default()).await;
+    let lines = "\
+{\"op\":\"+\",\"id\":\"e1\",\"key\":42,\"at\":\"2026-03-01T12:00:00Z\",\"row\":{\"event_id\":\"e1\",\
+\"user_id\":42},\"joined\":{},\"final\":false,\"cursor\":\"c1\"}
+{\"op\":\"w\",\"watermark\":\"2026-03-01T12:00:00Z\",\"cursor\":\"c2\"}
+";
+    let ran = run_at(address, &["tail", "user_activity", "--until-idle"]).await;
+    assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (0, lines, ""));
+    let ran = run_at(address, &["tail", "user_activity"]).await;
+    assert_eq!((ran.code, ran.stdout.as_str()), (4, lines));
+    assert_eq!(
+        ran.stderr,
+        "error: the changelog ended: the connection to the server broke: the node went away\n  \
+         next: go on with --from c1: nothing is missed, the last records may come once more\n"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn status_ends_with_0_only_when_serving() {
+    let (address, _) = start(Played::default()).await;
+    let ran = run_at(address, &["status", "-o", "json"]).await;
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let status = ran.json();
+    assert_eq!(status["serving"], true);
+    assert_eq!(status["rebuild_queue"], 5);
+    assert_eq!(status["watermarks"], json!({"clicks": "2026-03-01T12:00:00Z", "visits": null}));
+    assert_eq!(status["slots"][0]["position"], "1.7");
+    let table = run_at(address, &["status", "-o", "table"]).await;
+    assert!(table.stdout.starts_with("serving\n"), "{}", table.stdout);
+    assert!(table.stdout.contains("│ clicks   2026-03-01T12:00:00Z"), "{}", table.stdout);
+
+    let (address, _) = start(Played { is_down: true, ..Played::default() }).await;
+    let ran = run_at(address, &["status", "-o", "json"]).await;
+    assert_eq!((ran.code, &ran.json()["serving"]), (1, &json!(false)));
+    assert!(ran.stderr.starts_with("error: millrace does not serve\n"), "{}", ran.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn who_is_not_there_is_not_reachable() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let mut command = millrace(&["status"]);
+    command.env("MILLRACE_SERVING_ENDPOINT", format!("http://{address}"));
+    let started = std::time::Instant::now();
+    let ran = run(command).await;
+    assert_eq!(ran.code, 4, "{ran:?}");
+    assert!(ran.stderr.contains("cannot be reached after 15s"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("start it with `millrace dev`"), "{}", ran.stderr);
+    assert!(started.elapsed().as_secs() >= 10, "it is tried for a while");
+}

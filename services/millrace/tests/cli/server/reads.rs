@@ -1,0 +1,162 @@
+//! Reads with fixed answers.
+
+use std::pin::Pin;
+
+use futures::Stream;
+use millrace_grpc::{ErrorCode, Fault};
+use millrace_proto::convert::to_timestamp;
+use millrace_proto::v1;
+use millrace_proto::v1::admin_service_server::AdminService;
+use millrace_proto::v1::feature_service_server::FeatureService;
+use millrace_proto::v1::join_service_server::JoinService;
+use millrace_types::{FeatureValue, Micros, Value};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::Service;
+
+/// 2026-03-01T12:00:00Z
+const NOON: Micros = Micros(1_772_366_400_000_000);
+
+#[tonic::async_trait]
+impl FeatureService for Service {
+    type StreamFeaturesStream =
+        Pin<Box<dyn Stream<Item = Result<v1::StreamFeaturesResponse, Status>> + Send>>;
+
+    /// At now every window is empty, at any other instant there are two clicks. Known ahead of noon
+    /// is refused.
+    async fn get_features(
+        &self,
+        request: Request<v1::GetFeaturesRequest>,
+    ) -> Result<Response<v1::GetFeaturesResponse>, Status> {
+        use v1::get_features_request::Instant;
+        let request = request.into_inner();
+        if request.known_at.is_some_and(|k| k.seconds > to_timestamp(NOON).seconds) {
+            let fault = Fault::new(ErrorCode::KnownAtAhead, "known_at lies ahead of now");
+            return Err(fault.into_status());
+        }
+        let (at, is_now) = match request.instant {
+            Some(Instant::At(at)) => (at, false),
+            Some(Instant::Moment(m)) => (to_timestamp(NOON), m == v1::Moment::Now as i32),
+            None => (to_timestamp(NOON), true),
+        };
+        let (count, sum) = if is_now { (0, Value::Null) } else { (2, Value::Double(12.5)) };
+        let status = if is_now { v1::ValueStatus::Null } else { v1::ValueStatus::Present };
+        let entity = v1::EntityFeatures {
+            values: vec![
+                FeatureValue::Scalar(Value::Int64(count)).into(),
+                FeatureValue::Scalar(sum).into(),
+            ],
+            statuses: vec![v1::ValueStatus::Present.into(), status.into()],
+            watermark: Some(to_timestamp(NOON)),
+            known_at: Some(to_timestamp(NOON)),
+            r#final: !is_now,
+            rebuilding: false,
+            version: "3/1.22".to_owned(),
+            versions: Vec::new(),
+        };
+        let window = |hours: i64| v1::FeatureWindow {
+            start: Some(prost_types::Timestamp { seconds: at.seconds - hours * 3_600, nanos: 0 }),
+            end: Some(at),
+        };
+        let feature = |name: &str, hours| v1::FeatureColumn {
+            name: name.to_owned(),
+            window: Some(window(hours)),
+        };
+        Ok(Response::new(v1::GetFeaturesResponse {
+            at: Some(at),
+            known_at: Some(to_timestamp(NOON)),
+            features: vec![feature("clicks_1h", 1), feature("spend_24h", 24)],
+            changelogs: Vec::new(),
+            entities: vec![entity; request.entities.len()],
+            catalog_version: 3,
+        }))
+    }
+
+    async fn stream_features(
+        &self,
+        _request: Request<Streaming<v1::StreamFeaturesRequest>>,
+    ) -> Result<Response<Self::StreamFeaturesStream>, Status> {
+        Err(Status::unimplemented("the command line reads one by one"))
+    }
+}
+
+#[tonic::async_trait]
+impl JoinService for Service {
+    type SubscribeStream =
+        Pin<Box<dyn Stream<Item = Result<v1::SubscribeResponse, Status>> + Send>>;
+
+    /// A row and a watermark; then the end with `until_idle`, and a broken call without.
+    async fn subscribe(
+        &self,
+        request: Request<v1::SubscribeRequest>,
+    ) -> Result<Response<Self::SubscribeStream>, Status> {
+        let request = request.into_inner();
+        if request.view != "user_activity" {
+            let message = format!("no view is called {}", request.view);
+            return Err(Fault::new(ErrorCode::ViewNotFound, message).into_status());
+        }
+        let fields = ["event_id", "user_id"].map(str::to_owned).to_vec();
+        let event = Some(v1::StreamSchema { stream: "clicks".to_owned(), fields });
+        let values = vec![Value::String("e1".into()).into(), Value::Int64(42).into()];
+        let part = v1::KeyPart { kind: Some(v1::key_part::Kind::Int64(42)) };
+        let row = v1::RowChange {
+            op: v1::ChangeOp::Add.into(),
+            id: "e1".to_owned(),
+            key: Some(v1::EntityKey { parts: vec![part] }),
+            at: Some(to_timestamp(NOON)),
+            row: Some(v1::Row { values }),
+            joined: Vec::new(),
+            r#final: false,
+        };
+        let change =
+            |kind, cursor: &str| v1::Change { kind: Some(kind), cursor: cursor.to_owned() };
+        let mut changes = vec![
+            change(v1::change::Kind::Row(row), "c1"),
+            change(v1::change::Kind::Watermark(to_timestamp(NOON)), "c2"),
+        ];
+        if request.until_idle {
+            changes.push(change(v1::change::Kind::CaughtUp(v1::CaughtUp {}), "c3"));
+        }
+        let first = v1::SubscribeResponse {
+            schema: Some(v1::JoinedSchema { event, changelogs: Vec::new() }),
+            changes,
+        };
+        let answers = match request.until_idle {
+            true => vec![Ok(first)],
+            false => vec![Ok(first), Err(Status::unavailable("the node went away"))],
+        };
+        Ok(Response::new(Box::pin(futures::stream::iter(answers))))
+    }
+}
+
+#[tonic::async_trait]
+impl AdminService for Service {
+    async fn get_status(
+        &self,
+        request: Request<v1::GetStatusRequest>,
+    ) -> Result<Response<v1::GetStatusResponse>, Status> {
+        let state = |stream: &str, watermark| v1::StreamState {
+            stream: stream.to_owned(),
+            watermark,
+            latest: watermark,
+        };
+        let slot = v1::SlotState {
+            slot: 0,
+            position: Some(v1::LogPosition { epoch: 1, sequence: 7 }),
+            ..Default::default()
+        };
+        let include_slots = request.into_inner().include_slots;
+        Ok(Response::new(v1::GetStatusResponse {
+            serving: !self.0.is_down,
+            services: vec![v1::ServiceState { name: "join".to_owned(), serving: !self.0.is_down }],
+            slot_count: 1,
+            rebuild_queue: 5,
+            streams: vec![state("clicks", Some(to_timestamp(NOON))), state("visits", None)],
+            catalog_version: 3,
+            software_version: "0.1.0".to_owned(),
+            now: Some(to_timestamp(NOON)),
+            slots: if include_slots { vec![slot] } else { Vec::new() },
+            ..Default::default()
+        }))
+    }
+}
