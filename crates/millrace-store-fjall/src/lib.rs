@@ -24,23 +24,40 @@
 //! system's buffers before they are answered, and the disk with the next sync: a killed process
 //! loses none of them, a power failure only some that the log makes again.
 //!
+//! Producer windows do not expire here: one takes some 30 bytes while its batches come in order.
+//!
 //! fjall sums every journal batch, block and blob, and checks the sums when it reads them, and
 //! chunks have a checksum of their own; so parts, marks and rows carry none.
 //!
 //! # Settings, by measurement
 //!
-//! See `settings`.
+//! One flush of 32 chunks of 8 KiB under way twice, 64 slots, 139 MB in 17,000 chunks, on 2 cores
+//! and a disk that others used too (a bare `fdatasync` of 256 KiB took 4 to 5 ms there):
+//!
+//! | | CPU-s, flushing and compacting included | bytes written | peak memory |
+//! |---|---|---|---|
+//! | as it is set | **0.9 to 1.1** (0.3 of it not in the kernel) | 2.0 × | 96 MB |
+//! | chunks among the keys, not apart | 1.05 to 1.1 | 2.5 ×, growing with the log | 200 MB |
+//! | and two fjall threads | 1.5 to 1.7 | 2.6 × | 175 MB |
+//! | memtables of 16 MiB / 64 MiB | the same within the noise | 2.02 × / 1.97 × | 67 / 146 MB |
+//!
+//! Reopening after a kill takes 0.2 to 0.8 s, longer with larger memtables. A head of 2.4 kB costs
+//! 17 to 20 µs to put, a part 5 µs to load from memory, a confirmation 2 µs. Heads kept apart from
+//! the keys cost 12 µs to put, but took three times the space on disk; so only pages are.
+//! Compression gains nothing on chunks.
 //!
 //! # Failure
 //!
 //! An I/O error on the write path is final (fjall poisons the database): every later write ends in
 //! `StoreError::Failed` with what the operating system said. Reads go on. After the cause is gone,
-//! opening the folder again finds everything that was acknowledged.
+//! opening the folder again finds everything that was acknowledged. The same holds after a killed
+//! process and after a power failure (`repair`).
 
 mod failure;
 mod folder;
 mod keys;
 mod log;
+mod repair;
 mod rows;
 mod settings;
 mod snapshots;

@@ -178,8 +178,11 @@ impl LogStore for FjallStore {
         let key = keys::run(node, incarnation);
         let fence = move |group: &mut Group| {
             let run = decode(&key, group.get(&key)?, rows::decode_run)?;
-            group.put(key, rows::encode_run(rules::fenced(run)));
-            group.sync();
+            // Taking over the slots of one run fences it once a slot.
+            if !run.is_some_and(|run| run.fenced) {
+                group.put(key, rows::encode_run(rules::fenced(run)));
+                group.sync();
+            }
             Ok(Applied::Yes)
         };
         self.inner.log.writer.run(64, fence).await

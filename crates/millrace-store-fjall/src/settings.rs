@@ -1,8 +1,9 @@
-//! Sizes and settings of the two databases.
+//! Sizes and settings of the two databases; the crate's documentation says what was measured.
 
-use fjall::config::{CompressionPolicy, FilterPolicy, FilterPolicyEntry};
-use fjall::{CompressionType, Database, KeyspaceCreateOptions, KvSeparationOptions};
 use std::path::Path;
+
+use fjall::config::{BloomConstructionPolicy, CompressionPolicy, FilterPolicy, FilterPolicyEntry};
+use fjall::{CompressionType, Database, KeyspaceCreateOptions, KvSeparationOptions};
 
 /// How to open a folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +64,7 @@ fn rows(separation: u32) -> KeyspaceCreateOptions {
         .max_memtable_size(MEMTABLE_BYTES)
         .data_block_compression_policy(CompressionPolicy::all(CompressionType::None))
         .filter_policy(FilterPolicy::all(FilterPolicyEntry::Bloom(
-            fjall::config::BloomConstructionPolicy::BitsPerKey(10.0),
+            BloomConstructionPolicy::BitsPerKey(10.0),
         )))
         .with_kv_separation(Some(
             KvSeparationOptions::default()

@@ -8,6 +8,7 @@ use millrace_store::StoreError;
 
 use crate::failure::{Failure, system_error};
 use crate::folder::{self, Folder, OpenError};
+use crate::repair;
 use crate::settings::{self, Options};
 use crate::writer::Writer;
 
@@ -39,7 +40,7 @@ impl std::fmt::Debug for Table {
     }
 }
 
-/// Bytes on disk.
+/// Bytes on disk. A journal counts with the length it was given beforehand, 64 MiB at least.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DiskUse {
     /// The slot log with its journals.
@@ -127,7 +128,22 @@ impl Table {
     ) -> Result<Self, OpenError> {
         let path = folder.path.join(name);
         let explain = |error: fjall::Error| explain(&folder.path, name, &error);
-        let database = settings::database(&path, cache_bytes).map_err(explain)?;
+        let database = match settings::database(&path, cache_bytes) {
+            Err(error @ fjall::Error::JournalRecovery(_)) => {
+                match repair::cut_torn_batches(&path) {
+                    Ok(true) => {}
+                    Ok(false) => return Err(explain(error)),
+                    Err(error) => return Err(explain(error.into())),
+                }
+                tracing::warn!(
+                    database = %path.display(),
+                    "the last commit was cut short and is left out; nobody was promised it"
+                );
+                settings::database(&path, cache_bytes)
+            }
+            opened => opened,
+        };
+        let database = database.map_err(explain)?;
         let rows = database.keyspace("rows", rows).map_err(explain)?;
         let thread = format!("store-{name}");
         let writer = Writer::start(&thread, database.clone(), rows.clone(), Arc::clone(failure))

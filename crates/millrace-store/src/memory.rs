@@ -454,4 +454,80 @@ mod tests {
         use super::empty;
         crate::conformance_tests!(empty);
     }
+
+    async fn catalogs(store: &MemoryStore) -> usize {
+        store.catalogs().await.unwrap().len()
+    }
+
+    /// Each fault of a write: what is reported, whether it is applied at once, and in the end.
+    #[tokio::test]
+    async fn faults_do_what_they_say() {
+        let late = Fault::Late(Landing::OnDemand);
+        for (fault, unknown, at_once, in_the_end) in [
+            (Fault::Lost, true, 0, 0),
+            (Fault::AppliedUnknown, true, 1, 1),
+            (late, true, 0, 1),
+            (Fault::Unavailable, false, 0, 0),
+            (Fault::Failed, false, 0, 0),
+        ] {
+            let root = MemoryStore::new();
+            let store = root.handle(FaultPlan::none().on(Call::PutCatalog, 0, fault));
+            let error = store.put_catalog(1, "a".into()).await.unwrap_err();
+            assert_eq!(matches!(error, StoreError::Unknown { .. }), unknown, "{fault:?}");
+            assert_eq!(catalogs(&root).await, at_once, "{fault:?}");
+            assert_eq!(root.late_writes(), usize::from(fault == late));
+            root.land();
+            assert_eq!(catalogs(&root).await, in_the_end, "{fault:?}");
+            // A full disk stays full, for this handle alone.
+            let again = store.put_catalog(2, "b".into()).await;
+            assert_eq!(again.is_err(), fault == Fault::Failed, "{fault:?}");
+            assert_eq!(root.put_catalog(3, "c".into()).await, Ok(Applied::Yes));
+        }
+    }
+
+    /// A late write waits for further calls of any handle; a conditional one is decided then.
+    #[tokio::test]
+    async fn late_writes_land_among_later_calls() {
+        let root = MemoryStore::new();
+        let plan = FaultPlan::none().on(Call::PutCatalog, 0, Fault::Late(Landing::AfterCalls(2)));
+        let store = root.handle(plan);
+        store.put_catalog(1, "late".into()).await.unwrap_err();
+        assert_eq!(catalogs(&root).await, 0);
+        assert_eq!(root.put_catalog(1, "first".into()).await, Ok(Applied::No(Some("late".into()))));
+        let plan = FaultPlan::none().on(Call::PutCatalog, 0, Fault::Late(Landing::AfterCalls(3)));
+        store.set_plan(plan);
+        store.put_catalog(2, "late".into()).await.unwrap_err();
+        assert_eq!(root.put_catalog(2, "first".into()).await, Ok(Applied::Yes));
+        assert_eq!(catalogs(&root).await, 2);
+        root.land();
+        assert_eq!(root.catalogs().await.unwrap()[1].1, "first");
+    }
+
+    /// Of a torn append the first half is there.
+    #[tokio::test]
+    async fn a_torn_append_is_half_applied() {
+        use crate::conformance::{append, at};
+        let root = MemoryStore::new();
+        let store = root.handle(FaultPlan::none().on(Call::Append, 0, Fault::Torn));
+        let chunks = (1..=4).map(|sequence| append(5, at(1, sequence))).collect();
+        store.append(chunks).await.unwrap_err();
+        let last = root.last_chunk(SlotId(5), 1).await.unwrap().unwrap();
+        assert_eq!(last.0, at(1, 2));
+    }
+
+    /// The same seed gives the same faults; reads are at most unavailable.
+    #[test]
+    fn seeded_faults_repeat() {
+        let draw = |seed| {
+            let mut plan = FaultPlan::seeded(seed, Rates::rough());
+            (0..500).map(|_| plan.next(Call::Append)).collect::<Vec<_>>()
+        };
+        assert_eq!(draw(1), draw(1));
+        assert_ne!(draw(1), draw(2));
+        let kinds: Vec<_> = draw(1).into_iter().flatten().collect();
+        assert!((50..200).contains(&kinds.len()), "{}", kinds.len());
+        let mut plan = FaultPlan::seeded(1, Rates::rough());
+        let reads = (0..500).filter_map(|_| plan.next(Call::ReadLog));
+        assert!(reads.into_iter().all(|fault| fault == Fault::Unavailable));
+    }
 }
