@@ -233,19 +233,13 @@ fn lock(path: &Path) -> Result<File, OpenError> {
         }
         Err(TryLockError::Error(error)) => return Err(access(error)),
     }
-    // Who holds it is told to whoever does not get it; the lock itself is the system's.
-    let tell = || -> io::Result<()> {
-        file.set_len(0)?;
-        file.rewind()?;
-        writeln!(file, "{}", std::process::id())
-    };
-    tell_anyway(tell);
+    // Who holds it is told to whoever does not get it. On a full disk the number may not fit; the
+    // lock is the system's and holds all the same.
+    let _ = file
+        .set_len(0)
+        .and_then(|()| file.rewind())
+        .and_then(|()| writeln!(file, "{}", std::process::id()));
     Ok(file)
-}
-
-/// On a full disk the number of the process may not fit; the lock holds all the same.
-fn tell_anyway(mut tell: impl FnMut() -> io::Result<()>) {
-    let _ = tell();
 }
 
 fn read_format(path: &Path, text: &str) -> Result<u32, OpenError> {
