@@ -90,6 +90,10 @@ impl SlotWatermarks {
             *own = (*own).max(*at);
         }
         for view in &catalog.views {
+            // A stream that nobody ever spoke for is not known to be idle: anything may come.
+            if view.streams().any(|s| !self.own.contains_key(&s)) {
+                continue;
+            }
             let active = view.streams().filter(|s| folded.get(s).is_some_and(|(_, idle)| !idle));
             // All idle: the view's watermark stays.
             let Some(least) = active.filter_map(|s| self.own.get(&s).copied()).min() else {
@@ -153,5 +157,64 @@ impl SlotWatermarks {
             let own = self.views.entry(*view).or_insert(Micros::MIN);
             *own = (*own).max(*at);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use millrace_catalog::Catalog;
+
+    use super::*;
+
+    const CATALOG: &str = "\
+entities: {user: int64}
+streams:
+  clicks: {kind: event, keys: {user: u}, at: ts, fields: {u: int64, ts: timestamp}}
+  profiles: {kind: changelog, keys: {user: u}, at: ts, fields: {u: int64, ts: timestamp}}
+views:
+  v: {entity: user, events: clicks, join: [profiles], features: {n: {count: {}}}}
+";
+    const CLICKS: StreamId = StreamId(0);
+    const PROFILES: StreamId = StreamId(1);
+
+    fn says(stream: StreamId, at: i64, idle: bool) -> StreamWatermark {
+        StreamWatermark { stream, at: Micros(at), idle }
+    }
+
+    #[test]
+    fn a_slot_follows_the_slowest_incarnation_and_never_goes_back() {
+        let catalog = Catalog::compile(CATALOG, None).unwrap();
+        let mut slot = SlotWatermarks::default();
+        assert!(slot.state(&catalog, 1, &[says(CLICKS, 10, false)]));
+        slot.state(&catalog, 2, &[says(CLICKS, 5, false)]);
+        assert_eq!(slot.of(CLICKS), Some(Micros(10)), "a newcomer behind pulls nothing back");
+        slot.state(&catalog, 1, &[says(CLICKS, 20, false)]);
+        assert_eq!(slot.of(CLICKS), Some(Micros(10)), "the slowest holds it");
+        assert!(slot.depart(&catalog, 2));
+        assert_eq!(slot.of(CLICKS), Some(Micros(20)));
+        assert!(!slot.state(&catalog, 1, &[says(CLICKS, 15, false)]));
+        assert!(slot.depart(&catalog, 1));
+        assert_eq!(slot.of(CLICKS), Some(Micros(20)), "all gone: it stays");
+    }
+
+    #[test]
+    fn an_idle_stream_holds_no_view_back_and_an_unknown_one_does() {
+        let catalog = Catalog::compile(CATALOG, None).unwrap();
+        let mut slot = SlotWatermarks::default();
+        slot.state(&catalog, 1, &[says(CLICKS, 10, false)]);
+        assert_eq!(slot.of_view("v"), None, "nobody spoke for the profiles yet");
+        slot.state(&catalog, 1, &[says(PROFILES, 3, false)]);
+        assert_eq!(slot.of_view("v"), Some(Micros(3)));
+        slot.state(&catalog, 1, &[says(PROFILES, 3, true)]);
+        assert_eq!(slot.of_view("v"), Some(Micros(10)));
+        slot.state(&catalog, 1, &[says(PROFILES, 4, false)]);
+        assert_eq!(slot.of_view("v"), Some(Micros(10)), "it never goes back");
+        slot.state(&catalog, 1, &[says(CLICKS, 12, true), says(PROFILES, 4, true)]);
+        assert_eq!(slot.of_view("v"), Some(Micros(10)), "all idle: it stays");
+        let mut copy =
+            SlotWatermarks::from_parts(&slot.own(), &slot.views(), &slot.by_incarnation());
+        assert_eq!(copy, slot);
+        copy.replay(&ChunkHeader::default());
+        assert_eq!(copy, slot);
     }
 }

@@ -136,7 +136,7 @@ pub enum Command {
     #[command(after_help = examples::STATUS)]
     Status(StatusArgs),
     /// Measure a standard workload
-    #[command(subcommand)]
+    #[command(subcommand, after_help = examples::BENCH)]
     Bench(BenchCommand),
     /// Print a completion script for a shell
     #[command(after_help = examples::COMPLETIONS)]

@@ -1,5 +1,6 @@
 //! Why the harness could not do what a test asked for.
 
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use thiserror::Error;
 
 /// A failure of the harness or of the program it runs. Its text holds what the program said, since
 /// it ends up in the output of a failed test.
-#[derive(Debug, Error)]
+#[derive(Error)]
 pub enum HarnessError {
     /// A program that the tests need is not there.
     #[error("{what} is not at {}: run `cargo xtask test`, which builds or installs it", path.display())]
@@ -68,6 +69,13 @@ pub enum HarnessError {
         /// What the system said.
         cause: io::Error,
     },
+}
+
+/// As its text: this is what `expect` shows, and output is of no use with escaped lines.
+impl fmt::Debug for HarnessError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
 }
 
 impl HarnessError {

@@ -63,12 +63,15 @@ impl fmt::Display for RawRecord {
     }
 }
 
-/// Consecutive records of one producer and stream with strictly increasing sequences: what one
-/// request of the protocol can carry.
+/// Consecutive records of one producer and stream with consecutive sequences. A request covers the
+/// sequences from its first to its last, holes included; a number it leaves out must not come later,
+/// and in a shuffled history it does.
 #[must_use]
 pub fn requests(records: &[RawRecord]) -> Vec<&[RawRecord]> {
     let follows = |a: &RawRecord, b: &RawRecord| {
-        a.stream == b.stream && a.producer == b.producer && a.sequence < b.sequence
+        a.stream == b.stream
+            && a.producer == b.producer
+            && a.sequence.0.checked_add(1) == Some(b.sequence.0)
     };
     records.chunk_by(follows).collect()
 }

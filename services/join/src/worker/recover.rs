@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use millrace_kernel::EntityState;
 use millrace_kernel::slot::{AtHand, MarkState, SlotCore};
-use millrace_store::{Mark, Part, StoreError};
+use millrace_store::{Mark, Part, SlotEpoch, StoreError};
 use millrace_types::{Chunk, Entity, KnownAt, Position, Rebuilt, SlotId};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -23,8 +23,15 @@ impl Worker {
         &mut self,
         slots: Vec<(SlotId, watch::Sender<(Position, KnownAt)>)>,
     ) -> Result<(), StoreError> {
-        for (id, confirmed) in slots {
-            let slot = self.recover_slot(id, confirmed).await?;
+        // All at once, so that the steps of many slots share the store's commits.
+        let taken = slots.iter().map(|(id, _)| {
+            let (store, node) = (self.store.clone(), self.node.clone());
+            let (id, incarnation) = (*id, self.incarnation);
+            async move { store.take_over(id, &node, incarnation).await }
+        });
+        let epochs = futures::future::try_join_all(taken).await?;
+        for ((id, confirmed), epoch) in slots.into_iter().zip(epochs) {
+            let slot = self.recover_slot(id, epoch, confirmed).await?;
             self.slots.insert(id, slot);
         }
         Ok(())
@@ -33,9 +40,9 @@ impl Worker {
     async fn recover_slot(
         &mut self,
         id: SlotId,
+        epoch: SlotEpoch,
         confirmed: watch::Sender<(Position, KnownAt)>,
     ) -> Result<Slot, StoreError> {
-        let epoch = self.store.take_over(id, &self.node, self.incarnation).await?;
         let mark = self.store.load_mark(id).await?.map(|(_, mark)| mark);
         let mut core = SlotCore::new(id, self.plan.clone());
         let mut from = Position::START;
