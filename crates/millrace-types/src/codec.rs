@@ -32,12 +32,56 @@ pub enum DecodeError {
 
 /// Appends `value` as an unsigned LEB128 integer (1 to 10 bytes).
 #[inline]
-pub fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+pub fn put_varint(out: &mut Vec<u8>, value: u64) {
+    if value < 0x80 {
+        out.push(value as u8);
+    } else if let Some((word, bytes)) = varint_word(value) {
+        // A whole word is copied and cut: room is checked once, and no branch depends on the size.
+        let start = out.len();
+        out.extend_from_slice(&word.to_le_bytes());
+        out.truncate(start + bytes);
+    } else {
+        put_long_varint(out, value);
+    }
+}
+
+/// The LEB128 bytes of a value below 2^56, in the low bytes of a word, and how many they are.
+#[inline]
+fn varint_word(value: u64) -> Option<(u64, usize)> {
+    if value >> 56 != 0 {
+        return None;
+    }
+    let bytes = (70 - (value | 1).leading_zeros()) / 7;
+    // Spread 28, then 14, then 7 bits over the bytes of the word, then say "more" in all but the last.
+    let word = (value & 0x0fff_ffff) | (value & 0x00ff_ffff_f000_0000) << 4;
+    let word = (word & 0x0000_3fff_0000_3fff) | (word & 0x0fff_c000_0fff_c000) << 2;
+    let word = (word & 0x007f_007f_007f_007f) | (word & 0x3f80_3f80_3f80_3f80) << 1;
+    let more = 0x8080_8080_8080_8080 & ((1 << (8 * (bytes - 1))) - 1);
+    Some((word | more, bytes as usize))
+}
+
+#[cold]
+fn put_long_varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push((value as u8) | 0x80);
         value >>= 7;
     }
     out.push(value as u8);
+}
+
+/// Appends a byte, then `value` zigzag-coded as LEB128: a type tag and its integer at once.
+#[inline]
+pub fn put_tagged_signed(out: &mut Vec<u8>, tag: u8, value: i64) {
+    let zigzag = ((value << 1) ^ (value >> 63)) as u64;
+    if let Some((word, bytes)) = varint_word(zigzag) {
+        let start = out.len();
+        let tagged = u128::from(tag) | u128::from(word) << 8;
+        out.extend_from_slice(&tagged.to_le_bytes());
+        out.truncate(start + 1 + bytes);
+    } else {
+        out.push(tag);
+        put_long_varint(out, zigzag);
+    }
 }
 
 /// Appends `value` zigzag-coded as LEB128, so that small magnitudes of either sign stay short.
@@ -210,6 +254,21 @@ mod tests {
                     break;
                 }
             }
+        }
+    }
+
+    #[test]
+    fn varints_are_leb128_at_every_length() {
+        let around = |shift: u32| (-2..=2i64).map(move |d| (1u64 << shift).wrapping_add(d as u64));
+        for value in (0..64).flat_map(around).chain([u64::MAX, 0x0123_4567_89ab_cdef]) {
+            let (mut plain, mut out) = (vec![9], vec![9]);
+            put_long_varint(&mut plain, value);
+            put_varint(&mut out, value);
+            assert_eq!(out, plain, "{value:#x}");
+            let (mut plain, mut out) = (vec![9], Vec::new());
+            put_signed(&mut plain, value as i64);
+            put_tagged_signed(&mut out, 9, value as i64);
+            assert_eq!(out, plain, "{:#x}", value as i64);
         }
     }
 

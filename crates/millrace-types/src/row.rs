@@ -9,7 +9,7 @@
 use std::cmp::Ordering;
 use std::fmt;
 
-use crate::codec::{DecodeError, Reader, put_bytes, put_signed, put_varint};
+use crate::codec::{DecodeError, Reader, put_bytes, put_tagged_signed, put_varint};
 use crate::time::Micros;
 use crate::value::{FieldType, Value, ValueRef};
 
@@ -36,10 +36,7 @@ pub fn put_value(out: &mut Vec<u8>, value: ValueRef<'_>) {
     match value {
         ValueRef::Null => out.push(0),
         ValueRef::Bool(v) => out.extend_from_slice(&[FieldType::Bool as u8, u8::from(v)]),
-        ValueRef::Int64(v) => {
-            out.push(FieldType::Int64 as u8);
-            put_signed(out, v);
-        }
+        ValueRef::Int64(v) => put_tagged_signed(out, FieldType::Int64 as u8, v),
         ValueRef::Double(v) => {
             out.push(FieldType::Double as u8);
             out.extend_from_slice(&v.to_bits().to_le_bytes());
@@ -52,10 +49,7 @@ pub fn put_value(out: &mut Vec<u8>, value: ValueRef<'_>) {
             out.push(FieldType::Bytes as u8);
             put_bytes(out, v);
         }
-        ValueRef::Timestamp(v) => {
-            out.push(FieldType::Timestamp as u8);
-            put_signed(out, v.0);
-        }
+        ValueRef::Timestamp(v) => put_tagged_signed(out, FieldType::Timestamp as u8, v.0),
     }
 }
 

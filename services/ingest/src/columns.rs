@@ -27,7 +27,7 @@ use arrow_array::{
 use arrow_buffer::NullBuffer;
 use arrow_schema::{DataType, TimeUnit as ArrowUnit};
 use millrace_catalog::{Field, Stream, TimeUnit};
-use millrace_types::codec::{put_bytes, put_signed};
+use millrace_types::codec::{put_bytes, put_tagged_signed};
 use millrace_types::limits::FACT_BYTES_MAX;
 use millrace_types::value::canonical_double;
 use millrace_types::{FieldType, Micros, ValueRef};
@@ -178,7 +178,7 @@ impl<'a> Column<'a> {
 }
 
 impl Ints<'_> {
-    #[inline]
+    #[inline(always)]
     fn get(&self, row: usize) -> i64 {
         match self {
             Self::I8(values) => i64::from(values[row]),
@@ -259,10 +259,7 @@ impl RowSource for Columns<'_> {
             Data::Bool(values) => {
                 out.extend_from_slice(&[FieldType::Bool as u8, u8::from(values.value(row))]);
             }
-            Data::Int(values) => {
-                out.push(FieldType::Int64 as u8);
-                put_signed(out, values.get(row));
-            }
+            Data::Int(values) => put_tagged_signed(out, FieldType::Int64 as u8, values.get(row)),
             Data::Float32(values) => put_double(out, f64::from(values[row]))?,
             Data::Float64(values) => put_double(out, values[row])?,
             Data::Utf8(values) => put_text(out, FieldType::String, values.value(row).as_bytes())?,
@@ -276,16 +273,19 @@ impl RowSource for Columns<'_> {
             Data::LargeBinary(values) => put_text(out, FieldType::Bytes, values.value(row))?,
             Data::BinaryView(values) => put_text(out, FieldType::Bytes, values.value(row))?,
             Data::Instant { counts, unit } => {
-                out.push(FieldType::Timestamp as u8);
-                put_signed(out, instant(counts[row], *unit)?.0);
+                put_instant(out, instant(counts[row], *unit)?);
             }
             Data::CountedInstant { counts, unit } => {
-                out.push(FieldType::Timestamp as u8);
-                put_signed(out, counted_instant(counts.get(row), *unit)?.0);
+                put_instant(out, counted_instant(counts.get(row), *unit)?);
             }
         }
         Ok(true)
     }
+}
+
+#[inline]
+fn put_instant(out: &mut Vec<u8>, instant: Micros) {
+    put_tagged_signed(out, FieldType::Timestamp as u8, instant.0);
 }
 
 #[inline]

@@ -335,7 +335,7 @@ impl<'a> RowCoder<'a> {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn value<'r>(rows: &'r impl RowSource, row: usize, field: usize) -> Result<ValueRef<'r>, Refusal> {
     rows.get(field, row).map_err(|rule| Refusal::new(rule, field))
 }
