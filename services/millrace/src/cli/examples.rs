@@ -69,7 +69,8 @@ Examples:
   millrace get user_activity 42
   millrace get user_activity 42 43 --at latest --features clicks_1h,country
   millrace get user_activity 42 --at 2026-03-01T12:00:00Z --known-at 2026-03-01T13:00:00Z
-  millrace get user_item 42,B007                    A composite key";
+  millrace get user_item 42,B007                    A composite key
+  millrace get user_item -- -42,B007                One that begins with a minus";
 
 pub(super) const TAIL: &str = "\
 One JSON object a line: rows that appear (\"op\":\"+\") and disappear (\"-\"), and watermarks (\"w\"), which

@@ -74,9 +74,9 @@ fn dev_has_the_documented_defaults() {
 
 #[test]
 fn tail_begins_at_a_place() {
-    let from = |line: &str| match parse(line).unwrap().command {
-        Command::Tail(tail) => (tail.from, tail.until_idle),
-        other => panic!("{other:?}"),
+    let from = |line: &str| {
+        let Command::Tail(tail) = parse(line).unwrap().command else { panic!("tail") };
+        (tail.from, tail.until_idle)
     };
     assert_eq!(from("millrace tail v"), (TailFrom::Start, false));
     assert_eq!(from("millrace tail v --from now --until-idle"), (TailFrom::Now, true));

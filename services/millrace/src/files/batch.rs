@@ -235,8 +235,7 @@ impl Column {
             Self::Double(column) => Arc::new(column.finish()),
             Self::String(column) => Arc::new(column.finish()),
             Self::Bytes(column) => Arc::new(column.finish()),
-            // `finish` drops the zone of a builder that it leaves for another batch.
-            Self::Timestamp(column) => Arc::new(column.finish().with_timezone(UTC)),
+            Self::Timestamp(column) => Arc::new(column.finish()),
         }
     }
 }

@@ -185,6 +185,7 @@ fn advice(wanted: FieldType) -> &'static str {
     }
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "the types of Arrow are not ours")]
 /// Integers but `UInt64` as `Int64`, floats as `Float64`; all else as it is.
 fn widened(array: &ArrayRef) -> ArrayRef {
     fn to_int64<T: ArrowPrimitiveType>(array: &ArrayRef) -> ArrayRef

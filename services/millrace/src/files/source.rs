@@ -131,28 +131,29 @@ pub(crate) fn open_text(
 }
 
 fn unpack(raw: impl BufRead + Send + 'static) -> io::Result<Box<dyn BufRead + Send>> {
-    let (raw, gzip) = after_prefix(raw, GZIP_MAGIC, false)?;
-    if !gzip {
-        return Ok(Box::new(after_prefix(raw, UTF8_BOM, true)?.0));
+    let (start, raw) = split_start(raw, GZIP_MAGIC.len())?;
+    let gzip = start == GZIP_MAGIC;
+    let raw = Cursor::new(start).chain(raw);
+    if gzip {
+        without_mark(BufReader::with_capacity(BUFFER_BYTES, MultiGzDecoder::new(raw)))
+    } else {
+        without_mark(raw)
     }
-    let text = BufReader::with_capacity(BUFFER_BYTES, MultiGzDecoder::new(raw));
-    Ok(Box::new(after_prefix(text, UTF8_BOM, true)?.0))
 }
 
-/// Reads as many bytes as `prefix` has, says whether they are it, and gives a reader that starts
-/// before them, or behind them when they are the prefix and `swallow` is set.
-fn after_prefix<R: BufRead>(
-    mut reader: R,
-    prefix: &[u8],
-    swallow: bool,
-) -> io::Result<(io::Chain<Cursor<Vec<u8>>, R>, bool)> {
-    let mut start = Vec::with_capacity(prefix.len());
-    (&mut reader).take(prefix.len() as u64).read_to_end(&mut start)?;
-    let found = start == prefix;
-    if found && swallow {
+fn without_mark(text: impl BufRead + Send + 'static) -> io::Result<Box<dyn BufRead + Send>> {
+    let (mut start, rest) = split_start(text, UTF8_BOM.len())?;
+    if start == UTF8_BOM {
         start.clear();
     }
-    Ok((Cursor::new(start).chain(reader), found))
+    Ok(Box::new(Cursor::new(start).chain(rest)))
+}
+
+/// Takes the first `n` bytes off, fewer at the end.
+fn split_start<R: Read>(mut reader: R, n: usize) -> io::Result<(Vec<u8>, R)> {
+    let mut start = Vec::with_capacity(n);
+    (&mut reader).take(n as u64).read_to_end(&mut start)?;
+    Ok((start, reader))
 }
 
 /// The bytes at hand, read anew when there are none; empty at the end.
@@ -215,7 +216,6 @@ mod tests {
         file.write_all(b"a,b\n1,2\n").unwrap();
         let hash = hash_content(file.path()).unwrap();
         assert_eq!(hash.bytes, 8);
-        assert_eq!(hash.hex, format!("{:032x}", xxhash_rust::xxh3::xxh3_128(b"a,b\n1,2\n")));
-        assert_eq!(hash.hex, "PENDING");
+        assert_eq!(hash.hex, "16d51c327d7d2547a793f8d7bbc4457a");
     }
 }

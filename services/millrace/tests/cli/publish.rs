@@ -66,7 +66,7 @@ async fn every_fact_gets_a_verdict_and_every_exception_its_line() {
     assert_eq!(received[0].sequences, [0, 1, 3, 4, 5]);
     assert_eq!(received[0].next, 6);
     assert_eq!((received[1].idle, received[1].next), (true, 6));
-    assert_eq!(received[0].producer, "file/clicks/csv/PENDING");
+    assert_eq!(received[0].producer, "file/clicks/csv/e0613a2a9158442f8fd6ee6480ee9067");
 
     // The same file again: all DUPLICATE but for what is refused each time.
     let again = run_at(address, &["publish", &source, "-o", "json"]).await;

@@ -21,7 +21,7 @@ async fn get_prints_what_scripts_hold_on_to() {
          \"end\":\"2026-03-01T12:00:00Z\"},\"spend_24h\":{\"start\":\"2026-02-28T12:00:00Z\",\
          \"end\":\"2026-03-01T12:00:00Z\"}},\"catalog_version\":3}\n"
     );
-    let ran = run_at(address, &["get", "pair_visits", "-7,a,b", "--at", "-1000000"]).await;
+    let ran = run_at(address, &["get", "pair_visits", "--at", "-1000000", "--", "-7,a,b"]).await;
     assert_eq!(ran.json()["rows"][0]["key"], json!([-7, "a,b"]));
     assert_eq!(ran.json()["at"], "1969-12-31T23:59:59Z");
     let csv = run_at(address, &["get", "user_activity", "1", "2", "--at", at, "-o", "csv"]).await;

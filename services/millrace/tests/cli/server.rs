@@ -194,8 +194,13 @@ impl Played {
                     (v1::RejectReason::MissingKey, "user_id", "user_id is NULL: a key must be set")
                 }
                 v1::Verdict::Late => (Default::default(), "", "25h behind the watermark"),
-                _ if conflict => (Default::default(), "", "another payload of this id is known"),
-                _ => continue,
+                v1::Verdict::Accepted if conflict => {
+                    (Default::default(), "", "another payload of this id is known")
+                }
+                v1::Verdict::Unspecified
+                | v1::Verdict::Accepted
+                | v1::Verdict::Repaired
+                | v1::Verdict::Duplicate => continue,
             };
             exceptions.push(v1::FactException {
                 index: index as u32,
