@@ -26,7 +26,7 @@ impl PublishProgress {
             None => ProgressBar::new_spinner(),
         };
         let template = match total {
-            Some(_) => "{bar:30} {percent:>3} %  {bytes}/{total_bytes}  {msg}  {eta} left",
+            Some(_) => "{wide_bar} {percent:>3} %  {msg}  {eta} left",
             None => "{spinner} {bytes} read  {msg}  {elapsed}",
         };
         if let Ok(style) = ProgressStyle::with_template(template) {
