@@ -149,10 +149,28 @@ fn commands(body: &[(usize, &str)]) -> Result<Vec<Command>, String> {
             until = None;
         } else if until.is_none() {
             until = here_document(typed);
-            continued = until.is_none() && typed.ends_with('\\');
+            let whole = commands.last().is_some_and(|command| quotes_are_closed(&command.text));
+            continued = until.is_none() && (typed.ends_with('\\') || !whole);
         }
     }
     Ok(commands)
+}
+
+/// Whether every quote of a command is closed; otherwise the shell waits for more.
+fn quotes_are_closed(text: &str) -> bool {
+    let mut open = None;
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        match open {
+            // A comment goes on to the end of its line; an apostrophe in it opens nothing.
+            None if c == '#' => drop(chars.by_ref().find(|c| *c == '\n')),
+            None if c == '\'' || c == '"' => open = Some(c),
+            _ if c == '\\' && open != Some('\'') => drop(chars.next()),
+            Some(quote) if c == quote => open = None,
+            _ => {}
+        }
+    }
+    open.is_none()
 }
 
 /// The word that ends the here-document this line starts.

@@ -31,6 +31,10 @@ fn commands_of_several_lines_stay_together() {
         ["cat > f <<'END'\n$ not a command\nquoted\nEND".to_owned(), "c".to_owned()]
     );
     assert_eq!(
+        texts("```console\n$ a '{\n  b: \"it\"}' c # isn't\nout\n$ d\n```"),
+        ["a '{\n  b: \"it\"}' c # isn't".to_owned(), "d".to_owned()]
+    );
+    assert_eq!(
         texts("```console\n$ for i in 1; do\n> a\n> done\nout\n```"),
         ["for i in 1; do\na\ndone".to_owned()]
     );

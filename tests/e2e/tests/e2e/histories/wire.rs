@@ -12,13 +12,10 @@ const TIMESTAMPS: std::ops::RangeInclusive<i64> = -62_135_596_800_000_000..=253_
 
 pub(crate) fn publish_request(records: &[RawRecord]) -> v1::PublishBatchRequest {
     let first = &records[0];
-    let sequences: Vec<u64> = records.iter().map(|record| record.sequence.0).collect();
     v1::PublishBatchRequest {
         producer_id: first.producer.to_string(),
         stream: first.stream.to_string(),
-        first_sequence: sequences[0],
-        next_sequence: sequences[sequences.len() - 1] + 1,
-        sequences,
+        first_sequence: first.sequence.0,
         rows: records.iter().map(row).collect(),
         ..v1::PublishBatchRequest::default()
     }
