@@ -237,7 +237,7 @@ mod tests {
         #[test]
         fn keys_round_trip_and_order_like_their_parts(a: i64, b: i64, s in "[a-z]{1,9}") {
             let one = EntityKey::try_new(&[KeyPart::Int64(a), KeyPart::String(&s)]).unwrap();
-            prop_assert_eq!(EntityKey::from_bytes(one.as_bytes()).unwrap(), one.clone());
+            prop_assert_eq!(&EntityKey::from_bytes(one.as_bytes()).unwrap(), &one);
             prop_assert_eq!(one.parts().collect::<Vec<_>>(), vec![KeyPart::Int64(a), KeyPart::String(&s)]);
             let two = EntityKey::try_new(&[KeyPart::Int64(b), KeyPart::String(&s)]).unwrap();
             prop_assert_eq!(one.cmp(&two), a.cmp(&b));

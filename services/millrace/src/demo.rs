@@ -196,7 +196,8 @@ fn shown(value: &FeatureValue) -> String {
         FeatureValue::Scalar(Value::Int64(v)) => v.to_string(),
         FeatureValue::Scalar(Value::Double(v)) => v.to_string(),
         FeatureValue::Scalar(Value::String(v)) => v.to_string(),
-        other => format!("{other:?}"),
+        FeatureValue::Scalar(other) => format!("{other:?}"),
+        FeatureValue::List(_) | FeatureValue::Counted(_) => format!("{value:?}"),
     }
 }
 

@@ -178,7 +178,7 @@ impl Check<'_> {
                 }
                 ReadAnswer::Log(_) => {
                     self.sim.reach("log");
-                    return Ok((self.from_log(read, view, &features)?, false, None));
+                    return Ok((self.fold_log(read, view, &features)?, false, None));
                 }
                 ReadAnswer::Load => {
                     let state = self.sim.load(&read.entity);
@@ -192,7 +192,7 @@ impl Check<'_> {
         Err(Failure("a loaded entity is still not there".to_owned()))
     }
 
-    fn from_log(&self, read: &Read, view: usize, features: &[usize]) -> Result<Answer, Failure> {
+    fn fold_log(&self, read: &Read, view: usize, features: &[usize]) -> Result<Answer, Failure> {
         let mut fold = Fold::new(self.sim.plan.clone(), [read.entity.clone()], read.known_at);
         for (position, bytes) in &self.sim.log {
             let chunk = Chunk::decode(bytes.as_slice()).map_err(|e| Failure(e.to_string()))?;

@@ -61,7 +61,9 @@ impl Worker {
                 }
             }
             Rebuilding::Ready(folded) if slot.flight.is_none() => self.install(id, folded),
-            other => slot.rebuild = other,
+            other @ (Rebuilding::Folding | Rebuilding::Ready(_) | Rebuilding::Installing) => {
+                slot.rebuild = other;
+            }
         }
     }
 
