@@ -68,12 +68,22 @@ struct Said {
     names: bool,
 }
 
-/// A valid row: its encoded parts are in the scratch buffers.
-struct Valid {
+/// A valid row: its encoded row and keys are in the scratch buffers.
+struct Valid<'r> {
     op: Op,
     at: Micros,
     seq: u64,
     revision: u64,
+    id: Id<'r>,
+}
+
+/// Where the id of a row is.
+#[derive(Clone, Copy)]
+enum Id<'r> {
+    /// In the row itself.
+    Given(&'r [u8]),
+    /// In the scratch buffer, because it had to be written.
+    Written,
 }
 
 /// What became of a valid row: whether records were written, and the event time it shows.
@@ -129,19 +139,20 @@ impl<'a> RowCoder<'a> {
     /// Checks every rule in the order of the reject reasons: the row's fields in the catalog's
     /// order, its roles, its keys, its event time, its size. A row is looked at no further than to
     /// where it exceeds the size of a fact.
-    fn check(
+    fn check<'r>(
         &mut self,
-        rows: &impl RowSource,
+        rows: &'r impl RowSource,
         row: usize,
         sequence: u64,
-    ) -> Result<Valid, Refusal> {
+    ) -> Result<Valid<'r>, Refusal> {
         self.fields(rows, row)?;
         let said = self.said(rows, row)?;
         let at = self.at(rows, row, said.op)?;
         let seq = count(rows, row, self.stream.seq)?;
         let stated = count(rows, row, self.stream.revision)?;
         let revision = if said.names { u64::MAX } else { stated };
-        let id_bytes = self.id(rows, row, said, sequence)?;
+        let id = self.id(rows, row, said, sequence)?;
+        let id_bytes = self.id_bytes(id).len();
         let key_too_large = self.keys(rows, row)?;
         if said.op != Op::Retract && at > self.latest_at {
             let rule = Rule::AtAhead { at, latest: self.latest_at };
@@ -157,7 +168,7 @@ impl<'a> RowCoder<'a> {
         let longest = self.scratch.routes.iter().map(|route| route.key.len()).max();
         match longest.unwrap_or(0) + id_bytes + self.scratch.row.len() {
             n if n > FACT_BYTES_MAX => Err(Refusal { rule: Rule::FactTooLarge(n), field: None }),
-            _ => Ok(Valid { op: said.op, at, seq, revision }),
+            _ => Ok(Valid { op: said.op, at, seq, revision, id }),
         }
     }
 
@@ -219,33 +230,38 @@ impl<'a> RowCoder<'a> {
         }
     }
 
-    /// Writes the id and gives its size; one that is too large is not written.
-    fn id(
+    /// Finds the id: text and bytes as they are, anything else as its decimal text, and where none
+    /// is given the producer's name and the sequence.
+    fn id<'r>(
         &mut self,
-        rows: &impl RowSource,
+        rows: &'r impl RowSource,
         row: usize,
         said: Said,
         sequence: u64,
-    ) -> Result<usize, Refusal> {
+    ) -> Result<Id<'r>, Refusal> {
         let out = &mut self.scratch.id;
         out.clear();
         let field = if said.names { self.stream.retracts } else { self.stream.id_field };
-        if let Some(field) = field {
-            let given = value(rows, row, field)?;
-            if !given.is_null() {
-                return Ok(put_id(out, given));
-            }
+        let given = match field {
+            Some(field) => value(rows, row, field)?,
+            None => ValueRef::Null,
+        };
+        match given {
+            ValueRef::String(text) => return Ok(Id::Given(text.as_bytes())),
+            ValueRef::Bytes(bytes) => return Ok(Id::Given(bytes)),
+            ValueRef::Bool(v) => put_text(out, v),
+            ValueRef::Int64(v) | ValueRef::Timestamp(Micros(v)) => put_text(out, v),
+            ValueRef::Double(v) => put_text(out, v),
+            ValueRef::Null => put_numbered(out, self.producer, sequence),
         }
-        out.extend_from_slice(self.producer.as_bytes());
-        out.push(b'/');
-        let mut digits = [b'0'; 20];
-        let mut rest = sequence;
-        for digit in digits.iter_mut().rev() {
-            *digit = b'0' + (rest % 10) as u8;
-            rest /= 10;
+        Ok(Id::Written)
+    }
+
+    fn id_bytes<'b>(&'b self, id: Id<'b>) -> &'b [u8] {
+        match id {
+            Id::Given(bytes) => bytes,
+            Id::Written => &self.scratch.id,
         }
-        out.extend_from_slice(&digits);
-        Ok(out.len())
     }
 
     /// The id of a refused row, as far as it can be read.
@@ -256,10 +272,9 @@ impl<'a> RowCoder<'a> {
         sequence: u64,
     ) -> Box<[u8]> {
         let said = self.said(rows, row).unwrap_or(Said { op: Op::Assert, names: false });
-        match self.id(rows, row, said, sequence) {
-            Ok(size) if size <= ID_BYTES_MAX => self.scratch.id.as_slice().into(),
-            Ok(_) | Err(_) => Box::default(),
-        }
+        let id = self.id(rows, row, said, sequence);
+        let id = id.map(|id| self.id_bytes(id)).unwrap_or_default();
+        if id.len() > ID_BYTES_MAX { Box::default() } else { id.into() }
     }
 
     /// Writes the keys. A key that is too large is given back, because an event time that is out of
@@ -314,15 +329,19 @@ impl<'a> RowCoder<'a> {
     }
 
     /// Writes one record for each key.
-    fn write(&mut self, fact: u32, valid: &Valid) {
+    fn write(&mut self, fact: u32, valid: &Valid<'_>) {
         let Scratch { records, index, row, id, keys, routes, .. } = &mut *self.scratch;
+        let id = match valid.id {
+            Id::Given(bytes) => bytes,
+            Id::Written => id,
+        };
         for route in routes {
             let kind = self.kinds[route.mapping];
             let key = &keys[route.key.clone()];
             let hash = entity_hash(&kind.name, key);
             let start = records.len() as u32;
             encode_route(records, kind.id, key, self.stream.id);
-            let Valid { op, at, seq, revision } = *valid;
+            let Valid { op, at, seq, revision, .. } = *valid;
             encode_body(records, op, at, seq, revision, None, id, row);
             index.push(Record {
                 slot: self.slots.slot_of(hash).0,
@@ -366,25 +385,20 @@ fn is_empty(value: ValueRef<'_>) -> bool {
     }
 }
 
-/// Writes a given id, which is not NULL: text and bytes as they are, anything else as its decimal
-/// text. Gives its size; one that is too large is not written.
-fn put_id(out: &mut Vec<u8>, given: ValueRef<'_>) -> usize {
-    let bytes = match given {
-        ValueRef::String(text) => text.as_bytes(),
-        ValueRef::Bytes(bytes) => bytes,
-        ValueRef::Null => &[],
-        ValueRef::Bool(v) => return put_text(out, v),
-        ValueRef::Int64(v) | ValueRef::Timestamp(Micros(v)) => return put_text(out, v),
-        ValueRef::Double(v) => return put_text(out, v),
-    };
-    if bytes.len() <= ID_BYTES_MAX {
-        out.extend_from_slice(bytes);
-    }
-    bytes.len()
-}
-
-fn put_text(out: &mut Vec<u8>, value: impl std::fmt::Display) -> usize {
+fn put_text(out: &mut Vec<u8>, value: impl std::fmt::Display) {
     // Writing to a vector cannot fail.
     let _ = write!(out, "{value}");
-    out.len()
+}
+
+/// Writes `producer/` and the sequence in 20 digits.
+fn put_numbered(out: &mut Vec<u8>, producer: &str, sequence: u64) {
+    out.extend_from_slice(producer.as_bytes());
+    out.push(b'/');
+    let mut digits = [b'0'; 20];
+    let mut rest = sequence;
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
+    out.extend_from_slice(&digits);
 }
