@@ -22,6 +22,8 @@ pub(super) struct Job {
     pub(super) reader: RowReader,
     /// How much of it has been read.
     pub(super) progress: Progress,
+    /// How much of it had been read for the facts that were answered.
+    pub(super) answered: Progress,
     /// Its size; `None` for standard input.
     pub(super) bytes: Option<u64>,
 }
@@ -82,8 +84,14 @@ pub(super) fn prepare(args: &PublishArgs, catalog: &Catalog) -> Result<Vec<Produ
             }
             (None, Input::Stdin) => return Err(nameless_stdin()),
         };
-        let job =
-            Job { stream: stream.clone(), input: source.input.clone(), reader, progress, bytes };
+        let job = Job {
+            stream: stream.clone(),
+            input: source.input.clone(),
+            reader,
+            progress,
+            answered: Progress::default(),
+            bytes,
+        };
         let jobs = producers.entry(id.clone()).or_default();
         if jobs.is_empty() {
             order.push(id);

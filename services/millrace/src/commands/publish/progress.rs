@@ -1,4 +1,4 @@
-//! The progress bar of a publish: bytes of the files that were read, and facts that were answered.
+//! The progress bar of a publish: how much of the files, and how many facts, were answered.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -32,7 +32,7 @@ impl PublishProgress {
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }
-        Self { bar, files: jobs().map(|job| job.progress.clone()).collect(), facts: Arc::default() }
+        Self { bar, files: jobs().map(|job| job.answered.clone()).collect(), facts: Arc::default() }
     }
 
     /// More facts were answered.

@@ -27,6 +27,8 @@ pub(super) struct EncodedRows {
     pub(super) first: u64,
     /// The one after the last.
     pub(super) next: u64,
+    /// Bytes of the file that were read by then.
+    pub(super) read_bytes: u64,
 }
 
 /// Starts reading; the receiver ends with the file, or with why it could not be read on.
@@ -37,8 +39,9 @@ pub(super) fn start(job: Job) -> mpsc::Receiver<Result<EncodedRows, Failure>> {
             let mut encoder = ArrowEncoder::try_new(&arrow_schema(&job.stream))?;
             let mut reader: RowReader = job.reader;
             while let Some(batch) = reader.next_batch()? {
+                let read_bytes = job.progress.bytes();
                 // Nobody receives any more after a failure elsewhere: that one is reported.
-                if sender.blocking_send(Ok(encode(batch, &mut encoder)?)).is_err() {
+                if sender.blocking_send(Ok(encode(batch, read_bytes, &mut encoder)?)).is_err() {
                     break;
                 }
             }
@@ -51,7 +54,11 @@ pub(super) fn start(job: Job) -> mpsc::Receiver<Result<EncodedRows, Failure>> {
     receiver
 }
 
-fn encode(batch: RowBatch, encoder: &mut ArrowEncoder) -> Result<EncodedRows, Failure> {
+fn encode(
+    batch: RowBatch,
+    read_bytes: u64,
+    encoder: &mut ArrowEncoder,
+) -> Result<EncodedRows, Failure> {
     let RowBatch { records, sequences, lines, rejected, first, next } = batch;
     Ok(EncodedRows {
         payload: if lines.is_empty() { Payload::None } else { encoder.encode(&records)? },
@@ -60,5 +67,6 @@ fn encode(batch: RowBatch, encoder: &mut ArrowEncoder) -> Result<EncodedRows, Fa
         rejected,
         first,
         next,
+        read_bytes,
     })
 }

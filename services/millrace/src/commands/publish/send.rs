@@ -15,7 +15,7 @@ use super::progress::PublishProgress;
 use super::rows::{self, EncodedRows};
 use super::summary::{ExceptionLine, Summary};
 use crate::commands::Failure;
-use crate::files::RejectedRow;
+use crate::files::{Progress, RejectedRow};
 
 /// What a producer is sent with.
 pub(super) struct Sending {
@@ -27,16 +27,18 @@ pub(super) struct Sending {
 }
 
 /// What is known of a batch while its answer is awaited.
-#[derive(Default)]
 struct Sent {
     lines: Vec<u64>,
     rejected: Vec<RejectedRow>,
+    /// Bytes of the file that were read by then.
+    read_bytes: u64,
 }
 
-/// Names a file in messages.
+/// A file, for messages and for the progress bar.
 struct Names {
     stream: String,
     file: String,
+    answered: Progress,
 }
 
 impl Sending {
@@ -54,7 +56,11 @@ impl Sending {
     }
 
     async fn file(&self, producer: &str, job: Job, summary: &mut Summary) -> Result<(), Failure> {
-        let names = Names { stream: job.stream.name.clone(), file: job.input.to_string() };
+        let names = Names {
+            stream: job.stream.name.clone(),
+            file: job.input.to_string(),
+            answered: job.answered.clone(),
+        };
         let options = PublisherOptions { bytes_max: self.bytes_max, ..PublisherOptions::default() };
         let (publisher, outcomes) = self.client.publisher(options);
         // Every batch in the publisher's window, the one it takes next, and one ahead.
@@ -77,25 +83,27 @@ impl Sending {
         publisher: Publisher,
         sent: mpsc::Sender<Sent>,
     ) -> Result<Result<(), Failure>, Failure> {
-        let mut end = 0;
+        let (mut end, mut end_bytes) = (0, 0);
         while let Some(batch) = rows.recv().await {
-            let EncodedRows { payload, sequences, lines, rejected, first, next } = match batch {
+            let rows = match batch {
                 Ok(rows) => rows,
                 Err(failure) => return Ok(Err(failure)),
             };
+            let EncodedRows { payload, sequences, lines, rejected, first, next, read_bytes } = rows;
             if let Some(pace) = &self.pace {
                 pace.admit(next - first).await;
             }
-            end = next;
+            (end, end_bytes) = (next, read_bytes);
             // Rejected rows are holes, and what the batch settles includes them.
             let mut batch = Batch::new(producer, stream, first, payload);
             batch.sequences = sequences;
             batch.next_sequence = Some(next);
-            hand_over(&publisher, batch, &sent, Sent { lines, rejected }).await?;
+            hand_over(&publisher, batch, &sent, Sent { lines, rejected, read_bytes }).await?;
         }
         let mut farewell = Batch::new(producer, stream, end, Payload::None);
         farewell.idle = true;
-        hand_over(&publisher, farewell, &sent, Sent::default()).await?;
+        let known = Sent { lines: Vec::new(), rejected: Vec::new(), read_bytes: end_bytes };
+        hand_over(&publisher, farewell, &sent, known).await?;
         Ok(Ok(()))
     }
 
@@ -110,6 +118,7 @@ impl Sending {
         while let Some(batch) = sent.recv().await {
             let answer = outcomes.next().await.unwrap_or(Err(ClientError::PublisherEnded))?;
             let facts = batch.lines.len() + batch.rejected.len();
+            names.answered.set(batch.read_bytes);
             count(names, batch, answer, summary);
             self.progress.answered(facts as u64);
         }
