@@ -5,7 +5,7 @@
 //! and read back on the way, [`Partial::finish`] gives the same value and [`Partial::encode`] the
 //! same bytes. Nothing is rounded before `finish`.
 //!
-//! The stored form is one byte for the kind ([`Kind`]), then what the module of that kind says. It
+//! The stored form is one byte for the kind (`Kind`), then what the module of that kind says. It
 //! is part of a head and changes only with the head's version.
 
 use millrace_catalog::model::{Aggregate, Feature};

@@ -1,7 +1,7 @@
 //! `millrace publish`: files of facts, each a producer of its own, and what became of them.
 //!
-//! A file is read and encoded on a blocking thread ([`rows`]), sent by one task that also takes the
-//! answers ([`send`]), and counted in a [`Summary`]. All of it is bounded: a few batches between the
+//! A file is read and encoded on a blocking thread (`rows`), sent by one task that also takes the
+//! answers (`send`), and counted in a [`Summary`]. All of it is bounded: a few batches between the
 //! thread and the task, and the publisher's window behind them.
 
 mod pace;
