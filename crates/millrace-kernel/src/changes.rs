@@ -133,15 +133,4 @@ impl EntityState {
             versions: versions.into_iter().map(|v| v.map(RowView::to_row)).collect(),
         }
     }
-
-    /// Every joined row of the view with this index, in order.
-    ///
-    /// # Panics
-    /// When the view's index is not one of the state's plan.
-    pub fn joined_rows(&self, view: usize) -> impl Iterator<Item = (Box<[u8]>, EmittedRow)> + '_ {
-        let view = &self.plan.views[view];
-        self.streams[view.events]
-            .live_range(Micros::MIN, Micros::MAX)
-            .map(move |event| (event.id.into(), self.emit(view, &event)))
-    }
 }

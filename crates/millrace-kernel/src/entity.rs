@@ -102,12 +102,6 @@ impl EntityState {
         self.known_at = known_at;
     }
 
-    /// The number of facts at hand.
-    #[must_use]
-    pub fn facts_at_hand(&self) -> usize {
-        self.streams.iter().map(StreamFacts::len).sum()
-    }
-
     /// Memory held, in bytes, about.
     #[must_use]
     pub fn heap_bytes(&self) -> usize {

@@ -51,12 +51,6 @@ fn spread(id_hash: u32) -> u64 {
 }
 
 impl StreamFacts {
-    /// The number of facts at hand, live or not.
-    #[inline]
-    pub(crate) fn len(&self) -> usize {
-        self.len
-    }
-
     pub(crate) fn pages(&self) -> &[Page] {
         &self.pages
     }

@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use millrace_types::codec::Reader;
-use millrace_types::entity::entity_hash;
 use millrace_types::{
     Chunk, DecodeError, Entity, EntityKey, FactView, Micros, Position, StreamId, Verdict,
 };
@@ -137,12 +136,6 @@ impl ViewFollower {
         self.entities
             .entry(key)
             .or_insert_with(|| Followed { state: EntityState::new(kind.clone()), waiting: None })
-    }
-
-    /// The fixed hash of an entity of the view's kind.
-    #[must_use]
-    pub fn entity_hash(&self, key: &EntityKey) -> u64 {
-        entity_hash(&self.kind.kind_name, key.as_bytes())
     }
 }
 

@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use millrace_types::entity::entity_hash;
 use millrace_types::{
     Chunk, ChunkHeader, DecodeError, Entity, EntityKey, KnownAt, Micros, Op, Position, Rebuilt,
     Verdict,
@@ -194,12 +193,5 @@ impl SlotCore {
     pub fn set_empty(&mut self) {
         debug_assert!(self.residents.len() == 0, "a slot without facts has no residents");
         self.complete = true;
-    }
-
-    /// The hash by which the entity is found in chunk filters.
-    #[must_use]
-    pub fn entity_hash(&self, entity: &Entity) -> u64 {
-        let name = self.plan.kind(entity.kind).map_or("", |k| k.kind_name.as_str());
-        entity_hash(name, entity.key.as_bytes())
     }
 }
