@@ -9,8 +9,8 @@ use millrace_types::{FactView, KnownAt, Micros, Op, Position, RowView};
 use crate::facts::{Known, Place, StreamFacts};
 use crate::left::LeftIds;
 use crate::page::id_hash;
-use crate::plan::KindPlan;
-use crate::series::{CachedSeries, SealedSeries};
+use crate::plan::{KindPlan, Series};
+use crate::series::SealedSeries;
 
 /// Everything Millrace holds of one entity.
 #[derive(Debug, Clone)]
@@ -26,8 +26,8 @@ pub struct EntityState {
     pub(crate) live_left: Vec<bool>,
     /// In the order of [`KindPlan::series`]; empty until something left.
     pub(crate) sealed: Vec<SealedSeries>,
-    /// In the order of [`KindPlan::series`]; empty until a read of a large entity builds one.
-    pub(crate) cache: Vec<Option<CachedSeries>>,
+    /// What is held of facts that left, in bytes; counted anew when some leave.
+    pub(crate) left_bytes: usize,
     /// The last chunk whose facts are in effect here.
     pub(crate) applied: Position,
     /// The known_at of that chunk.
@@ -72,7 +72,7 @@ impl EntityState {
             plan,
             horizon: Micros::MIN,
             sealed: Vec::new(),
-            cache: Vec::new(),
+            left_bytes: 0,
             applied: Position::START,
             known_at: KnownAt::default(),
         }
@@ -106,13 +106,18 @@ impl EntityState {
     #[must_use]
     pub fn heap_bytes(&self) -> usize {
         let per_stream = size_of::<StreamFacts>() + size_of::<LeftIds>() + 1;
-        let cache = self.cache.iter().flatten().map(CachedSeries::heap_bytes).sum::<usize>();
-        size_of::<Self>()
-            + self.streams.len() * per_stream
-            + self.streams.iter().map(StreamFacts::heap_bytes).sum::<usize>()
-            + self.left.iter().map(LeftIds::heap_bytes).sum::<usize>()
-            + self.sealed.iter().map(SealedSeries::heap_bytes).sum::<usize>()
-            + cache
+        size_of::<Self>() + self.streams.len() * per_stream + self.fact_bytes() + self.left_bytes
+    }
+
+    /// Memory held by facts at hand, in bytes, about.
+    #[must_use]
+    pub fn fact_bytes(&self) -> usize {
+        self.streams.iter().map(StreamFacts::heap_bytes).sum()
+    }
+
+    pub(crate) fn count_left(&mut self) {
+        self.left_bytes = self.left.iter().map(LeftIds::heap_bytes).sum::<usize>()
+            + self.sealed.iter().map(SealedSeries::heap_bytes).sum::<usize>();
     }
 
     /// Judges a fact of the stream with this index and, unless the entity becomes dirty, takes it
@@ -224,37 +229,39 @@ impl EntityState {
     }
 
     fn commit(&mut self, stream: usize, fact: &FactView<'_>, hash: u64, effect: &Effect) {
-        self.stale_cache(stream, fact, effect);
+        self.forget_joined(stream, fact, effect);
         if let Some(place) = effect.unseated {
             self.streams[stream].set_live(place, false);
         }
         self.streams[stream].insert(fact, hash, effect.seated);
     }
 
-    /// Marks the cached tiles stale that the effect changes.
-    fn stale_cache(&mut self, stream: usize, fact: &FactView<'_>, effect: &Effect) {
-        if self.cache.is_empty() {
+    /// Forgets the partials over events that the effect joins with another version.
+    fn forget_joined(&mut self, stream: usize, fact: &FactView<'_>, effect: &Effect) {
+        if self.plan.streams[stream].kind == StreamKind::Event {
             return;
         }
-        let old = effect.unseated.map(|p| self.streams[stream].fact(p));
-        let new = effect.seated.then_some(fact);
-        let is_event = self.plan.streams[stream].kind == StreamKind::Event;
-        let spans = match is_event {
-            true => Vec::new(),
-            false => self.version_spans(stream, old.as_ref(), new),
-        };
-        let ats: Vec<Micros> = old.iter().chain(new).map(|f| f.at).collect();
-        let mut cache = std::mem::take(&mut self.cache);
-        for (series, cached) in self.plan.series.iter().zip(&mut cache) {
-            let Some(cached) = cached else { continue };
-            let view = &self.plan.views[series.view];
-            if is_event && view.events == stream {
-                ats.iter().for_each(|at| cached.touch(series, *at));
-            } else if series.reads_joins && view.joins.contains(&stream) {
-                spans.iter().for_each(|(a, b)| cached.stale_between(series, *a, *b));
+        let plan = self.plan.clone();
+        let joining = |s: &Series| s.reads_joins && plan.views[s.view].joins.contains(&stream);
+        let mut spans = None;
+        for view in plan.views.iter().filter(|v| v.joins.contains(&stream)) {
+            if !self.streams[view.events].is_folded() {
+                continue;
+            }
+            let spans = spans.get_or_insert_with(|| {
+                let old = effect.unseated.map(|p| self.streams[stream].fact(p));
+                self.version_spans(stream, old.as_ref(), effect.seated.then_some(fact))
+            });
+            let forgets = |fold| plan.series.iter().any(|s| s.fold == fold && joining(s));
+            for (from, to) in spans.iter() {
+                self.streams[view.events].forget_between(*from, *to, &forgets);
             }
         }
-        self.cache = cache;
+    }
+
+    /// Forgets the partials that reads left.
+    pub(crate) fn forget_folds(&mut self) {
+        self.streams.iter_mut().for_each(StreamFacts::forget);
     }
 
     /// Takes facts back that were applied since the chunk before: their entity became dirty in the
@@ -266,7 +273,7 @@ impl EntityState {
         let gone = facts.find(fact.id, hash).into_iter().find(same);
         facts.retain(|place, _| Some(place) != gone);
         facts.settle(fact.id, hash);
-        self.cache.clear();
+        self.forget_folds();
     }
 }
 

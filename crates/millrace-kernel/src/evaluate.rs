@@ -2,20 +2,17 @@
 //! online and offline agree bit for bit (design §1.3, semantics §1).
 //!
 //! The caller chooses the facts (`known_at`): a live head for what is confirmed, or a state folded
-//! from the log up to an instant. This function then computes at `t`, from sealed partials, cached
-//! tiles and facts alike, with the same result, since every partial is exact and order-free.
+//! from the log up to an instant. This function then computes at `t`, from sealed partials and from
+//! facts alike, with the same result, since every partial is exact and order-free.
 
 use millrace_catalog::Window;
-use millrace_types::{FeatureValue, Micros, OrderKey, RowView, Status};
+use millrace_types::{FeatureValue, Micros, Status};
 
 use crate::aggregate::Partial;
 use crate::entity::EntityState;
-use crate::plan::{FeaturePlan, Sealing, Series, ViewPlan};
-use crate::row::JoinedRow;
-use crate::series::{CachedSeries, Keeping};
-
-/// Up to this many events in a window are folded one by one; beyond it tiles are cached.
-const FOLD_MAX: u64 = 256;
+use crate::fold::Folder;
+use crate::plan::{FeaturePlan, KindPlan, Sealing, Series, ViewPlan};
+use crate::series::Keeping;
 
 /// A feature's value, its status and the first instant of its window.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,11 +34,24 @@ pub struct Evaluation {
     pub versions: Vec<Option<(Micros, Box<[u8]>)>>,
 }
 
-/// A feature whose events are folded one by one.
-struct Direct<'p> {
-    slot: usize,
-    start: Micros,
-    series: &'p Series,
+/// The features asked for that fold rows, those of one window side by side.
+struct Windows<'p> {
+    starts: Vec<Micros>,
+    wanted: Vec<&'p Series>,
+    partials: Vec<Partial>,
+    /// The place of each among the features asked for.
+    asked: Vec<usize>,
+}
+
+impl Windows<'_> {
+    fn with_capacity(n: usize) -> Self {
+        Self {
+            starts: Vec::with_capacity(n),
+            wanted: Vec::with_capacity(n),
+            partials: Vec::with_capacity(n),
+            asked: Vec::with_capacity(n),
+        }
+    }
 }
 
 impl EntityState {
@@ -60,26 +70,12 @@ impl EntityState {
             return None;
         }
         let missing = !self.has_live_fact(view, t);
-        let mut partials: Vec<Option<Partial>> = Vec::with_capacity(features.len());
-        let mut direct = Vec::new();
-        for (slot, index) in features.iter().enumerate() {
-            let feature = &view.features[*index];
-            let Some(series_index) = feature.series else {
-                partials.push(None);
-                continue;
-            };
-            let series = &plan.series[series_index];
-            let start = feature.feature.window.start(t);
-            let mut partial = Partial::new(&feature.feature);
-            self.merge_sealed(series_index, series, start, view, &mut partial)?;
-            if self.streams[view.events].live_between(start, t) > FOLD_MAX {
-                self.merge_cached(series_index, series, view, start, t, &mut partial);
-            } else {
-                direct.push(Direct { slot, start, series });
-            }
-            partials.push(Some(partial));
+        let mut windows = self.sealed_windows(view, &plan, features, t)?;
+        self.fold_windows(view, t, &mut windows);
+        let mut partials = vec![None; features.len()];
+        for (asked, partial) in windows.asked.into_iter().zip(windows.partials) {
+            partials[asked] = Some(partial);
         }
-        self.fold_direct(view, &direct, t, &mut partials);
         let features = features
             .iter()
             .zip(partials)
@@ -111,6 +107,35 @@ impl EntityState {
         })
     }
 
+    /// The windows of these features with what left merged already; `None` when it does not suffice.
+    fn sealed_windows<'p>(
+        &self,
+        view: &ViewPlan,
+        plan: &'p KindPlan,
+        features: &[usize],
+        t: Micros,
+    ) -> Option<Windows<'p>> {
+        let mut order: Vec<(Micros, usize, usize)> = Vec::with_capacity(features.len());
+        for (asked, index) in features.iter().enumerate() {
+            let feature = &view.features[*index];
+            if let Some(series) = feature.series {
+                order.push((feature.feature.window.start(t), asked, series));
+            }
+        }
+        order.sort_unstable();
+        let mut windows = Windows::with_capacity(order.len());
+        for (start, asked, index) in order {
+            let series = &plan.series[index];
+            let mut partial = Partial::new(&series.feature);
+            self.merge_sealed(index, series, start, view, &mut partial)?;
+            windows.starts.push(start);
+            windows.wanted.push(series);
+            windows.partials.push(partial);
+            windows.asked.push(asked);
+        }
+        Some(windows)
+    }
+
     /// Merges the partials of facts that left; `None` when they do not suffice.
     fn merge_sealed(
         &self,
@@ -134,94 +159,19 @@ impl EntityState {
         Some(())
     }
 
-    /// Merges cached tiles inside `[start, t)` and folds what the bounds cut from facts.
-    fn merge_cached(
-        &mut self,
-        index: usize,
-        series: &Series,
-        view: &ViewPlan,
-        start: Micros,
-        t: Micros,
-        partial: &mut Partial,
-    ) {
-        if self.cache.len() != self.plan.series.len() {
-            self.cache = vec![None; self.plan.series.len()];
+    /// Folds the facts at hand of each window.
+    fn fold_windows(&mut self, view: &ViewPlan, t: Micros, windows: &mut Windows<'_>) {
+        // Folding leaves partials among the events while it looks up versions beside them.
+        let mut events = std::mem::take(&mut self.streams[view.events]);
+        let folder = Folder::new(self, view);
+        let mut first = 0;
+        for same in windows.starts.chunk_by(|a, b| a == b) {
+            let these = first..first + same.len();
+            let wanted = &windows.wanted[these.clone()];
+            folder.window(&mut events, same[0], t, wanted, &mut windows.partials[these.clone()]);
+            first = these.end;
         }
-        let mut cached = match self.cache[index].take() {
-            Some(cached) => cached,
-            None => {
-                let all = self.streams[view.events].live_range(Micros::MIN, Micros::MAX);
-                CachedSeries::new(series, all.map(|f| f.at))
-            }
-        };
-        let first =
-            cached.tiles.partition_point(|tile| Micros(tile.start).plus(series.hop_us) <= start);
-        for tile in &mut cached.tiles[first..] {
-            if tile.start >= t.0 {
-                break;
-            }
-            let end = Micros(tile.start).plus(series.hop_us);
-            if tile.start >= start.0 && (end <= t || tile.greatest_at < t.0) {
-                let whole = tile.partial.get_or_insert_with(|| {
-                    let mut fresh = Partial::new(&series.feature);
-                    self.fold_range(view, series, Micros(tile.start), end, &mut fresh);
-                    fresh
-                });
-                partial.merge(whole);
-            } else {
-                let from = start.max(Micros(tile.start));
-                self.fold_range(view, series, from, t.min(end), partial);
-            }
-        }
-        self.cache[index] = Some(cached);
-    }
-
-    /// Folds the live events with `from ≤ at < to` into a partial.
-    fn fold_range(
-        &self,
-        view: &ViewPlan,
-        series: &Series,
-        from: Micros,
-        to: Micros,
-        partial: &mut Partial,
-    ) {
-        let mut versions: Vec<Option<RowView<'_>>> = Vec::new();
-        for event in self.streams[view.events].live_range(from, to) {
-            if series.reads_joins {
-                self.versions_at(view, event.at, &mut versions);
-            }
-            let row = JoinedRow { event: event.row, versions: &versions };
-            if let Some(value) = row.value_for(series) {
-                partial.add(event.order_key(), value);
-            }
-        }
-    }
-
-    /// Folds the events of all small windows in one pass.
-    fn fold_direct(
-        &self,
-        view: &ViewPlan,
-        direct: &[Direct<'_>],
-        t: Micros,
-        partials: &mut [Option<Partial>],
-    ) {
-        let Some(first) = direct.iter().map(|d| d.start).min() else { return };
-        let joins = direct.iter().any(|d| d.series.reads_joins);
-        let mut versions: Vec<Option<RowView<'_>>> = Vec::new();
-        for event in self.streams[view.events].live_range(first, t) {
-            if joins {
-                self.versions_at(view, event.at, &mut versions);
-            }
-            let row = JoinedRow { event: event.row, versions: &versions };
-            let key: OrderKey<'_> = event.order_key();
-            for fold in direct.iter().filter(|d| event.at >= d.start) {
-                if let (Some(value), Some(partial)) =
-                    (row.value_for(fold.series), &mut partials[fold.slot])
-                {
-                    partial.add(key, value);
-                }
-            }
-        }
+        self.streams[view.events] = events;
     }
 
     fn latest(&self, view: &ViewPlan, feature: &FeaturePlan, t: Micros) -> (FeatureValue, Status) {

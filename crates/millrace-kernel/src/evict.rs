@@ -10,7 +10,7 @@ use crate::entity::EntityState;
 use crate::facts::Place;
 use crate::page::id_hash;
 use crate::plan::KindPlan;
-use crate::row::JoinedRow;
+use crate::row::{JoinedRow, mark_fields};
 use crate::series::{Keeping, SealedSeries};
 
 impl EntityState {
@@ -37,7 +37,7 @@ impl EntityState {
         for (sealed, series) in self.sealed.iter_mut().zip(&plan.series) {
             sealed.forget_before(series, horizon);
         }
-        self.cache.clear();
+        self.count_left();
     }
 
     fn evict_stream(&mut self, plan: &Arc<KindPlan>, stream: usize, horizon: Micros) {
@@ -47,10 +47,12 @@ impl EntityState {
         }
         if plan.streams[stream].kind == StreamKind::Event {
             let mut sealed = std::mem::take(&mut self.sealed);
+            let here = plan.series.iter().filter(|s| plan.views[s.view].events == stream);
+            let fields = mark_fields(here);
             for place in &doomed {
                 if self.streams[stream].live_of(&[*place]).is_some() {
                     let event = self.streams[stream].fact(*place);
-                    self.seal(plan, stream, &event, &mut sealed);
+                    self.seal(plan, stream, &event, &fields, &mut sealed);
                 }
             }
             self.sealed = sealed;
@@ -139,10 +141,13 @@ impl EntityState {
         plan: &KindPlan,
         stream: usize,
         event: &FactView<'_>,
+        fields: &[bool],
         sealed: &mut [SealedSeries],
     ) {
         debug_assert!(event.op == Op::Assert, "a live event is an ASSERT");
         let mut versions: Vec<Option<RowView<'_>>> = Vec::new();
+        let mut values = Vec::new();
+        event.row.pick(fields, &mut values);
         for (series, target) in plan.series.iter().zip(sealed) {
             let view = &plan.views[series.view];
             if view.events != stream {
@@ -151,7 +156,7 @@ impl EntityState {
             if series.reads_joins {
                 self.versions_at(view, event.at, &mut versions);
             }
-            let row = JoinedRow { event: event.row, versions: &versions };
+            let row = JoinedRow { event: &values, versions: &versions };
             if let Some(value) = row.value_for(series) {
                 target.add(series, event.order_key(), value);
             }
@@ -195,7 +200,9 @@ impl EntityState {
                 })
                 .collect();
         }
-        self.cache.clear();
+        self.count_left();
+        // Folds are numbered within a plan.
+        self.forget_folds();
     }
 
     /// Calls `weigh` with the instant and about the memory of each fact at hand.
@@ -204,13 +211,5 @@ impl EntityState {
             let each = page.heap_bytes() / page.len().max(1);
             page.refs().iter().for_each(|r| weigh(Micros(r.at), each));
         }
-    }
-
-    /// The number of bytes of facts at hand, and the instants of the oldest and newest live fact.
-    #[must_use]
-    pub fn at_hand(&self) -> (usize, Option<(Micros, Micros)>) {
-        let bytes = self.streams.iter().map(crate::facts::StreamFacts::heap_bytes).sum();
-        let bounds = self.streams.iter().filter_map(crate::facts::StreamFacts::live_bounds);
-        (bytes, bounds.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))))
     }
 }

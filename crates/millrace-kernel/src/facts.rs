@@ -7,6 +7,8 @@
 use hashbrown::HashTable;
 use millrace_types::{FactView, Micros, Op, OrderKey};
 
+use crate::aggregate::Partial;
+use crate::folds::{Block, GroupFolds, RUN_FACTS};
 use crate::page::{Page, id_hash};
 
 /// Up to this many facts an id is found by scanning the references; beyond it by a table.
@@ -41,7 +43,13 @@ pub(crate) enum Known {
 pub(crate) struct StreamFacts {
     pages: Vec<Page>,
     len: usize,
+    /// What the pages hold, in bytes.
+    page_bytes: usize,
     ids: Option<HashTable<IdAt>>,
+    /// Partials that reads left, beside those of the pages.
+    groups: GroupFolds,
+    /// Whether reads left any.
+    folded: bool,
 }
 
 #[inline]
@@ -60,8 +68,10 @@ impl StreamFacts {
     }
 
     pub(crate) fn heap_bytes(&self) -> usize {
-        self.pages.iter().map(|p| p.heap_bytes() + size_of::<Page>()).sum::<usize>()
+        self.page_bytes
+            + self.pages.capacity() * size_of::<Page>()
             + self.ids.as_ref().map_or(0, |t| t.capacity() * (size_of::<IdAt>() + 1))
+            + self.groups.heap_bytes()
     }
 
     #[inline]
@@ -169,7 +179,8 @@ impl StreamFacts {
             page = self.make_room(page, &key, fact.bytes.len());
         }
         let index = self.pages[page].upper_bound(&key);
-        self.pages[page].insert(index, fact, hash as u32, live);
+        self.change(page, |p| p.insert(index, fact, hash as u32, live));
+        self.groups.changed(page);
         self.len += 1;
         self.remember(fact.at.0, hash as u32);
     }
@@ -194,10 +205,13 @@ impl StreamFacts {
             // A page with one huge fact: the new one gets a page of its own beside it.
             let at = page + usize::from(self.pages[page].upper_bound(key) > 0);
             self.pages.insert(at, Page::default());
+            self.groups.moved_from(at);
             return at;
         }
         let upper = self.pages[page].split();
         self.pages.insert(page + 1, upper);
+        self.count_pages();
+        self.groups.moved_from(page);
         let target = self.page_for(key);
         if self.pages[target].is_full_for(body) {
             return self.make_room(target, key, body);
@@ -227,7 +241,8 @@ impl StreamFacts {
     }
 
     pub(crate) fn set_live(&mut self, place: Place, live: bool) {
-        self.pages[place.page].set_live(place.index, live);
+        self.change(place.page, |p| p.set_live(place.index, live));
+        self.groups.changed(place.page);
     }
 
     /// Settles which fact of this id is live, from scratch. Gives the places.
@@ -262,14 +277,18 @@ impl StreamFacts {
             }
         }
         self.pages.retain(|p| p.len() > 0);
+        self.count_pages();
+        self.groups = GroupFolds::default();
         self.len = self.pages.iter().map(Page::len).sum();
         self.index_ids();
     }
 
     /// Takes pages read from the store, in order, and settles every id.
     pub(crate) fn from_pages(pages: Vec<Page>) -> Self {
-        let mut facts = Self { len: pages.iter().map(Page::len).sum(), pages, ids: None };
+        let len = pages.iter().map(Page::len).sum();
+        let mut facts = Self { len, pages, ..Self::default() };
         facts.pages.retain(|p| p.len() > 0);
+        facts.count_pages();
         facts.index_ids();
         facts.settle_all();
         facts
@@ -299,6 +318,84 @@ impl StreamFacts {
                 }
             }
             start = end;
+        }
+    }
+
+    /// The place of the first fact with `at` not before `at`: one page past the end when there is none.
+    pub(crate) fn place_at(&self, at: Micros) -> Place {
+        let page = self.pages.partition_point(|p| p.last_at() < at.0);
+        let index = self.pages.get(page).map_or(0, |p| p.lower_bound_at(at));
+        Place { page, index }
+    }
+
+    /// True when there are so many facts that partials of them are worth their memory.
+    pub(crate) fn is_large(&self) -> bool {
+        self.len > RUN_FACTS
+    }
+
+    /// What is kept of a fold beside a block.
+    #[inline]
+    pub(crate) fn fold_of(&self, block: Block, fold: u32) -> Option<&Partial> {
+        match block {
+            Block::Group(group) => self.groups.get(group),
+            Block::Page(page) => self.pages[page].folds(None),
+            Block::Run { page, run } => self.pages[page].folds(Some(run)),
+        }
+        .and_then(|folds| folds.get(fold))
+    }
+
+    /// Keeps partials beside a block.
+    pub(crate) fn keep_folds(&mut self, block: Block, folds: impl Iterator<Item = (u32, Partial)>) {
+        self.folded = true;
+        match block {
+            Block::Group(group) => self.groups.keep(group, folds),
+            Block::Page(page) => self.change(page, |p| p.keep_folds(None, folds)),
+            Block::Run { page, run } => self.change(page, |p| p.keep_folds(Some(run), folds)),
+        }
+    }
+
+    /// Changes a page and counts what it then holds.
+    #[inline]
+    fn change<T>(&mut self, page: usize, change: impl FnOnce(&mut Page) -> T) -> T {
+        let page = &mut self.pages[page];
+        let before = page.heap_bytes();
+        let result = change(page);
+        self.page_bytes = self.page_bytes + page.heap_bytes() - before;
+        result
+    }
+
+    pub(crate) fn count_pages(&mut self) {
+        self.page_bytes = self.pages.iter().map(Page::heap_bytes).sum();
+    }
+
+    /// Whether reads left any partials.
+    pub(crate) fn is_folded(&self) -> bool {
+        self.folded
+    }
+
+    /// Forgets some partials over facts with `from ≤ at < to`.
+    pub(crate) fn forget_between(
+        &mut self,
+        from: Micros,
+        to: Micros,
+        forgets: &impl Fn(u32) -> bool,
+    ) {
+        let first = self.pages.partition_point(|p| p.last_at() < from.0);
+        for page in first..self.pages.len() {
+            if self.pages[page].first_at() >= to.0 {
+                break;
+            }
+            self.change(page, |p| p.forget_between(from, to, forgets));
+            self.groups.forget(page, forgets);
+        }
+    }
+
+    /// Forgets all partials.
+    pub(crate) fn forget(&mut self) {
+        if std::mem::take(&mut self.folded) {
+            self.pages.iter_mut().for_each(Page::forget);
+            self.count_pages();
+            self.groups = GroupFolds::default();
         }
     }
 

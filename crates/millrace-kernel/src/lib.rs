@@ -8,6 +8,8 @@ mod entity;
 mod evaluate;
 mod evict;
 mod facts;
+mod fold;
+mod folds;
 mod follow;
 mod left;
 mod page;

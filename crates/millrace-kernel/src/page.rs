@@ -10,6 +10,9 @@ use millrace_types::limits::PAGE_BYTES_MAX;
 use millrace_types::{DecodeError, FactView, KnownAt, Micros, OrderKey};
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::aggregate::Partial;
+use crate::folds::{Folds, PageFolds};
+
 /// The most facts a page holds. 1,024 references of 16 bytes are moved in under a microsecond when
 /// a fact is inserted in the middle.
 const PAGE_FACTS_MAX: usize = 1_024;
@@ -26,19 +29,36 @@ pub(crate) struct FactRef {
 }
 
 /// A sorted run of facts.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Page {
     refs: Vec<FactRef>,
     bytes: Vec<u8>,
     live: u32,
+    /// The `at` of the first and last reference: looking for a page does not touch the references.
+    bounds: (i64, i64),
     /// The name under which the store holds exactly these facts; `None` after a change.
     pub(crate) stored: Option<PageName>,
+    /// Partials that reads left.
+    folds: Option<Box<PageFolds>>,
 }
 
 /// The hash by which ids are found: 64 bits for ids that left, its low half for those at hand.
 #[inline]
 pub(crate) fn id_hash(id: &[u8]) -> u64 {
     xxh3_64(id)
+}
+
+impl Default for Page {
+    fn default() -> Self {
+        Self {
+            refs: Vec::new(),
+            bytes: Vec::new(),
+            live: 0,
+            bounds: (i64::MIN, i64::MIN),
+            stored: None,
+            folds: None,
+        }
+    }
 }
 
 impl Page {
@@ -59,17 +79,19 @@ impl Page {
 
     #[inline]
     pub(crate) fn first_at(&self) -> i64 {
-        self.refs.first().map_or(i64::MIN, |r| r.at)
+        self.bounds.0
     }
 
     #[inline]
     pub(crate) fn last_at(&self) -> i64 {
-        self.refs.last().map_or(i64::MIN, |r| r.at)
+        self.bounds.1
     }
 
     /// Memory held, in bytes.
     pub(crate) fn heap_bytes(&self) -> usize {
-        self.refs.capacity() * size_of::<FactRef>() + self.bytes.capacity()
+        self.refs.capacity() * size_of::<FactRef>()
+            + self.bytes.capacity()
+            + self.folds.as_ref().map_or(0, |f| f.heap_bytes())
     }
 
     /// The fact of the reference with this index.
@@ -113,6 +135,10 @@ impl Page {
         let offset = u16::try_from(self.bytes.len()).expect("a page holds less than 64 KiB");
         self.bytes.extend_from_slice(fact.bytes);
         self.refs.insert(index, FactRef { at: fact.at.0, id_hash, offset, live });
+        if let Some(folds) = &mut self.folds {
+            folds.moved_from(index);
+        }
+        self.bounds = (self.refs[0].at, self.refs[self.refs.len() - 1].at);
         self.live += u32::from(live);
         self.stored = None;
     }
@@ -128,7 +154,43 @@ impl Page {
             } else {
                 self.live -= 1;
             }
+            if let Some(folds) = &mut self.folds {
+                folds.changed(index);
+            }
         }
+    }
+
+    /// The partials kept beside a run of the page, or beside all of it.
+    #[inline]
+    pub(crate) fn folds(&self, run: Option<usize>) -> Option<&Folds> {
+        self.folds.as_ref().and_then(|f| f.get(run))
+    }
+
+    /// Keeps partials beside a run of the page, or beside all of it.
+    pub(crate) fn keep_folds(
+        &mut self,
+        run: Option<usize>,
+        folds: impl Iterator<Item = (u32, Partial)>,
+    ) {
+        self.folds.get_or_insert_default().keep(run, folds);
+    }
+
+    /// Forgets some partials over facts with `from ≤ at < to`.
+    pub(crate) fn forget_between(
+        &mut self,
+        from: Micros,
+        to: Micros,
+        forgets: &impl Fn(u32) -> bool,
+    ) {
+        let (first, end) = (self.lower_bound_at(from), self.lower_bound_at(to));
+        if let Some(folds) = &mut self.folds {
+            folds.forget(first, end, forgets);
+        }
+    }
+
+    /// Forgets all partials.
+    pub(crate) fn forget(&mut self) {
+        self.folds = None;
     }
 
     /// Keeps the facts for which `keep` is true and packs their bytes anew.
@@ -142,7 +204,7 @@ impl Page {
             }
         }
         if self.len() == old.len() {
-            self.stored = old.stored;
+            (self.stored, self.folds) = (old.stored, old.folds);
         }
     }
 
@@ -184,6 +246,9 @@ impl Page {
         }
         if !page.refs.is_sorted_by_key(|r| r.at) {
             return Err(DecodeError::Invalid { what: "page order", found: 0 });
+        }
+        if let (Some(first), Some(last)) = (page.refs.first(), page.refs.last()) {
+            page.bounds = (first.at, last.at);
         }
         page.stored = Some(stored);
         Ok(page)

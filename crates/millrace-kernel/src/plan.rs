@@ -6,12 +6,6 @@ use millrace_catalog::{Aggregate, Catalog, Feature, Source, StreamKind, View, Wi
 use millrace_types::{KindId, StreamId};
 use xxhash_rust::xxh3::xxh3_64;
 
-/// Tiles of features without a width are cached at this hop: small enough that the tile a read cuts
-/// is folded quickly, large enough that there are few.
-const CACHE_HOP_US: i64 = 300_000_000;
-/// The finest hop at which exact windows cache tiles.
-const EXACT_HOP_MIN_US: i64 = 1_000_000;
-
 /// A stream as seen by an entity.
 #[derive(Debug, Clone)]
 pub(crate) struct StreamPlan {
@@ -41,14 +35,19 @@ pub(crate) enum Sealing {
 pub(crate) struct Series {
     /// Identifies what is folded, over catalog versions.
     pub(crate) key: u64,
+    /// Identifies what is folded whatever the tiles, within this plan.
+    pub(crate) fold: u32,
     pub(crate) view: usize,
     /// A feature of the series; its window is not used.
     pub(crate) feature: Feature,
+    /// The width of a tile; 0 without tiles.
     pub(crate) hop_us: i64,
     pub(crate) sealing: Sealing,
     /// The greatest width among its features.
     pub(crate) width_us: i64,
     pub(crate) reads_joins: bool,
+    /// The fields of the event it reads.
+    pub(crate) event_fields: Vec<usize>,
 }
 
 #[derive(Debug, Clone)]
@@ -76,6 +75,8 @@ pub struct KindPlan {
     pub(crate) streams: Vec<StreamPlan>,
     pub(crate) views: Vec<ViewPlan>,
     pub(crate) series: Vec<Series>,
+    /// What is folded, by number: [`folded_rows`].
+    folds: Vec<String>,
 }
 
 /// A whole catalog, resolved for the kernel.
@@ -124,6 +125,7 @@ impl KindPlan {
             streams,
             views: Vec::new(),
             series: Vec::new(),
+            folds: Vec::new(),
         };
         for view in catalog.views_of(kind) {
             plan.add_view(view);
@@ -152,27 +154,35 @@ impl KindPlan {
 
     fn series_for(&mut self, view: &View, feature: &Feature, reads_joins: bool) -> usize {
         let (sealing, hop_us, width_us) = match feature.window {
-            Window::Unbounded => (Sealing::Base, CACHE_HOP_US, i64::MAX),
+            Window::Unbounded => (Sealing::Base, 0, i64::MAX),
             Window::Sliding { width_us, hop_us } => (Sealing::Tiles, hop_us, width_us),
-            Window::Exact { width_us } => {
-                (Sealing::None, (width_us / 60).max(EXACT_HOP_MIN_US), width_us)
-            }
+            Window::Exact { width_us } => (Sealing::None, 0, width_us),
         };
-        let key = series_key(view, feature, sealing, hop_us);
+        let rows = folded_rows(view, feature);
+        let key = xxh3_64(format!("{rows}|{sealing:?}|{hop_us}").as_bytes());
         if let Some(found) = self.series.iter().position(|s| s.key == key) {
             let series = &mut self.series[found];
             series.width_us = series.width_us.max(width_us);
             return found;
         }
+        let fold = match self.folds.iter().position(|have| *have == rows) {
+            Some(found) => found,
+            None => {
+                self.folds.push(rows);
+                self.folds.len() - 1
+            }
+        } as u32;
         let view = self.views.len();
         self.series.push(Series {
             key,
+            fold,
             view,
             feature: feature.clone(),
             hop_us,
             sealing,
             width_us,
             reads_joins,
+            event_fields: event_fields(feature),
         });
         self.series.len() - 1
     }
@@ -211,18 +221,17 @@ fn reads_joins(feature: &Feature, joins: usize) -> bool {
     argument || filter
 }
 
-/// A hash of everything that decides what a series folds. Field numbers never change and streams
-/// keep theirs, so equal keys of two catalog versions mean equal partials.
-fn series_key(view: &View, feature: &Feature, sealing: Sealing, hop_us: i64) -> u64 {
-    let text = format!(
-        "{:?}|{:?}|{:?}|{:?}|{:?}|{:?}|{:?}|{hop_us}",
-        view.entity,
-        view.events,
-        view.joins,
-        feature.aggregate,
-        feature.argument,
-        feature.filter,
-        sealing,
-    );
-    xxh3_64(text.as_bytes())
+fn event_fields(feature: &Feature) -> Vec<usize> {
+    let filter = feature.filter.iter().flat_map(|p| p.reads());
+    let reads = feature.argument.iter().chain(filter);
+    reads.filter(|f| f.source == Source::Event).map(|f| f.field).collect()
+}
+
+/// Everything that decides what a feature folds, apart from its window. Field numbers never change
+/// and streams keep theirs, so equal texts of two catalog versions mean equal partials.
+fn folded_rows(view: &View, feature: &Feature) -> String {
+    format!(
+        "{:?}|{:?}|{:?}|{:?}|{:?}|{:?}",
+        view.entity, view.events, view.joins, feature.aggregate, feature.argument, feature.filter,
+    )
 }

@@ -6,9 +6,10 @@ use millrace_types::{FactView, Micros, Op, RowView, ValueRef};
 use crate::entity::EntityState;
 use crate::plan::{Series, ViewPlan};
 
-/// An event and the rows of the versions it meets; `None` where a version is absent or an END.
+/// The values of an event's fields that are read, by index (those beyond are NULL), and the rows of
+/// the versions it meets; `None` where a version is absent or an END.
 pub(crate) struct JoinedRow<'a, 'b> {
-    pub(crate) event: RowView<'a>,
+    pub(crate) event: &'b [ValueRef<'a>],
     pub(crate) versions: &'b [Option<RowView<'a>>],
 }
 
@@ -16,12 +17,24 @@ impl FieldSource for JoinedRow<'_, '_> {
     #[inline]
     fn field(&self, source: Source, field: usize) -> ValueRef<'_> {
         match source {
-            Source::Event => self.event.get(field),
+            Source::Event => self.event.get(field).copied().unwrap_or(ValueRef::Null),
             Source::Join(join) => {
                 self.versions.get(join).copied().flatten().map_or(ValueRef::Null, |r| r.get(field))
             }
         }
     }
+}
+
+/// Marks the fields of an event that any of these series reads.
+pub(crate) fn mark_fields<'s>(series: impl Iterator<Item = &'s Series>) -> Vec<bool> {
+    let mut marks = Vec::new();
+    for field in series.flat_map(|s| &s.event_fields) {
+        if marks.len() <= *field {
+            marks.resize(field + 1, false);
+        }
+        marks[*field] = true;
+    }
+    marks
 }
 
 impl JoinedRow<'_, '_> {

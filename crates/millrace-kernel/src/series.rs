@@ -1,4 +1,4 @@
-//! Partials in tiles: sealed ones of facts that left, and cached ones of facts at hand.
+//! Partials of facts that left, sealed in tiles.
 
 use millrace_types::codec::{Reader, put_bytes, put_signed, put_varint};
 use millrace_types::{DecodeError, Micros, OrderKey, ValueRef};
@@ -112,66 +112,5 @@ impl SealedSeries {
             sealed.tiles.push(SealedTile { start, partial });
         }
         Ok(Some(sealed))
-    }
-}
-
-/// A cached tile of facts at hand.
-#[derive(Debug, Clone)]
-pub(crate) struct CachedTile {
-    pub(crate) start: i64,
-    pub(crate) greatest_at: i64,
-    /// `None` when a fact of it changed: it is folded again when it is next read.
-    pub(crate) partial: Option<Partial>,
-}
-
-/// Cached tiles of one series over all live facts at hand, ascending by start.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct CachedSeries {
-    pub(crate) tiles: Vec<CachedTile>,
-}
-
-impl CachedSeries {
-    /// Lays out stale tiles for events at these instants, ascending.
-    pub(crate) fn new(series: &Series, ats: impl Iterator<Item = Micros>) -> Self {
-        let mut tiles: Vec<CachedTile> = Vec::new();
-        for at in ats {
-            let start = at.floor(series.hop_us).0;
-            match tiles.last_mut().filter(|t| t.start == start) {
-                Some(tile) => tile.greatest_at = at.0,
-                None => tiles.push(CachedTile { start, greatest_at: at.0, partial: None }),
-            }
-        }
-        Self { tiles }
-    }
-
-    /// Marks the tile of an event that comes, goes or changes stale.
-    pub(crate) fn touch(&mut self, series: &Series, at: Micros) {
-        let start = at.floor(series.hop_us).0;
-        let index = self.tiles.partition_point(|t| t.start < start);
-        if self.tiles.get(index).is_none_or(|t| t.start != start) {
-            self.tiles.insert(index, CachedTile { start, greatest_at: at.0, partial: None });
-        }
-        let tile = &mut self.tiles[index];
-        // An event that goes may leave the bound too great: the tile is then folded from facts
-        // where it could have been taken whole, with the same result.
-        tile.greatest_at = tile.greatest_at.max(at.0);
-        tile.partial = None;
-    }
-
-    /// Marks the tiles that hold instants in `[from, to)` stale.
-    pub(crate) fn stale_between(&mut self, series: &Series, from: Micros, to: Micros) {
-        let first = self.tiles.partition_point(|t| t.start < from.floor(series.hop_us).0);
-        for tile in &mut self.tiles[first..] {
-            if tile.start >= to.0 {
-                break;
-            }
-            tile.partial = None;
-        }
-    }
-
-    pub(crate) fn heap_bytes(&self) -> usize {
-        let partials = self.tiles.iter().filter_map(|t| t.partial.as_ref());
-        self.tiles.capacity() * size_of::<CachedTile>()
-            + partials.map(Partial::heap_bytes).sum::<usize>()
     }
 }

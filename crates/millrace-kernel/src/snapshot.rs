@@ -238,6 +238,7 @@ impl Head {
                 })
                 .collect();
         }
+        state.count_left();
         Ok(state)
     }
 }

@@ -171,6 +171,16 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Moves past a LEB128 integer.
+    ///
+    /// # Errors
+    /// [`DecodeError::Truncated`] at the end.
+    #[inline]
+    pub fn skip_varint(&mut self, what: &'static str) -> Result<(), DecodeError> {
+        while self.u8(what)? >= 0x80 {}
+        Ok(())
+    }
+
     /// Reads a zigzag LEB128 integer.
     ///
     /// # Errors

@@ -86,6 +86,29 @@ pub fn read_value<'a>(reader: &mut Reader<'a>) -> Result<ValueRef<'a>, DecodeErr
     })
 }
 
+/// Moves past one value without looking into it.
+///
+/// # Errors
+/// [`DecodeError`] for an unknown tag or an early end.
+#[inline]
+fn skip_value(reader: &mut Reader<'_>) -> Result<(), DecodeError> {
+    match reader.u8("value tag")? {
+        0 => {}
+        1 => {
+            reader.take(1, "bool")?;
+        }
+        2 | 6 => reader.skip_varint("integer")?,
+        3 => {
+            reader.take(8, "double")?;
+        }
+        4 | 5 => {
+            reader.bytes("string")?;
+        }
+        tag => return Err(DecodeError::Invalid { what: "value tag", found: u64::from(tag) }),
+    }
+    Ok(())
+}
+
 impl Row {
     /// Encodes `values`, given in the order of the stream's fields.
     #[must_use]
@@ -168,7 +191,17 @@ impl<'a> RowView<'a> {
     #[inline]
     #[must_use]
     pub fn get(self, index: usize) -> ValueRef<'a> {
-        self.values().nth(index).unwrap_or(ValueRef::Null)
+        let mut reader = Reader::new(self.0);
+        let fields = reader.varint("field count").unwrap_or(0);
+        if index as u64 >= fields {
+            return ValueRef::Null;
+        }
+        for _ in 0..index {
+            if skip_value(&mut reader).is_err() {
+                return ValueRef::Null;
+            }
+        }
+        read_value(&mut reader).unwrap_or(ValueRef::Null)
     }
 
     /// Decodes all fields into `out`, which is cleared first and padded with NULL to `fields`.
@@ -178,6 +211,23 @@ impl<'a> RowView<'a> {
         out.extend(self.values());
         if out.len() < fields {
             out.resize(fields, ValueRef::Null);
+        }
+    }
+
+    /// The values of the fields marked in `wanted` into `out`, which is cleared first; NULL for the
+    /// others, which are not looked into, and nothing for fields beyond the row's.
+    #[inline]
+    pub fn pick(self, wanted: &[bool], out: &mut Vec<ValueRef<'a>>) {
+        out.clear();
+        let mut reader = Reader::new(self.0);
+        let fields = reader.varint("field count").unwrap_or(0);
+        for (wanted, _) in wanted.iter().zip(0..fields) {
+            let value = match wanted {
+                true => read_value(&mut reader),
+                false => skip_value(&mut reader).map(|()| ValueRef::Null),
+            };
+            let Ok(value) = value else { return };
+            out.push(value);
         }
     }
 

@@ -79,7 +79,6 @@ struct Slot {
     unsaved: Option<Instant>,
     /// Facts since the budget at hand was last looked at.
     since_budget: usize,
-    at_hand: millrace_kernel::slot::AtHand,
     /// Incarnations of earlier ingest processes that are held as lost after `idle_after`.
     inherited: Vec<u64>,
     /// Heads are being put.
@@ -296,6 +295,7 @@ impl Worker {
 impl Slot {
     fn status(&self) -> SlotStatus {
         let (position, known_at) = self.core.confirmed();
+        let at_hand = self.core.at_hand();
         SlotStatus {
             slot: self.core.slot(),
             position,
@@ -303,8 +303,8 @@ impl Slot {
             marked: self.marked,
             dirty: self.core.dirty_len() as u64,
             resident: self.core.resident_len() as u64,
-            resident_bytes: self.at_hand.resident_bytes as u64,
-            at_hand_bytes: self.at_hand.fact_bytes as u64,
+            resident_bytes: at_hand.resident_bytes as u64,
+            at_hand_bytes: at_hand.fact_bytes as u64,
             queued: self.queue.facts(),
             watermarks: self.core.watermarks().own(),
             latest: self.core.latest(),

@@ -25,9 +25,6 @@ use exit::Exit;
 use millrace_telemetry::Role;
 use output::Printer;
 
-/// Threads that serve calls: beside them are one for the slots and one for the store.
-const SERVER_THREADS: usize = 2;
-
 /// Runs a command line to its end; failures are printed on standard error with what to do next.
 #[must_use]
 pub fn run(cli: Cli) -> Exit {
@@ -81,10 +78,13 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
     }
 }
 
-/// The threads of the services' calls. Slots and the store have threads of their own beside them.
+/// The threads of the services' calls: a thread for every two cores, since slots and the store have
+/// threads of their own beside them. On two cores one was a quarter faster than two in reads
+/// (docs/performance.md).
 fn server_runtime() -> Result<Runtime, Failure> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     Builder::new_multi_thread()
-        .worker_threads(SERVER_THREADS)
+        .worker_threads((cores / 2).max(1))
         .enable_all()
         .build()
         .map_err(|e| Failure::Runtime(e.to_string()))

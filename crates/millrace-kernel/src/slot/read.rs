@@ -87,7 +87,10 @@ impl SlotCore {
         if read.known_at < state.known_at() {
             return ReadAnswer::Log(self.stamp(read.view, None));
         }
-        match state.evaluate(view, read.features, read.at) {
+        let evaluation = state.evaluate(view, read.features, read.at);
+        // Reads leave partials beside the facts.
+        self.residents.recount(slab);
+        match evaluation {
             Some(evaluation) => ReadAnswer::Head(evaluation, stamp),
             None => {
                 let mut stamp = self.stamp(read.view, None);

@@ -192,7 +192,7 @@ impl SlotCore {
         };
         let resident = self.residents.get_mut(slab);
         resident.waiting = false;
-        resident.unsaved_since.get_or_insert(state.applied());
+        let unsaved = resident.unsaved_since().unwrap_or(state.applied());
         // What the stored head lists stays listed until a head of the new state replaces it; the
         // rebuilt parts join it, so that whatever the next head does not list is dropped.
         let (pages, ids): (Vec<PageName>, Vec<PageName>) = state.stored_parts();
@@ -201,5 +201,7 @@ impl SlotCore {
         resident.rebuilt_parts.extend(part);
         resident.saving = None;
         resident.state = state;
+        self.residents.set_unsaved(slab, Some(unsaved));
+        self.residents.recount(slab);
     }
 }

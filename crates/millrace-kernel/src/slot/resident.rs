@@ -1,9 +1,12 @@
 //! Entities in memory, found by their hash, with what has to be saved of them and when they were
 //! last used.
 
+use std::collections::BTreeSet;
+
 use hashbrown::HashTable;
 use millrace_types::{Entity, KindId, KnownAt, Position};
 
+use super::save::AtHand;
 use crate::entity::EntityState;
 use crate::page::PageName;
 
@@ -18,8 +21,8 @@ pub(crate) struct Resident {
     pub(crate) state: EntityState,
     /// It is dirty: its facts wait in the log.
     pub(crate) waiting: bool,
-    /// The first chunk whose facts the stored head lacks.
-    pub(crate) unsaved_since: Option<Position>,
+    /// The first chunk whose facts the stored head lacks; see [`Residents::set_unsaved`].
+    unsaved_since: Option<Position>,
     /// A put of its head is under way, as of this position.
     pub(crate) saving: Option<Position>,
     /// The pages and id parts the stored head lists.
@@ -33,6 +36,14 @@ pub(crate) struct Resident {
     /// The last chunk that touched it.
     touched: Position,
     used: u64,
+    /// What [`Residents::at_hand`] counts of it.
+    counted: AtHand,
+}
+
+impl Resident {
+    pub(crate) fn unsaved_since(&self) -> Option<Position> {
+        self.unsaved_since
+    }
 }
 
 /// The residents of a slot.
@@ -42,9 +53,49 @@ pub(crate) struct Residents {
     slab: Vec<Option<Box<Resident>>>,
     free: Vec<Slab>,
     tick: u64,
+    /// Those whose stored head lacks facts, by the first chunk it lacks.
+    unsaved: BTreeSet<(Position, Slab)>,
+    at_hand: AtHand,
 }
 
 impl Residents {
+    /// Memory of all residents.
+    pub(crate) fn at_hand(&self) -> AtHand {
+        self.at_hand
+    }
+
+    /// Counts what a resident holds after it may have changed.
+    pub(crate) fn recount(&mut self, slab: Slab) {
+        let resident = self.get_mut(slab);
+        let now = AtHand {
+            resident_bytes: resident.state.heap_bytes() + size_of::<Resident>(),
+            fact_bytes: resident.state.fact_bytes(),
+        };
+        let before = std::mem::replace(&mut resident.counted, now);
+        let sum = &mut self.at_hand;
+        sum.resident_bytes = sum.resident_bytes + now.resident_bytes - before.resident_bytes;
+        sum.fact_bytes = sum.fact_bytes + now.fact_bytes - before.fact_bytes;
+    }
+
+    /// States the first chunk whose facts the stored head of a resident lacks.
+    pub(crate) fn set_unsaved(&mut self, slab: Slab, since: Option<Position>) {
+        let before = std::mem::replace(&mut self.get_mut(slab).unsaved_since, since);
+        if before == since {
+            return;
+        }
+        if let Some(position) = before {
+            self.unsaved.remove(&(position, slab));
+        }
+        if let Some(position) = since {
+            self.unsaved.insert((position, slab));
+        }
+    }
+
+    /// Those whose stored head lacks facts, unsaved longest first, each with the first chunk it lacks.
+    pub(crate) fn unsaved(&self) -> impl Iterator<Item = (Position, Slab)> {
+        self.unsaved.iter().copied()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.table.len()
     }
@@ -89,6 +140,7 @@ impl Residents {
             follows: false,
             touched: Position::START,
             used: self.tick,
+            counted: AtHand::default(),
         });
         let slab = match self.free.pop() {
             Some(slab) => {
@@ -124,10 +176,13 @@ impl Residents {
 
     /// The facts of a chunk are in effect on the entity, unless it waits or none changed it.
     pub(crate) fn chunk_applied(&mut self, slab: Slab, position: Position, known_at: KnownAt) {
+        self.recount(slab);
         let resident = self.get_mut(slab);
         if !resident.waiting && resident.changed_in == position {
             resident.state.set_applied(position, known_at);
-            resident.unsaved_since.get_or_insert(position);
+            if resident.unsaved_since.is_none() {
+                self.set_unsaved(slab, Some(position));
+            }
         }
     }
 
@@ -138,12 +193,11 @@ impl Residents {
             .filter_map(|(i, r)| r.as_ref().map(|r| (Slab(i as u32), r.as_ref())))
     }
 
-    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Resident> {
-        self.slab.iter_mut().flatten().map(Box::as_mut)
-    }
-
     pub(crate) fn remove(&mut self, slab: Slab) {
+        self.set_unsaved(slab, None);
         let Some(resident) = self.slab[slab.0 as usize].take() else { return };
+        self.at_hand.resident_bytes -= resident.counted.resident_bytes;
+        self.at_hand.fact_bytes -= resident.counted.fact_bytes;
         if let Ok(entry) = self.table.find_entry(resident.hash, |s| *s == slab) {
             entry.remove();
         }

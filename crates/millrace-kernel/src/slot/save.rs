@@ -63,16 +63,15 @@ impl SlotCore {
     /// [`SlotCore::head_saved`].
     pub fn heads_to_put(&mut self, budget_bytes: usize, ver: KnownAt) -> Vec<HeadPut> {
         let confirmed = self.confirmed;
-        let mut due: Vec<(Position, Slab)> = self
-            .residents
-            .iter()
-            .filter(|(_, r)| r.saving.is_none() && r.state.applied() <= confirmed)
-            .filter_map(|(slab, r)| r.unsaved_since.map(|since| (since, slab)))
-            .collect();
-        due.sort_unstable();
+        let savable = |slab: Slab| {
+            let resident = self.residents.get(slab);
+            resident.saving.is_none() && resident.state.applied() <= confirmed
+        };
+        let due: Vec<Slab> =
+            self.residents.unsaved().map(|(_, slab)| slab).filter(|s| savable(*s)).collect();
         let mut puts = Vec::new();
         let mut bytes = 0;
-        for (_, slab) in due {
+        for slab in due {
             if bytes >= budget_bytes {
                 break;
             }
@@ -109,10 +108,11 @@ impl SlotCore {
         let Some(slab) = self.slab_of(entity) else { return };
         let resident = self.residents.get_mut(slab);
         let Some(saved) = resident.saving.take() else { return };
-        resident.unsaved_since = (resident.state.applied() > saved).then(|| {
+        let since = (resident.state.applied() > saved).then(|| {
             // Chunks between the two touched it; the first after the saved one is a safe bound.
             Position { epoch: saved.epoch, sequence: saved.sequence + 1 }
         });
+        self.residents.set_unsaved(slab, since);
     }
 
     pub(super) fn slab_of(&self, entity: &Entity) -> Option<Slab> {
@@ -126,7 +126,7 @@ impl SlotCore {
     /// position. `None` before the slot is open.
     #[must_use]
     pub fn mark(&mut self) -> Option<MarkState> {
-        let unsaved = self.residents.iter().filter_map(|(_, r)| r.unsaved_since).min();
+        let unsaved = self.residents.unsaved().next().map(|(position, _)| position);
         let saved = unsaved.map(|p| Position { epoch: p.epoch, sequence: p.sequence - 1 });
         let position = saved.unwrap_or(self.confirmed).min(self.confirmed);
         let named = self.history.partition_point(|b| b.position <= position).checked_sub(1)?;
@@ -147,12 +147,7 @@ impl SlotCore {
     /// Memory held by the residents.
     #[must_use]
     pub fn at_hand(&self) -> AtHand {
-        let mut sum = AtHand::default();
-        for (_, resident) in self.residents.iter() {
-            sum.resident_bytes += resident.state.heap_bytes() + size_of::<Resident>();
-            sum.fact_bytes += resident.state.at_hand().0;
-        }
-        sum
+        self.residents.at_hand()
     }
 
     /// Lets the oldest facts leave until the facts at hand take about four fifths of the budget, if
@@ -169,11 +164,16 @@ impl SlotCore {
             self.horizon = horizon;
         }
         let (horizon, confirmed) = (self.horizon, self.confirmed);
-        for resident in self.residents.iter_mut() {
-            let quiet = resident.state.applied() <= confirmed && resident.saving.is_none();
-            if quiet && !resident.waiting && resident.state.horizon() < horizon {
-                resident.state.evict(horizon);
-            }
+        let quiet = |r: &Resident| r.state.applied() <= confirmed && r.saving.is_none();
+        let evictable: Vec<Slab> = self
+            .residents
+            .iter()
+            .filter(|(_, r)| quiet(r) && !r.waiting && r.state.horizon() < horizon)
+            .map(|(slab, _)| slab)
+            .collect();
+        for slab in evictable {
+            self.residents.get_mut(slab).state.evict(horizon);
+            self.residents.recount(slab);
         }
     }
 
@@ -202,7 +202,7 @@ impl SlotCore {
         let mut idle: Vec<(u64, Slab)> = self
             .residents
             .iter()
-            .filter(|(_, r)| r.unsaved_since.is_none() && r.saving.is_none())
+            .filter(|(_, r)| r.unsaved_since().is_none() && r.saving.is_none())
             .filter(|(_, r)| r.state.applied() <= confirmed)
             .map(|(slab, r)| (Residents::used(r), slab))
             .collect();

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use millrace_kernel::EntityState;
-use millrace_kernel::slot::{AtHand, MarkState, SlotCore};
+use millrace_kernel::slot::{MarkState, SlotCore};
 use millrace_store::{Mark, Part, SlotEpoch, StoreError};
 use millrace_types::{Chunk, Entity, KnownAt, Position, Rebuilt, SlotId};
 use tokio::sync::watch;
@@ -78,7 +78,6 @@ impl Worker {
             marked: from,
             unsaved: Some(Instant::now()),
             since_budget: 0,
-            at_hand: AtHand::default(),
             inherited,
             putting: false,
             marking: false,

@@ -52,12 +52,14 @@ impl Worker {
             return;
         }
         let ids: Vec<SlotId> = self.slots.keys().copied().collect();
-        let total: usize = self.slots.values().map(|s| s.at_hand.resident_bytes).sum();
-        let over = total.saturating_sub(self.config.resident_bytes);
+        let total: usize = self.slots.values().map(|s| s.core.at_hand().resident_bytes).sum();
+        let bound = self.config.resident_bytes;
+        // A tenth more than needed, so that the coldest are not looked for at every tick.
+        let over = if total > bound { total - bound + bound / 10 } else { 0 };
         for id in ids {
             let Some(slot) = self.slots.get_mut(&id) else { continue };
             slot.look_at_budget(&self.config);
-            let share = over.min(slot.at_hand.resident_bytes);
+            let share = share_of(over, slot.core.at_hand().resident_bytes, total);
             let due =
                 slot.unsaved.is_some_and(|since| since.elapsed() >= self.config.head_interval);
             if due || share > 0 || self.draining.is_some() {
@@ -68,7 +70,6 @@ impl Worker {
                 && slot.loads == 0
             {
                 slot.core.unload(share);
-                slot.at_hand = slot.core.at_hand();
             }
             self.put_mark(id);
         }
@@ -127,7 +128,8 @@ impl Worker {
     /// Writes the slot's mark when it moved, or when somebody waits for the log to be closed.
     fn put_mark(&mut self, id: SlotId) {
         let Some(slot) = self.slots.get_mut(&id) else { return };
-        if slot.marking || slot.last_mark.elapsed() < self.config.mark_interval {
+        let behind = slot.marked < slot.core.confirmed().0;
+        if !behind || slot.marking || slot.last_mark.elapsed() < self.config.mark_interval {
             return;
         }
         let Some(mark) = slot.core.mark() else { return };
@@ -259,8 +261,12 @@ impl Slot {
         }
         self.since_budget = 0;
         self.core.enforce_budget(config.at_hand_bytes);
-        self.at_hand = self.core.at_hand();
     }
+}
+
+/// What a slot with `own` of `total` bytes gives up of `over`.
+fn share_of(over: usize, own: usize, total: usize) -> usize {
+    (over as u128 * own as u128).div_ceil(total.max(1) as u128) as usize
 }
 
 fn dropped(head: &HeadPut) -> Vec<Part> {
