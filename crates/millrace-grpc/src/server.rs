@@ -4,6 +4,7 @@
 mod body;
 mod call;
 mod connection;
+mod gather;
 
 use std::convert::Infallible;
 use std::future::Future;

@@ -8,11 +8,8 @@
 use millrace_catalog::Window;
 use millrace_types::{FeatureValue, Micros, Status};
 
-use crate::aggregate::Partial;
 use crate::entity::EntityState;
-use crate::fold::Folder;
-use crate::plan::{FeaturePlan, KindPlan, Sealing, Series, ViewPlan};
-use crate::series::Keeping;
+use crate::plan::{FeaturePlan, ViewPlan};
 
 /// A feature's value, its status and the first instant of its window.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,26 +31,6 @@ pub struct Evaluation {
     pub versions: Vec<Option<(Micros, Box<[u8]>)>>,
 }
 
-/// The features asked for that fold rows, those of one window side by side.
-struct Windows<'p> {
-    starts: Vec<Micros>,
-    wanted: Vec<&'p Series>,
-    partials: Vec<Partial>,
-    /// The place of each among the features asked for.
-    asked: Vec<usize>,
-}
-
-impl Windows<'_> {
-    fn with_capacity(n: usize) -> Self {
-        Self {
-            starts: Vec::with_capacity(n),
-            wanted: Vec::with_capacity(n),
-            partials: Vec::with_capacity(n),
-            asked: Vec::with_capacity(n),
-        }
-    }
-}
-
 impl EntityState {
     /// Computes the features with these indexes of the view with this index at the instant `t`.
     ///
@@ -70,12 +47,7 @@ impl EntityState {
             return None;
         }
         let missing = !self.has_live_fact(view, t);
-        let mut windows = self.sealed_windows(view, &plan, features, t)?;
-        self.fold_windows(view, t, &mut windows);
-        let mut partials = vec![None; features.len()];
-        for (asked, partial) in windows.asked.into_iter().zip(windows.partials) {
-            partials[asked] = Some(partial);
-        }
+        let partials = self.fold_windows(&plan, view, features, t)?;
         let features = features
             .iter()
             .zip(partials)
@@ -105,73 +77,6 @@ impl EntityState {
             self.live_left[stream]
                 || self.streams[stream].live_bounds().is_some_and(|(first, _)| first <= t)
         })
-    }
-
-    /// The windows of these features with what left merged already; `None` when it does not suffice.
-    fn sealed_windows<'p>(
-        &self,
-        view: &ViewPlan,
-        plan: &'p KindPlan,
-        features: &[usize],
-        t: Micros,
-    ) -> Option<Windows<'p>> {
-        let mut order: Vec<(Micros, usize, usize)> = Vec::with_capacity(features.len());
-        for (asked, index) in features.iter().enumerate() {
-            let feature = &view.features[*index];
-            if let Some(series) = feature.series {
-                order.push((feature.feature.window.start(t), asked, series));
-            }
-        }
-        order.sort_unstable();
-        let mut windows = Windows::with_capacity(order.len());
-        for (start, asked, index) in order {
-            let series = &plan.series[index];
-            let mut partial = Partial::new(&series.feature);
-            self.merge_sealed(index, series, start, view, &mut partial)?;
-            windows.starts.push(start);
-            windows.wanted.push(series);
-            windows.partials.push(partial);
-            windows.asked.push(asked);
-        }
-        Some(windows)
-    }
-
-    /// Merges the partials of facts that left; `None` when they do not suffice.
-    fn merge_sealed(
-        &self,
-        index: usize,
-        series: &Series,
-        start: Micros,
-        view: &ViewPlan,
-        partial: &mut Partial,
-    ) -> Option<()> {
-        if !self.live_left[view.events] {
-            return Some(());
-        }
-        if series.sealing == Sealing::None {
-            return (start >= self.horizon).then_some(());
-        }
-        let sealed =
-            self.sealed.get(index).filter(|s| s.keeping == Keeping::Kept && s.key == series.key)?;
-        for tile in sealed.tiles.iter().filter(|t| t.start >= start.0) {
-            partial.merge(&tile.partial);
-        }
-        Some(())
-    }
-
-    /// Folds the facts at hand of each window.
-    fn fold_windows(&mut self, view: &ViewPlan, t: Micros, windows: &mut Windows<'_>) {
-        // Folding leaves partials among the events while it looks up versions beside them.
-        let mut events = std::mem::take(&mut self.streams[view.events]);
-        let folder = Folder::new(self, view);
-        let mut first = 0;
-        for same in windows.starts.chunk_by(|a, b| a == b) {
-            let these = first..first + same.len();
-            let wanted = &windows.wanted[these.clone()];
-            folder.window(&mut events, same[0], t, wanted, &mut windows.partials[these.clone()]);
-            first = these.end;
-        }
-        self.streams[view.events] = events;
     }
 
     fn latest(&self, view: &ViewPlan, feature: &FeaturePlan, t: Micros) -> (FeatureValue, Status) {

@@ -19,6 +19,7 @@ mod series;
 pub mod slot;
 mod snapshot;
 pub mod watermark;
+mod windows;
 
 pub use changes::{ChangeSet, EmittedRow, RowChange};
 pub use entity::{EntityState, Outcome};

@@ -160,7 +160,12 @@ impl Reader {
             let plan = plan.clone();
             async move { Ok((slot, indexes, self.read_slot(plan, request).await?)) }
         });
-        let answers = futures::future::try_join_all(reads).await?;
+        // Most reads are of one entity: no need to wait for several at once.
+        let mut reads: Vec<_> = reads.collect();
+        let answers = match reads.len() {
+            1 => vec![reads.remove(0).await?],
+            _ => futures::future::try_join_all(reads).await?,
+        };
         let mut entities: Vec<Option<(SlotId, EntityOutcome)>> = vec![None; read.keys.len()];
         for (slot, indexes, outcomes) in answers {
             for (index, outcome) in indexes.into_iter().zip(outcomes) {

@@ -1,7 +1,7 @@
 //! Connections: accepted up to a number, without Nagle's delay, and closed when the drain says so.
 
 use std::convert::Infallible;
-use std::io::{self, IoSlice};
+use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::transport::server::Connected;
 
+use super::gather::Gather;
 use crate::drain::{Drain, OpenConnection};
 use crate::limits::ServerLimits;
 
@@ -66,7 +67,7 @@ pub(super) fn incoming(
         }
         let peer = PeerInfo { address: Some(address), calls: Arc::new(Semaphore::new(calls_max)) };
         let connection = Connection {
-            stream,
+            stream: Gather::new(stream),
             cut: Box::pin(drain.connections_cut()),
             peer,
             drain: drain.clone(),
@@ -80,7 +81,7 @@ pub(super) fn incoming(
 /// A connection that ends with an error once the drain cuts connections, so that a peer that
 /// neither reads nor closes cannot hold the server up.
 pub(super) struct Connection {
-    stream: TcpStream,
+    stream: Gather<TcpStream>,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
     peer: PeerInfo,
     drain: Drain,
@@ -93,7 +94,7 @@ impl Connection {
     fn unless_cut<T>(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        operate: impl FnOnce(Pin<&mut TcpStream>, &mut Context<'_>) -> Poll<io::Result<T>>,
+        operate: impl FnOnce(Pin<&mut Gather<TcpStream>>, &mut Context<'_>) -> Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
         if self.drain.are_connections_cut() {
             return Poll::Ready(Err(cut_error()));
@@ -128,14 +129,6 @@ impl AsyncWrite for Connection {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         self.unless_cut(cx, |stream, cx| stream.poll_write(cx, bytes))
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.unless_cut(cx, |stream, cx| stream.poll_write_vectored(cx, slices))
     }
 
     fn is_write_vectored(&self) -> bool {
