@@ -6,6 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use millrace_catalog::Catalog;
+use millrace_grpc::{Coded, ErrorCode};
 use millrace_store::{
     Append, Applied, Incarnation, LogPage, Mark, NodeId, NodeLease, Part, Put, SlotEpoch,
     StoreError,
@@ -92,6 +93,19 @@ pub enum JoinError {
     /// A cursor that does not fit this server's slots.
     #[error("cursor is not valid: {0}")]
     BadCursor(String),
+}
+
+impl Coded for JoinError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::Overloaded { .. } => ErrorCode::Overloaded,
+            Self::NotServing { .. } | Self::UnknownCatalog(_) => ErrorCode::NotServing,
+            Self::UnknownView(_) => ErrorCode::ViewNotFound,
+            Self::Store(error) => error.code(),
+            Self::BudgetSpent { .. } => ErrorCode::ReadBudgetSpent,
+            Self::BadCursor(_) => ErrorCode::CursorInvalid,
+        }
+    }
 }
 
 /// A read of features of entities of one slot, computed on live heads.

@@ -75,7 +75,7 @@ impl Coded for ReadError {
             Self::NothingSeen => ErrorCode::InvalidArgument,
             Self::BudgetSpent { .. } => ErrorCode::ReadBudgetSpent,
             Self::TooManyLogReads(_) => ErrorCode::Overloaded,
-            Self::Join(error) => join_code(error),
+            Self::Join(error) => error.code(),
             Self::Store(error) => error.code(),
         }
     }
@@ -97,16 +97,5 @@ impl Coded for ReadError {
             Self::TooManyLogReads(most) => fault.with("limit", most),
             Self::Join(_) | Self::Store(_) => fault,
         }
-    }
-}
-
-fn join_code(error: &JoinError) -> ErrorCode {
-    match error {
-        JoinError::Overloaded { .. } => ErrorCode::Overloaded,
-        JoinError::NotServing { .. } | JoinError::UnknownCatalog(_) => ErrorCode::NotServing,
-        JoinError::UnknownView(_) => ErrorCode::ViewNotFound,
-        JoinError::Store(error) => error.code(),
-        JoinError::BudgetSpent { .. } => ErrorCode::ReadBudgetSpent,
-        JoinError::BadCursor(_) => ErrorCode::CursorInvalid,
     }
 }

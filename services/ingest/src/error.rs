@@ -60,16 +60,10 @@ impl Coded for IngestError {
         match self {
             Self::Field { .. } | Self::Watermark(_) => ErrorCode::InvalidArgument,
             Self::Sequences(_) | Self::Payload(_) => ErrorCode::BatchInvalid,
-            Self::Full | Self::Join(JoinError::Overloaded { .. }) => ErrorCode::Overloaded,
-            Self::JoinGone
-            | Self::Join(JoinError::NotServing { .. } | JoinError::UnknownCatalog(_)) => {
-                ErrorCode::NotServing
-            }
-            Self::Join(JoinError::Store(error)) => error.code(),
-            Self::Mismatch(_)
-            | Self::Join(
-                JoinError::UnknownView(_) | JoinError::BudgetSpent { .. } | JoinError::BadCursor(_),
-            ) => ErrorCode::Internal,
+            Self::Full => ErrorCode::Overloaded,
+            Self::JoinGone => ErrorCode::NotServing,
+            Self::Join(error) => error.code(),
+            Self::Mismatch(_) => ErrorCode::Internal,
         }
     }
 

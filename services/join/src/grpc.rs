@@ -46,16 +46,8 @@ impl Coded for SubscribeError {
     fn code(&self) -> ErrorCode {
         match self {
             Self::From => ErrorCode::InvalidArgument,
-            Self::ViewNotFound { .. } | Self::Join(JoinError::UnknownView(_)) => {
-                ErrorCode::ViewNotFound
-            }
-            Self::Join(JoinError::Overloaded { .. }) => ErrorCode::Overloaded,
-            Self::Join(JoinError::NotServing { .. } | JoinError::UnknownCatalog(_)) => {
-                ErrorCode::NotServing
-            }
-            Self::Join(JoinError::Store(error)) => error.code(),
-            Self::Join(JoinError::BudgetSpent { .. }) => ErrorCode::ReadBudgetSpent,
-            Self::Join(JoinError::BadCursor(_)) => ErrorCode::CursorInvalid,
+            Self::ViewNotFound { .. } => ErrorCode::ViewNotFound,
+            Self::Join(error) => error.code(),
         }
     }
 

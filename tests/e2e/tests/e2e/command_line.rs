@@ -54,6 +54,10 @@ fn status_in_json_has_the_agreed_fields() {
     assert_eq!(status["serving"], true, "{status}");
     assert_eq!(status["rebuild_queue"], 0, "{status}");
     assert_eq!(status["watermarks"]["clicks"], "2024-03-01T10:00:00Z", "{status}");
+    // What is held is stated at once, not when a budget is next looked at.
+    let bytes = |name: &str| status[name].as_u64().expect("bytes");
+    assert!(bytes("at_hand_bytes") > 0, "{status}");
+    assert!(bytes("resident_bytes") > bytes("at_hand_bytes"), "{status}");
 }
 
 #[test]
