@@ -105,6 +105,26 @@ impl Partial {
         }
     }
 
+    /// True when no row older than all those folded in can change it: while rows come newest first,
+    /// a `last` is settled by the first that is not NULL.
+    #[inline]
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        match &self.0 {
+            Repr::Outermost(row) => row.is_newest(),
+            Repr::Outermosts(rows) => rows.are_newest(),
+            Repr::Count(_)
+            | Repr::IntSum(_)
+            | Repr::DoubleSum(_)
+            | Repr::IntMoments(_)
+            | Repr::DoubleMoments(_)
+            | Repr::Extreme(_)
+            | Repr::Distinct(_)
+            | Repr::Top(_)
+            | Repr::Buckets(_) => false,
+        }
+    }
+
     /// Takes one row out that was folded in, `key` and `value` as for [`Partial::add`]. True when
     /// the partial is now that of the other rows; false, and nothing changed, when only those rows
     /// can tell what it would be, and the caller has to fold them anew.

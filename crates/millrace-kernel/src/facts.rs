@@ -337,20 +337,21 @@ impl StreamFacts {
     #[inline]
     pub(crate) fn fold_of(&self, block: Block, fold: u32) -> Option<&Partial> {
         match block {
-            Block::Group(group) => self.groups.get(group),
-            Block::Page(page) => self.pages[page].folds(None),
-            Block::Run { page, run } => self.pages[page].folds(Some(run)),
+            Block::Group(group) => self.groups.get(group, fold),
+            Block::Page(page) => self.pages[page].fold_of(None, fold),
+            Block::Run { page, run } => self.pages[page].fold_of(Some(run), fold),
         }
-        .and_then(|folds| folds.get(fold))
     }
 
-    /// Keeps partials beside a block.
-    pub(crate) fn keep_folds(&mut self, block: Block, folds: impl Iterator<Item = (u32, Partial)>) {
+    /// Keeps a partial beside a block.
+    pub(crate) fn keep_fold(&mut self, block: Block, fold: u32, partial: Partial) {
         self.folded = true;
         match block {
-            Block::Group(group) => self.groups.keep(group, folds),
-            Block::Page(page) => self.change(page, |p| p.keep_folds(None, folds)),
-            Block::Run { page, run } => self.change(page, |p| p.keep_folds(Some(run), folds)),
+            Block::Group(group) => self.groups.keep(group, fold, partial),
+            Block::Page(page) => self.change(page, |p| p.keep_fold(None, fold, partial)),
+            Block::Run { page, run } => {
+                self.change(page, |p| p.keep_fold(Some(run), fold, partial));
+            }
         }
     }
 
@@ -465,10 +466,9 @@ impl StreamFacts {
         })
     }
 
-    /// The `at` of the first and of the last live fact.
-    pub(crate) fn live_bounds(&self) -> Option<(Micros, Micros)> {
-        let first = self.pages.iter().find_map(|p| p.refs().iter().find(|r| r.live))?.at;
-        let last = self.pages.iter().rev().find_map(|p| p.refs().iter().rev().find(|r| r.live))?.at;
-        Some((Micros(first), Micros(last)))
+    /// The `at` of the first live fact.
+    pub(crate) fn first_live(&self) -> Option<Micros> {
+        let first = self.pages.iter().find(|p| p.live_len() > 0)?;
+        first.refs().iter().find(|r| r.live).map(|r| Micros(r.at))
     }
 }

@@ -22,16 +22,19 @@ use crate::row::{JoinedRow, mark_fields};
 pub(crate) struct Folder<'a> {
     state: &'a EntityState,
     view: &'a ViewPlan,
+    /// The fields of an event that are read.
+    fields: Vec<bool>,
 }
 
 impl<'a> Folder<'a> {
-    /// Folds events joined with the versions of this state. The events themselves are passed
-    /// beside it, since folding leaves partials among them.
-    pub(crate) fn new(state: &'a EntityState, view: &'a ViewPlan) -> Self {
-        Self { state, view }
+    /// Folds these series over events joined with the versions of this state. The events themselves are
+    /// passed beside it, since folding leaves partials among them.
+    pub(crate) fn new(state: &'a EntityState, view: &'a ViewPlan, series: &[&Series]) -> Self {
+        Self { state, view, fields: mark_fields(series.iter().copied()) }
     }
 
-    /// Folds the live events with `start ≤ at < t` into `out`, one partial for each of `wanted`.
+    /// Folds the live events with `start ≤ at < t` into `out`, one partial for each of `wanted`, which
+    /// are among the folder's series. Events are folded newest first: `out` holds newer ones at most.
     pub(crate) fn window(
         &self,
         events: &mut StreamFacts,
@@ -109,6 +112,9 @@ impl<'a> Folder<'a> {
     ) {
         let mut lacking = Vec::new();
         for (index, (one, partial)) in wanted.iter().zip(out.iter_mut()).enumerate() {
+            if partial.is_settled() {
+                continue;
+            }
             match events.fold_of(block, one.fold) {
                 Some(kept) => partial.merge(kept),
                 None => lacking.push(index),
@@ -120,11 +126,10 @@ impl<'a> Folder<'a> {
         let inner: Vec<&Series> = lacking.iter().map(|i| wanted[*i]).collect();
         let mut fresh: Vec<Partial> = inner.iter().map(|w| Partial::new(&w.feature)).collect();
         self.inside(events, block, &inner, &mut fresh);
-        for ((index, one), partial) in lacking.iter().zip(&inner).zip(&fresh) {
-            debug_assert!(events.fold_of(block, one.fold).is_none_or(|kept| kept == partial));
-            out[*index].merge(partial);
+        for ((index, one), partial) in lacking.into_iter().zip(inner).zip(fresh) {
+            out[index].merge(&partial);
+            events.keep_fold(block, one.fold, partial);
         }
-        events.keep_folds(block, inner.iter().map(|w| w.fold).zip(fresh));
     }
 
     /// Folds all of a block from the blocks or rows inside it.
@@ -171,7 +176,6 @@ impl<'a> Folder<'a> {
     ) {
         let page = &events.pages()[page];
         let joins = wanted.iter().any(|w| w.reads_joins);
-        let fields = mark_fields(wanted.iter().copied());
         let mut versions = Versions::new(self.state, self.view);
         let mut values = Vec::new();
         for index in range.rev().filter(|i| page.refs()[*i].live) {
@@ -179,10 +183,12 @@ impl<'a> Folder<'a> {
             if joins {
                 versions.go_back_to(event.at);
             }
-            event.row.pick(&fields, &mut values);
+            event.row.pick(&self.fields, &mut values);
             let row = JoinedRow { event: &values, versions: &versions.rows };
             for (one, partial) in wanted.iter().zip(out.iter_mut()) {
-                if let Some(value) = row.value_for(one) {
+                if !partial.is_settled()
+                    && let Some(value) = row.value_for(one)
+                {
                     partial.add(event.order_key(), value);
                 }
             }

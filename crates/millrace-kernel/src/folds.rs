@@ -21,104 +21,96 @@ pub(crate) enum Block {
     Group(usize),
 }
 
-/// The partials of one block, ascending by what is folded.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Folds(Vec<(u32, Partial)>);
+/// The partials of blocks of one kind for one fold, by block: side by side, so that merging blocks one
+/// after another reads memory in order.
+#[derive(Debug, Clone)]
+struct Column {
+    fold: u32,
+    partials: Vec<Option<Partial>>,
+}
 
-impl Folds {
-    /// What is kept of the fold with this number ([`crate::plan::Series::fold`]).
+/// The partials of blocks of one kind, by what is folded, ascending.
+#[derive(Debug, Clone, Default)]
+struct Columns {
+    columns: Vec<Column>,
+    /// What the partials hold beyond themselves, in bytes.
+    inner_bytes: usize,
+}
+
+impl Columns {
     #[inline]
-    pub(crate) fn get(&self, fold: u32) -> Option<&Partial> {
-        let found = self.0.binary_search_by_key(&fold, |(have, _)| *have).ok()?;
-        Some(&self.0[found].1)
+    fn get(&self, block: usize, fold: u32) -> Option<&Partial> {
+        let found = self.columns.binary_search_by_key(&fold, |c| c.fold).ok()?;
+        self.columns[found].partials.get(block)?.as_ref()
     }
 
-    fn keep(&mut self, fold: u32, partial: Partial) {
-        if let Err(place) = self.0.binary_search_by_key(&fold, |(have, _)| *have) {
-            self.0.insert(place, (fold, partial));
+    fn keep(&mut self, block: usize, fold: u32, partial: Partial) {
+        let found = self.columns.binary_search_by_key(&fold, |c| c.fold);
+        let place = found.unwrap_or_else(|place| {
+            self.columns.insert(place, Column { fold, partials: Vec::new() });
+            place
+        });
+        let partials = &mut self.columns[place].partials;
+        if partials.len() <= block {
+            partials.resize(block + 1, None);
         }
-    }
-
-    fn forget(&mut self, forgets: &impl Fn(u32) -> bool) {
-        self.0.retain(|(fold, _)| !forgets(*fold));
-    }
-
-    fn heap_bytes(&self) -> usize {
-        self.0.capacity() * size_of::<(u32, Partial)>()
-            + self.0.iter().map(|(_, partial)| partial.heap_bytes()).sum::<usize>()
-    }
-}
-
-/// A list of partials, one for each block of a kind.
-#[derive(Debug, Clone, Default)]
-struct List {
-    blocks: Vec<Folds>,
-    /// What the partials hold, in bytes.
-    bytes: usize,
-}
-
-impl List {
-    fn take(&mut self, index: usize) -> Folds {
-        let taken = self.blocks.get_mut(index).map(std::mem::take).unwrap_or_default();
-        self.bytes -= taken.heap_bytes();
-        taken
-    }
-
-    fn put(&mut self, index: usize, folds: Folds) {
-        if self.blocks.len() <= index {
-            self.blocks.resize_with(index + 1, Folds::default);
+        self.inner_bytes += partial.heap_bytes();
+        if let Some(before) = partials[block].replace(partial) {
+            self.inner_bytes -= before.heap_bytes();
         }
-        self.bytes += folds.heap_bytes();
-        self.blocks[index] = folds;
-    }
-
-    fn keep(&mut self, index: usize, kept: impl Iterator<Item = (u32, Partial)>) {
-        let mut folds = self.take(index);
-        kept.for_each(|(fold, partial)| folds.keep(fold, partial));
-        self.put(index, folds);
     }
 
     #[inline]
-    fn truncate(&mut self, len: usize) {
-        for gone in self.blocks.drain(len.min(self.blocks.len())..) {
-            self.bytes -= gone.heap_bytes();
+    fn truncate(&mut self, blocks: usize) {
+        for column in &mut self.columns {
+            for gone in column.partials.drain(blocks.min(column.partials.len())..).flatten() {
+                self.inner_bytes -= gone.heap_bytes();
+            }
         }
     }
 
-    fn forget(&mut self, index: usize, forgets: &impl Fn(u32) -> bool) {
-        if index < self.blocks.len() {
-            let mut folds = self.take(index);
-            folds.forget(forgets);
-            self.put(index, folds);
+    /// Forgets what is kept of some folds of one block.
+    #[inline]
+    fn forget(&mut self, block: usize, forgets: impl Fn(u32) -> bool) {
+        for column in &mut self.columns {
+            if let Some(kept) = column.partials.get_mut(block)
+                && forgets(column.fold)
+                && let Some(gone) = kept.take()
+            {
+                self.inner_bytes -= gone.heap_bytes();
+            }
         }
     }
 
     fn heap_bytes(&self) -> usize {
-        self.bytes + self.blocks.capacity() * size_of::<Folds>()
+        let columns = self.columns.iter().map(|c| c.partials.capacity());
+        self.inner_bytes
+            + self.columns.capacity() * size_of::<Column>()
+            + columns.sum::<usize>() * size_of::<Option<Partial>>()
     }
 }
 
 /// The partials beside one page.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct PageFolds {
-    /// Those of the whole page, as a list of one.
-    whole: List,
-    runs: List,
+    /// Those of the whole page, as one block.
+    whole: Columns,
+    runs: Columns,
 }
 
 impl PageFolds {
     #[inline]
-    pub(crate) fn get(&self, run: Option<usize>) -> Option<&Folds> {
+    pub(crate) fn get(&self, run: Option<usize>, fold: u32) -> Option<&Partial> {
         match run {
-            None => self.whole.blocks.first(),
-            Some(run) => self.runs.blocks.get(run),
+            None => self.whole.get(0, fold),
+            Some(run) => self.runs.get(run, fold),
         }
     }
 
-    pub(crate) fn keep(&mut self, run: Option<usize>, folds: impl Iterator<Item = (u32, Partial)>) {
+    pub(crate) fn keep(&mut self, run: Option<usize>, fold: u32, partial: Partial) {
         match run {
-            None => self.whole.keep(0, folds),
-            Some(run) => self.runs.keep(run, folds),
+            None => self.whole.keep(0, fold, partial),
+            Some(run) => self.runs.keep(run, fold, partial),
         }
     }
 
@@ -132,13 +124,13 @@ impl PageFolds {
     /// The fact with this index became live or ceased to be.
     pub(crate) fn changed(&mut self, index: usize) {
         self.whole.truncate(0);
-        drop(self.runs.take(index / RUN_FACTS));
+        self.runs.forget(index / RUN_FACTS, |_| true);
     }
 
     /// Forgets some folds of the facts with indexes `first..end`.
     pub(crate) fn forget(&mut self, first: usize, end: usize, forgets: &impl Fn(u32) -> bool) {
         self.whole.forget(0, forgets);
-        for run in first / RUN_FACTS..end.div_ceil(RUN_FACTS).min(self.runs.blocks.len()) {
+        for run in first / RUN_FACTS..end.div_ceil(RUN_FACTS) {
             self.runs.forget(run, forgets);
         }
     }
@@ -150,16 +142,16 @@ impl PageFolds {
 
 /// The partials beside groups of pages.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct GroupFolds(List);
+pub(crate) struct GroupFolds(Columns);
 
 impl GroupFolds {
     #[inline]
-    pub(crate) fn get(&self, group: usize) -> Option<&Folds> {
-        self.0.blocks.get(group)
+    pub(crate) fn get(&self, group: usize, fold: u32) -> Option<&Partial> {
+        self.0.get(group, fold)
     }
 
-    pub(crate) fn keep(&mut self, group: usize, folds: impl Iterator<Item = (u32, Partial)>) {
-        self.0.keep(group, folds);
+    pub(crate) fn keep(&mut self, group: usize, fold: u32, partial: Partial) {
+        self.0.keep(group, fold, partial);
     }
 
     /// A page came before the one with this index, or went.
@@ -170,7 +162,7 @@ impl GroupFolds {
     /// Something in the page with this index changed.
     #[inline]
     pub(crate) fn changed(&mut self, page: usize) {
-        drop(self.0.take(page / GROUP_PAGES));
+        self.0.forget(page / GROUP_PAGES, |_| true);
     }
 
     /// Forgets some folds of the page with this index.

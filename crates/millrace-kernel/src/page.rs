@@ -11,7 +11,7 @@ use millrace_types::{DecodeError, FactView, KnownAt, Micros, OrderKey};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::aggregate::Partial;
-use crate::folds::{Folds, PageFolds};
+use crate::folds::PageFolds;
 
 /// The most facts a page holds. 1,024 references of 16 bytes are moved in under a microsecond when
 /// a fact is inserted in the middle.
@@ -160,19 +160,15 @@ impl Page {
         }
     }
 
-    /// The partials kept beside a run of the page, or beside all of it.
+    /// What is kept of a fold beside a run of the page, or beside all of it.
     #[inline]
-    pub(crate) fn folds(&self, run: Option<usize>) -> Option<&Folds> {
-        self.folds.as_ref().and_then(|f| f.get(run))
+    pub(crate) fn fold_of(&self, run: Option<usize>, fold: u32) -> Option<&Partial> {
+        self.folds.as_ref().and_then(|f| f.get(run, fold))
     }
 
-    /// Keeps partials beside a run of the page, or beside all of it.
-    pub(crate) fn keep_folds(
-        &mut self,
-        run: Option<usize>,
-        folds: impl Iterator<Item = (u32, Partial)>,
-    ) {
-        self.folds.get_or_insert_default().keep(run, folds);
+    /// Keeps a partial beside a run of the page, or beside all of it.
+    pub(crate) fn keep_fold(&mut self, run: Option<usize>, fold: u32, partial: Partial) {
+        self.folds.get_or_insert_default().keep(run, fold, partial);
     }
 
     /// Forgets some partials over facts with `from ≤ at < to`.

@@ -79,7 +79,7 @@ impl EntityState {
             windows.folds.iter().map(|series| Partial::new(&series.feature)).collect();
         // Folding leaves partials among the events while it looks up versions beside them.
         let mut events = std::mem::take(&mut self.streams[view.events]);
-        let folder = Folder::new(self, view);
+        let folder = Folder::new(self, view, &windows.folds);
         let mut end = t;
         for same in windows.asked.chunk_by(|a, b| a.start == b.start) {
             let start = same[0].start;

@@ -1,4 +1,4 @@
-//! Random cases through the slot core. `MILLRACE_CASES` says how many (default 4,000), and
+//! Random cases through the slot core. `MILLRACE_CASES` says how many (default 20,000), and
 //! `MILLRACE_SEED` where to start; a failure prints the seed and the smallest case that fails.
 
 use std::collections::BTreeMap;
@@ -27,7 +27,7 @@ fn attempt(case: &Case, variant: u64) -> Result<BTreeMap<&'static str, u64>, Str
 #[test]
 fn random_histories_equal_the_oracle() {
     let first = from_env("MILLRACE_SEED", 1);
-    let cases = from_env("MILLRACE_CASES", 4_000);
+    let cases = from_env("MILLRACE_CASES", 20_000);
     let mut reached: BTreeMap<&'static str, u64> = BTreeMap::new();
     for seed in first..first + cases {
         let case = Case::generate(seed, &Options::default());

@@ -181,6 +181,12 @@ impl Outermost {
         self.end
     }
 
+    /// True when only newer rows can take the place of what is kept.
+    #[inline]
+    pub(super) fn is_newest(&self) -> bool {
+        self.end == End::Greatest && self.row.is_some()
+    }
+
     pub(super) fn value(&self) -> Value {
         self.row.as_ref().map_or(Value::Null, |row| row.value().to_value())
     }
@@ -258,6 +264,12 @@ impl Outermosts {
     #[inline]
     pub(super) fn end(&self) -> End {
         self.end
+    }
+
+    /// As [`Outermost::is_newest`], of all that are kept.
+    #[inline]
+    pub(super) fn are_newest(&self) -> bool {
+        self.end == End::Greatest && self.rows.len() >= self.n
     }
 
     /// The values, the outermost first: oldest first for `first_n`, newest first for `last_n`.

@@ -207,6 +207,22 @@ proptest! {
     }
 
     #[test]
+    fn a_settled_partial_needs_no_older_row((feature, rows) in any_case()) {
+        let mut newest_first = rows.clone();
+        newest_first.sort_by(|a, b| b.0.cmp(&a.0));
+        let mut partial = Partial::new(&feature);
+        for row in &newest_first {
+            if !partial.is_settled() {
+                add(&mut partial, row);
+            }
+        }
+        prop_assert_eq!(&partial, &folded(&feature, &rows));
+        let holds_last = matches!(feature.aggregate, Aggregate::Last)
+            && rows.iter().any(|(_, value)| *value != Value::Null);
+        prop_assert!(!holds_last || partial.is_settled());
+    }
+
+    #[test]
     fn a_row_taken_out_leaves_no_trace(
         (feature, rows) in any_case(),
         out in prop::collection::vec(any::<Index>(), 0..30),

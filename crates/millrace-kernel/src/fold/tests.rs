@@ -39,6 +39,7 @@ views:
       gold: {count: {}, window: 500s, exact: true, where: 'tiers.tier > 1'}
       newest: {last: amount}
       oldest: {first: amount, window: 500s, exact: true}
+      recent: {last_n: amount, n: 40}
 ";
 
 const CLICKS: usize = 0;
@@ -57,7 +58,7 @@ impl Model {
         self.tiers.range(..=at).next_back().map(|(_, tier)| *tier)
     }
 
-    fn read(&self, t: i64) -> Vec<Value> {
+    fn read(&self, t: i64) -> Vec<FeatureValue> {
         let mut rows: Vec<(i64, u32, i64)> =
             self.events.iter().map(|(id, (at, amount, _))| (*at, *id, *amount)).collect();
         rows.retain(|row| row.0 < t);
@@ -69,14 +70,17 @@ impl Model {
         };
         let gold = within(500).filter(|r| self.tier(r.0).is_some_and(|tier| tier > 1)).count();
         let amount = |row: Option<&(i64, u32, i64)>| row.map_or(Value::Null, |r| Value::Int64(r.2));
-        vec![
+        let recent = rows.iter().rev().take(40).map(|r| Value::Int64(r.2)).collect();
+        let scalars = [
             Value::Int64(rows.len() as i64),
             sum(50),
             sum(500),
             Value::Int64(gold as i64),
             amount(rows.last()),
             amount(within(500).next()),
-        ]
+        ];
+        let scalars = scalars.into_iter().map(FeatureValue::Scalar);
+        scalars.chain([FeatureValue::List(recent)]).collect()
     }
 }
 
@@ -140,7 +144,7 @@ impl Harness {
         let catalog = Catalog::compile(CATALOG, None).unwrap();
         let plan = Plan::new(Arc::new(catalog));
         let state = EntityState::new(plan.kind(KindId(0)).unwrap().clone());
-        Self { state, model: Model::default(), next_id: 0, note, features: (0..6).collect() }
+        Self { state, model: Model::default(), next_id: 0, note, features: (0..7).collect() }
     }
 
     fn apply(&mut self, stream: usize, body: &FactBody) {
@@ -250,8 +254,7 @@ impl Harness {
             return Ok(());
         };
         let found: Vec<FeatureValue> = answer.features.into_iter().map(|f| f.value).collect();
-        let wanted: Vec<FeatureValue> =
-            self.model.read(at).into_iter().map(FeatureValue::Scalar).collect();
+        let wanted = self.model.read(at);
         prop_assert_eq!(found, wanted, "read at {}", at);
         prop_assert!(self.state.fact_bytes() >= counted, "partials are counted as memory");
         Ok(())

@@ -279,3 +279,21 @@ fn dropped(head: &HeadPut) -> Vec<Part> {
         .chain(head.dropped_rebuilt.iter().copied().map(Part::RebuiltHead))
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::share_of;
+
+    #[test]
+    fn slots_give_up_in_proportion_and_together_enough() {
+        let slots = [0, 1, 700, 1_000_000, 3_000_000_007];
+        let total = slots.iter().sum();
+        for over in [0, 1, 999, total / 10, total] {
+            let shares: Vec<usize> = slots.iter().map(|own| share_of(over, *own, total)).collect();
+            assert!(shares.iter().sum::<usize>() >= over);
+            assert!(shares.iter().zip(slots).all(|(share, own)| *share <= own));
+            assert!(shares.is_sorted());
+        }
+        assert_eq!(share_of(10, 0, 0), 0);
+    }
+}
