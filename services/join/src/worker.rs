@@ -35,6 +35,9 @@ pub(crate) use recover::decode;
 /// Messages taken before what is queued is judged: large enough to batch, small enough that reads
 /// and completions are not kept waiting.
 const MESSAGES_A_TURN: usize = 256;
+/// How often the thread offers its core to others after reads before it sleeps: the next reads are
+/// often on their way, and waking a sleeping thread costs more than a read.
+const YIELDS: usize = 8;
 /// How often housekeeping runs.
 const TICK: Duration = Duration::from_millis(100);
 
@@ -129,6 +132,8 @@ pub(crate) struct Worker {
     rebuilds: usize,
     draining: Option<oneshot::Sender<()>>,
     released: bool,
+    /// Reads were answered in this turn.
+    answered: bool,
 }
 
 impl Worker {
@@ -176,6 +181,7 @@ impl Worker {
             rebuilds: 0,
             draining: None,
             released: false,
+            answered: false,
         };
         let recovered = worker.recover(start.slots).await;
         let failed = recovered.is_err();
@@ -218,6 +224,9 @@ impl Worker {
             }
             self.start_flush();
             self.start_rebuilds();
+            if std::mem::take(&mut self.answered) {
+                yield_until(|| !inbox.is_empty());
+            }
             if self.draining.is_some() && self.drained() {
                 return;
             }
@@ -227,7 +236,10 @@ impl Worker {
     fn message(&mut self, message: Message) {
         match message {
             Message::Process(batch) => self.enqueue(batch),
-            Message::Read(job) => self.read(job),
+            Message::Read(job) => {
+                self.answered = true;
+                self.read(job);
+            }
             Message::Close(slot, known_at, sender) => self.close(slot, known_at, sender),
             Message::Status(sender) => {
                 // Whoever dropped the receiver does not want to know.
@@ -289,6 +301,16 @@ impl Worker {
                 let _ = job.sender.send(Err(JoinError::Store(error.clone())));
             }
         }
+    }
+}
+
+/// Offers the core to other threads a few times, until `arrived`.
+fn yield_until(arrived: impl Fn() -> bool) {
+    for _ in 0..YIELDS {
+        if arrived() {
+            return;
+        }
+        std::thread::yield_now();
     }
 }
 
