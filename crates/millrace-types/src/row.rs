@@ -204,16 +204,6 @@ impl<'a> RowView<'a> {
         read_value(&mut reader).unwrap_or(ValueRef::Null)
     }
 
-    /// Decodes all fields into `out`, which is cleared first and padded with NULL to `fields`.
-    #[inline]
-    pub fn decode_into(self, fields: usize, out: &mut Vec<ValueRef<'a>>) {
-        out.clear();
-        out.extend(self.values());
-        if out.len() < fields {
-            out.resize(fields, ValueRef::Null);
-        }
-    }
-
     /// The values of the fields marked in `wanted` into `out`, which is cleared first; NULL for the
     /// others, which are not looked into, and nothing for fields beyond the row's.
     #[inline]

@@ -61,6 +61,9 @@ pub enum BenchError {
         /// Facts accepted or repaired.
         accepted: u64,
     },
+    /// An acknowledged click does not show.
+    #[error("a click did not show in a read within {0:?} of being sent")]
+    NotFresh(std::time::Duration),
     /// A task died.
     #[error("a task died: {0}")]
     Task(String),

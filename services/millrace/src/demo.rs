@@ -160,6 +160,7 @@ async fn settle(client: &Client) -> Result<(), DemoError> {
         if Instant::now() > until {
             return Err(DemoError::StillRebuilding);
         }
+        // Rebuilds are not announced: the state is asked for again, up to a limit.
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     Ok(())

@@ -15,6 +15,10 @@ use super::workload::{Rng, Workload};
 /// How long the load lasts.
 const LASTS: Duration = Duration::from_secs(5);
 const LOAD_ROWS: usize = 1_024;
+/// How long one click may take to show.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Between two probes: they are to be few beside the load.
+const PROBE_PAUSE: Duration = Duration::from_millis(5);
 /// A user whom the load does not touch.
 const PROBE_USER: i64 = 1_000_000;
 
@@ -79,9 +83,13 @@ async fn probe(client: &Client, workload: &Workload) -> Result<Histogram<u64>, B
         let sent = Instant::now();
         client.publish_batch(click(at_us, seen)).await?;
         seen += 1;
-        while count(client, at_us).await? < seen as i64 {}
+        while count(client, at_us).await? < seen as i64 {
+            if sent.elapsed() > PATIENCE {
+                return Err(BenchError::NotFresh(PATIENCE));
+            }
+        }
         histogram.saturating_record(sent.elapsed().as_micros() as u64);
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        tokio::time::sleep(PROBE_PAUSE).await;
     }
     Ok(histogram)
 }
