@@ -14,7 +14,7 @@ use millrace_types::{DecodeError, FeatureValue, FieldType, OrderKey, Status, Val
 
 use self::buckets::Buckets;
 use self::edge::{End, Extreme, Outermost, Outermosts};
-use self::sums::{Direction, DoubleSum, IntSum, Moments, read_rows};
+use self::sums::{DoubleSum, IntSum, Moments, read_rows};
 use self::tally::Tally;
 
 mod buckets;
@@ -101,7 +101,7 @@ impl Partial {
             | Repr::DoubleSum(_)
             | Repr::IntMoments(_)
             | Repr::DoubleMoments(_)
-            | Repr::Buckets(_) => self.fold(value, Direction::In),
+            | Repr::Buckets(_) => self.fold(value),
         }
     }
 
@@ -122,35 +122,6 @@ impl Partial {
             | Repr::Distinct(_)
             | Repr::Top(_)
             | Repr::Buckets(_) => false,
-        }
-    }
-
-    /// Takes one row out that was folded in, `key` and `value` as for [`Partial::add`]. True when
-    /// the partial is now that of the other rows; false, and nothing changed, when only those rows
-    /// can tell what it would be, and the caller has to fold them anew.
-    ///
-    /// Always true for `count`, sums, means, variances and percentiles, and for every row that does
-    /// not show in a `min`, `max`, `first` or `last`.
-    #[must_use]
-    pub fn remove(&mut self, key: OrderKey<'_>, value: ValueRef<'_>) -> bool {
-        if value.is_null() {
-            return true;
-        }
-        match &mut self.0 {
-            Repr::Extreme(extreme) => extreme.outlives(value),
-            Repr::Outermost(row) => row.outlives(key),
-            Repr::Outermosts(rows) => rows.remove(key),
-            Repr::Distinct(values) => values.remove(value),
-            Repr::Top(values) => values.remove(value),
-            Repr::Count(_)
-            | Repr::IntSum(_)
-            | Repr::DoubleSum(_)
-            | Repr::IntMoments(_)
-            | Repr::DoubleMoments(_)
-            | Repr::Buckets(_) => {
-                self.fold(value, Direction::Out);
-                true
-            }
         }
     }
 
@@ -282,32 +253,29 @@ impl Partial {
         }
     }
 
-    /// What `add` and `remove` do where the aggregate is a group and places do not matter. A value
-    /// of another type than the argument's changes nothing: the catalog has checked the types.
+    /// What `add` does where places do not matter. A value of another type than the argument's changes nothing: the catalog has checked the types.
     #[inline]
-    fn fold(&mut self, value: ValueRef<'_>, direction: Direction) {
+    fn fold(&mut self, value: ValueRef<'_>) {
         let matched = match (&mut self.0, value) {
             (Repr::Count(rows), _) => {
-                *rows = direction.count(*rows);
+                *rows = rows.saturating_add(1);
                 true
             }
             (Repr::IntSum(sum), ValueRef::Int64(value)) => {
-                sum.fold(value, direction);
+                sum.fold(value);
                 true
             }
             (Repr::DoubleSum(sum), ValueRef::Double(value)) => {
-                sum.fold(value, direction);
+                sum.fold(value);
                 true
             }
-            (Repr::IntMoments(sums) | Repr::DoubleMoments(sums), value) => {
-                sums.fold(value, direction)
-            }
+            (Repr::IntMoments(sums) | Repr::DoubleMoments(sums), value) => sums.fold(value),
             (Repr::Buckets(buckets), ValueRef::Double(value)) => {
-                buckets.fold(value, direction);
+                buckets.fold(value);
                 true
             }
             (Repr::Buckets(buckets), ValueRef::Int64(value)) => {
-                buckets.fold(value as f64, direction);
+                buckets.fold(value as f64);
                 true
             }
             (_, _) => false,

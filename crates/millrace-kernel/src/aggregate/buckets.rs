@@ -20,7 +20,7 @@ use millrace_types::DecodeError;
 use millrace_types::codec::{Reader, put_signed, put_varint};
 
 use super::sorted;
-use super::sums::{Direction, read_rows};
+use super::sums::read_rows;
 
 /// The low bits of a double that do not tell its bucket.
 const LOW_BITS: u32 = 46;
@@ -36,19 +36,11 @@ impl Buckets {
     pub(super) const EMPTY: Self = Self(Vec::new());
 
     #[inline]
-    pub(super) fn fold(&mut self, value: f64, direction: Direction) {
+    pub(super) fn fold(&mut self, value: f64) {
         let number = number(value);
         match self.0.binary_search_by_key(&number, |&(number, _)| number) {
-            Ok(place) => {
-                self.0[place].1 = direction.count(self.0[place].1);
-                if self.0[place].1 == 0 {
-                    self.0.remove(place);
-                }
-            }
-            Err(place) => match direction {
-                Direction::In => self.0.insert(place, (number, 1)),
-                Direction::Out => debug_assert!(false, "only what was folded in is taken out"),
-            },
+            Ok(place) => self.0[place].1 = self.0[place].1.saturating_add(1),
+            Err(place) => self.0.insert(place, (number, 1)),
         }
     }
 

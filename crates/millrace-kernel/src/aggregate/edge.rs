@@ -55,11 +55,6 @@ impl Extreme {
         }
     }
 
-    /// True when the partial is the same without this value, false when only the rows can tell.
-    pub(super) fn outlives(&self, value: ValueRef<'_>) -> bool {
-        value.total_cmp(self.value.as_ref()) != Ordering::Equal
-    }
-
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
         put_value(out, self.value.as_ref());
     }
@@ -211,11 +206,6 @@ impl Outermost {
         }
     }
 
-    /// As [`Extreme::outlives`].
-    pub(super) fn outlives(&self, key: OrderKey<'_>) -> bool {
-        self.row.as_ref().is_none_or(|row| row.key() != key)
-    }
-
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
         out.push(u8::from(self.row.is_some()));
         if let Some(row) = &self.row {
@@ -309,16 +299,6 @@ impl Outermosts {
     pub(super) fn merge(&mut self, other: &Self) {
         for row in &other.rows {
             self.add(row.key(), row.value());
-        }
-    }
-
-    /// Takes a row out. False, and nothing done, when a row that is not kept would take its place.
-    pub(super) fn remove(&mut self, key: OrderKey<'_>) -> bool {
-        match self.rows.iter().position(|row| row.key() == key) {
-            // As long as the list was never full, it is all there is.
-            Some(place) if self.rows.len() < self.n => self.rows.remove(place).is_some(),
-            Some(_) => false,
-            None => true,
         }
     }
 

@@ -11,28 +11,6 @@ use super::mantissa::{Int128, Mantissa};
 /// More rows than anybody folds, few enough that adding up decoded counts overflows nothing.
 const ROWS_MAX: u64 = 1 << 53;
 
-/// Whether a row is folded in or taken out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Direction {
-    In,
-    Out,
-}
-
-impl Direction {
-    #[inline]
-    pub(super) fn count(self, rows: u64) -> u64 {
-        match self {
-            Self::In => rows.saturating_add(1),
-            Self::Out => rows.saturating_sub(1),
-        }
-    }
-
-    #[inline]
-    fn negates(self, negative: bool) -> bool {
-        negative ^ (self == Self::Out)
-    }
-}
-
 /// Rows and their sum as an integer: `2^64` rows of 64 bits cannot overflow 128.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct IntSum {
@@ -44,11 +22,9 @@ impl IntSum {
     pub(super) const EMPTY: Self = Self { rows: 0, sum: Int128::ZERO };
 
     #[inline]
-    pub(super) fn fold(&mut self, value: i64, direction: Direction) {
-        let value = i128::from(value);
-        let term = if direction == Direction::Out { -value } else { value };
-        self.rows = direction.count(self.rows);
-        self.sum = Int128::from_i128(self.sum.get().wrapping_add(term));
+    pub(super) fn fold(&mut self, value: i64) {
+        self.rows = self.rows.saturating_add(1);
+        self.sum = Int128::from_i128(self.sum.get().wrapping_add(i128::from(value)));
     }
 
     #[inline]
@@ -95,10 +71,10 @@ impl DoubleSum {
     pub(super) const EMPTY: Self = Self { rows: 0, sum: Exact::ZERO };
 
     #[inline]
-    pub(super) fn fold(&mut self, value: f64, direction: Direction) {
+    pub(super) fn fold(&mut self, value: f64) {
         let (negative, integer, exponent) = parts(value);
-        self.rows = direction.count(self.rows);
-        self.sum.add_term(direction.negates(negative), u128::from(integer), exponent);
+        self.rows = self.rows.saturating_add(1);
+        self.sum.add_term(negative, u128::from(integer), exponent);
     }
 
     #[inline]
@@ -151,7 +127,7 @@ impl Moments {
 
     /// Folds an int64 or a double; false when `value` is neither.
     #[inline]
-    pub(super) fn fold(&mut self, value: ValueRef<'_>, direction: Direction) -> bool {
+    pub(super) fn fold(&mut self, value: ValueRef<'_>) -> bool {
         let (negative, integer, exponent) = match value {
             ValueRef::Int64(v) => (v < 0, v.unsigned_abs(), 0),
             ValueRef::Double(v) => parts(v),
@@ -162,10 +138,10 @@ impl Moments {
             | ValueRef::Timestamp(_) => return false,
         };
         let integer = u128::from(integer);
-        self.rows = direction.count(self.rows);
-        self.sum.add_term(direction.negates(negative), integer, exponent);
+        self.rows = self.rows.saturating_add(1);
+        self.sum.add_term(negative, integer, exponent);
         // 64 bits squared: below 2^127, since |int64| ≤ 2^63.
-        self.squares.add_term(direction.negates(false), integer * integer, 2 * exponent);
+        self.squares.add_term(false, integer * integer, 2 * exponent);
         true
     }
 

@@ -16,8 +16,6 @@ use super::sums::read_rows;
 pub(super) trait Occurrence: Weight {
     /// That of one row.
     const ONE: Self;
-    /// Takes one row away; `None` when that cannot be done, `Some(true)` when none is left.
-    fn take_one(&mut self) -> Option<bool>;
     fn encode(self, out: &mut Vec<u8>);
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError>;
 }
@@ -25,10 +23,6 @@ pub(super) trait Occurrence: Weight {
 /// Only that it occurs.
 impl Occurrence for () {
     const ONE: Self = ();
-
-    fn take_one(&mut self) -> Option<bool> {
-        None
-    }
 
     fn encode(self, _out: &mut Vec<u8>) {}
 
@@ -40,11 +34,6 @@ impl Occurrence for () {
 /// How often it occurs.
 impl Occurrence for u64 {
     const ONE: Self = 1;
-
-    fn take_one(&mut self) -> Option<bool> {
-        *self = self.saturating_sub(1);
-        Some(*self == 0)
-    }
 
     fn encode(self, out: &mut Vec<u8>) {
         put_varint(out, self);
@@ -106,22 +95,6 @@ impl<W: Occurrence> Tally<W> {
             a.as_ref().total_cmp(b.as_ref())
         });
         self.truncate_beyond_limit();
-    }
-
-    /// Takes a row out. False, and nothing done, when its number of rows is not known.
-    pub(super) fn remove(&mut self, value: ValueRef<'_>) -> bool {
-        if self.truncated {
-            return false;
-        }
-        let Ok(place) = self.search(value) else { return false };
-        match self.entries[place].1.take_one() {
-            None => false,
-            Some(false) => true,
-            Some(true) => {
-                self.entries.remove(place);
-                true
-            }
-        }
     }
 
     /// Appends 0 beyond the limit, else the number of values plus one, and if there are any their

@@ -18,10 +18,6 @@ fn add(partial: &mut Partial, ((at, seq, id), value): &RefRow) {
     partial.add(OrderKey { at: Micros(*at), seq: *seq, id }, value.as_ref());
 }
 
-fn remove(partial: &mut Partial, ((at, seq, id), value): &RefRow) -> bool {
-    partial.remove(OrderKey { at: Micros(*at), seq: *seq, id }, value.as_ref())
-}
-
 fn folded(feature: &Feature, rows: &[RefRow]) -> Partial {
     let mut partial = Partial::new(feature);
     rows.iter().for_each(|row| add(&mut partial, row));
@@ -220,40 +216,6 @@ proptest! {
         let holds_last = matches!(feature.aggregate, Aggregate::Last)
             && rows.iter().any(|(_, value)| *value != Value::Null);
         prop_assert!(!holds_last || partial.is_settled());
-    }
-
-    #[test]
-    fn a_row_taken_out_leaves_no_trace(
-        (feature, rows) in any_case(),
-        out in prop::collection::vec(any::<Index>(), 0..30),
-    ) {
-        let mut partial = folded(&feature, &rows);
-        let mut left = rows;
-        for index in out {
-            if left.is_empty() {
-                break;
-            }
-            let before = bytes(&partial);
-            let row = left.swap_remove(index.index(left.len()));
-            if remove(&mut partial, &row) {
-                prop_assert_eq!(bytes(&partial), bytes(&folded(&feature, &left)));
-            } else {
-                prop_assert_eq!(bytes(&partial), before);
-                let is_group = matches!(
-                    feature.aggregate,
-                    Aggregate::Count
-                        | Aggregate::Sum
-                        | Aggregate::Mean
-                        | Aggregate::Variance
-                        | Aggregate::Stddev
-                        | Aggregate::ApproxPercentile { .. }
-                );
-                prop_assert!(!is_group);
-                partial = folded(&feature, &left);
-            }
-        }
-        let expected = evaluate(feature.aggregate, &left);
-        prop_assert_eq!(exactly(partial.finish(&feature)), exactly(expected));
     }
 
     #[test]
