@@ -8,7 +8,8 @@ use prost::Message as _;
 /// Relative to this crate.
 const PROTO_ROOT: &str = "../../proto";
 
-const FILES: [&str; 7] = ["value", "fact", "ingest", "catalog", "serving", "join", "admin"];
+const FILES: [&str; 8] =
+    ["value", "fact", "ingest", "catalog", "serving", "join", "store", "admin"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed={PROTO_ROOT}");

@@ -1,5 +1,6 @@
 //! The command line of `cargo xtask`.
 
+use crate::cluster::Action;
 use crate::stage::Stage;
 
 /// What `cargo xtask help` prints.
@@ -23,6 +24,17 @@ The developer's commands of Millrace.
   cargo xtask ci
       The same as `cargo xtask test --real-data`.
 
+  cargo xtask cluster up [--store embedded]
+      Starts the four services as processes of their own on loopback, on an empty folder, waits
+      until they are ready, and writes target/cluster/cluster.json: what the command line needs in
+      its environment to reach them, and the processes by name.
+  cargo xtask cluster kill NAME
+      Ends one with SIGKILL: ingest-0, join-0, store-writer-0 or feature-serving-0.
+  cargo xtask cluster start NAME
+      Starts it again, on the same port and folder, and waits until it is ready.
+  cargo xtask cluster down
+      Ends exactly what `up` and `start` started.
+
   cargo xtask help";
 
 /// What was asked for.
@@ -32,6 +44,8 @@ pub(crate) enum Request {
     Help,
     /// Run the checks.
     Test(TestOptions),
+    /// Start and end services on this machine.
+    Cluster(Action),
 }
 
 /// How to run the checks.
@@ -58,7 +72,30 @@ pub(crate) fn parse(mut args: impl Iterator<Item = String>) -> Result<Request, S
             None => Ok(Request::Test(TestOptions { real_data: true, ..TestOptions::default() })),
             Some(extra) => Err(format!("`ci` takes no argument, got `{extra}`")),
         },
+        Some("cluster") => cluster_action(args),
         Some(other) => Err(format!("there is no command `{other}`")),
+    }
+}
+
+fn cluster_action(mut args: impl Iterator<Item = String>) -> Result<Request, String> {
+    let action = args.next();
+    let mut name = |what: &str| args.next().ok_or_else(|| format!("`cluster {what}` needs a name"));
+    let action = match action.as_deref() {
+        Some("up") => Action::Up,
+        Some("kill") => Action::Kill(name("kill")?),
+        Some("start") => Action::Start(name("start")?),
+        Some("down") => Action::Down,
+        Some(other) => return Err(format!("`cluster` has no command `{other}`")),
+        None => return Err("`cluster` needs a command: up, kill, start or down".to_owned()),
+    };
+    match (args.next().as_deref(), &action) {
+        (None, _) => Ok(Request::Cluster(action)),
+        (Some("--store"), Action::Up) => match args.next().as_deref() {
+            Some("embedded") => Ok(Request::Cluster(action)),
+            Some(other) => Err(format!("--store takes `embedded`, got `{other}`")),
+            None => Err("--store needs a value".to_owned()),
+        },
+        (Some(extra), _) => Err(format!("`cluster` does not take `{extra}` here")),
     }
 }
 
@@ -104,6 +141,9 @@ mod tests {
         );
         assert_eq!(parsed("ci"), parsed("test --real-data"));
         assert_eq!(parsed(""), Ok(Request::Help));
+        let kill = Action::Kill("join-0".to_owned());
+        assert_eq!(parsed("cluster kill join-0"), Ok(Request::Cluster(kill)));
+        assert_eq!(parsed("cluster up --store embedded"), parsed("cluster up"));
     }
 
     #[test]
@@ -115,6 +155,10 @@ mod tests {
             ("test --cases 0", "`0`"),
             ("test --only compile", "tools, format"),
             ("ci --cases 3", "--cases"),
+            ("cluster", "up, kill, start or down"),
+            ("cluster kill", "name"),
+            ("cluster up --store tape", "`tape`"),
+            ("cluster down now", "`now`"),
         ] {
             let message = parsed(line).expect_err(line);
             assert!(message.contains(named), "{line}: {message}");

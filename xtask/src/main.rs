@@ -9,6 +9,7 @@
 )]
 
 mod args;
+mod cluster;
 mod command;
 mod stage;
 mod summary;
@@ -29,6 +30,13 @@ fn main() -> ExitCode {
         Ok(Request::Test(options)) => match test::run(&options) {
             Ok(true) => ExitCode::SUCCESS,
             Ok(false) => ExitCode::FAILURE,
+            Err(failure) => {
+                eprintln!("error: {failure}");
+                ExitCode::FAILURE
+            }
+        },
+        Ok(Request::Cluster(action)) => match cluster::run(&action) {
+            Ok(()) => ExitCode::SUCCESS,
             Err(failure) => {
                 eprintln!("error: {failure}");
                 ExitCode::FAILURE

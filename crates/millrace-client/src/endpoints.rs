@@ -102,7 +102,7 @@ pub(crate) struct Role {
 
 impl Role {
     /// Connects at the first call.
-    fn lazy(name: &'static str, endpoints: &[String]) -> Result<Self, EndpointError> {
+    pub(crate) fn lazy(name: &'static str, endpoints: &[String]) -> Result<Self, EndpointError> {
         let parsed: Vec<Endpoint> =
             endpoints.iter().map(|e| endpoint(e)).collect::<Result<_, _>>()?;
         let channel = match parsed.as_slice() {

@@ -13,10 +13,13 @@ pub mod arrow;
 mod client;
 mod endpoints;
 mod error;
+pub mod heads;
 pub mod port;
 mod publisher;
 mod reach;
+pub mod remote;
 mod subscription;
+pub mod wire;
 
 pub use client::{Client, ClientOptions};
 pub use endpoints::{DEFAULT_ENDPOINT, EndpointError, Endpoints};

@@ -1,7 +1,8 @@
-//! The ports: [`JoinPort`] (ingest and serving to join), [`StorePort`] (join and serving to
-//! store-writer) and [`CatalogPort`].
+//! The ports: [`JoinPort`] (ingest to join), [`HeadPort`] and [`SlotPort`] (serving to join, or to
+//! stored heads), [`StorePort`] (join and serving to store-writer) and [`CatalogPort`].
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -248,22 +249,78 @@ pub enum SubscribeFrom {
     Cursor(String),
 }
 
-/// The join service.
+/// Batches that failed and that their sender has not sent again yet. Whoever notices the failure
+/// takes a [`Hold`] before anybody can send more, so that no later batch states a watermark ahead
+/// of a fact that is on its way once more (design §3).
+#[derive(Debug, Clone, Default)]
+pub struct Holds(Arc<AtomicUsize>);
+
+/// A failed batch; dropped once its facts were sent again, or given up.
+#[derive(Debug)]
+pub struct Hold(Arc<AtomicUsize>);
+
+impl Holds {
+    /// A batch failed.
+    #[must_use]
+    pub fn hold(&self) -> Hold {
+        self.0.fetch_add(1, Ordering::AcqRel);
+        Hold(Arc::clone(&self.0))
+    }
+
+    /// Whether a failed batch waits to be sent again: no watermark may move.
+    #[must_use]
+    pub fn any(&self) -> bool {
+        self.0.load(Ordering::Acquire) > 0
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// A batch that was not taken, or not as a whole: all of it is to be sent again.
+#[derive(Debug)]
+pub struct Failed {
+    /// Why.
+    pub error: JoinError,
+    /// To be kept until its facts were sent again.
+    pub hold: Hold,
+}
+
+/// Resolves to the verdicts of every slot of a batch.
+pub type PendingVerdicts = tokio::sync::oneshot::Receiver<Result<Vec<SlotVerdicts>, Failed>>;
+
+/// The join service, for ingest.
 #[async_trait]
 pub trait JoinPort: Send + Sync + 'static {
     /// Hands a batch over. The call returns once the batch is queued, in order with earlier calls
-    /// of the same incarnation; the receiver resolves when every chunk of it is confirmed.
+    /// of the same incarnation; the receiver resolves when every chunk of it is confirmed. A batch
+    /// that fails later takes a hold.
     ///
     /// # Errors
     /// [`JoinError`] when nothing was queued.
-    async fn process(&self, request: ProcessRequest) -> Result<PendingVerdicts, JoinError>;
+    async fn process(
+        &self,
+        request: ProcessRequest,
+        holds: &Holds,
+    ) -> Result<PendingVerdicts, JoinError>;
+}
 
-    /// Reads features from live heads, one answer an entity, in order.
+/// Reads of heads: live ones where the join service is in the same process, stored ones elsewhere.
+#[async_trait]
+pub trait HeadPort: Send + Sync + 'static {
+    /// Reads features from heads, one answer an entity, in order.
     ///
     /// # Errors
     /// [`JoinError`].
     async fn read_heads(&self, request: HeadRequest) -> Result<Vec<HeadAnswer>, JoinError>;
+}
 
+/// What the owner of slots says about them.
+#[async_trait]
+pub trait SlotPort: Send + Sync + 'static {
     /// Waits until the slot's log is closed up to `known_at`: no later chunk will have a smaller one.
     /// Gives the last confirmed position then.
     ///
@@ -276,7 +333,11 @@ pub trait JoinPort: Send + Sync + 'static {
     /// # Errors
     /// [`JoinError`].
     async fn status(&self) -> Result<Vec<SlotStatus>, JoinError>;
+}
 
+/// Changelogs of joined rows.
+#[async_trait]
+pub trait SubscribePort: Send + Sync + 'static {
     /// Follows a view's joined rows. Dropping the receiver ends it.
     ///
     /// # Errors
@@ -287,9 +348,6 @@ pub trait JoinPort: Send + Sync + 'static {
         from: SubscribeFrom,
     ) -> Result<mpsc::Receiver<Result<Vec<Change>, JoinError>>, JoinError>;
 }
-
-/// Resolves to the verdicts of every slot of a batch.
-pub type PendingVerdicts = tokio::sync::oneshot::Receiver<Result<Vec<SlotVerdicts>, JoinError>>;
 
 /// Appends of one flush of one node.
 #[derive(Debug, Clone)]
@@ -398,10 +456,27 @@ pub trait StorePort: Send + Sync + 'static {
 }
 
 /// The catalog as every service sees it: the newest version, and older ones for old chunks.
+#[async_trait]
 pub trait CatalogPort: Send + Sync + 'static {
     /// The newest version.
     fn current(&self) -> Arc<Catalog>;
 
     /// A receiver of every newer version.
     fn watch(&self) -> watch::Receiver<Arc<Catalog>>;
+
+    /// Looks for newer versions now, for somebody who asked for what the newest known one lacks.
+    /// True when there is one. Where every version is made in this process there never is.
+    async fn catch_up(&self) -> bool {
+        false
+    }
+}
+
+/// Another service, as far as one depends on it.
+#[async_trait]
+pub trait PeerPort: Send + Sync + 'static {
+    /// Its name, for people.
+    fn name(&self) -> &'static str;
+
+    /// Whether it says that it serves; false also when it does not answer in time.
+    async fn serves(&self) -> bool;
 }

@@ -36,6 +36,8 @@ pub struct ServerLimits {
     pub handler_timeout: Duration,
     /// Bytes of one message of a batch to publish.
     pub publish_message_bytes_max: usize,
+    /// Bytes of one message received from another service of Millrace.
+    pub internal_message_bytes_max: usize,
     /// Bytes of any other message received.
     pub request_message_bytes_max: usize,
     /// Bytes of a message sent.
@@ -73,6 +75,7 @@ impl Default for ServerLimits {
             connection_age_max: Duration::from_secs(3_600),
             handler_timeout: Duration::from_secs(60),
             publish_message_bytes_max: 4 * 1024 * 1024,
+            internal_message_bytes_max: 4 * 1024 * 1024,
             request_message_bytes_max: 1024 * 1024,
             response_message_bytes_max: 16 * 1024 * 1024,
             drain: DrainLimits::default(),

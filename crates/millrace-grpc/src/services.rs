@@ -6,6 +6,7 @@ use millrace_proto::v1::catalog_service_server::{CatalogService, CatalogServiceS
 use millrace_proto::v1::feature_service_server::{FeatureService, FeatureServiceServer};
 use millrace_proto::v1::ingest_service_server::{IngestService, IngestServiceServer};
 use millrace_proto::v1::join_service_server::{JoinService, JoinServiceServer};
+use millrace_proto::v1::store_service_server::{StoreService, StoreServiceServer};
 use tonic::codec::CompressionEncoding;
 
 use crate::ServerLimits;
@@ -38,7 +39,12 @@ pub fn features<T: FeatureService>(service: T, limits: &ServerLimits) -> Feature
 
 /// The server of `JoinService`.
 pub fn join<T: JoinService>(service: T, limits: &ServerLimits) -> JoinServiceServer<T> {
-    limited!(JoinServiceServer::new(service), limits.request_message_bytes_max, limits)
+    limited!(JoinServiceServer::new(service), limits.internal_message_bytes_max, limits)
+}
+
+/// The server of `StoreService`.
+pub fn store<T: StoreService>(service: T, limits: &ServerLimits) -> StoreServiceServer<T> {
+    limited!(StoreServiceServer::new(service), limits.internal_message_bytes_max, limits)
 }
 
 /// The server of `AdminService`.

@@ -86,6 +86,8 @@ pub struct SlotCore {
     plan: Arc<Plan>,
     residents: Residents,
     dirty: BTreeMap<Entity, Waiting>,
+    /// Entities that were dirty until a marker a mark may not cover yet: the marker, and since when.
+    rebuilt: Vec<(Position, Position)>,
     watermarks: SlotWatermarks,
     /// The watermarks as of the last confirmed chunk.
     shown: Arc<SlotWatermarks>,
@@ -116,6 +118,7 @@ impl SlotCore {
             plan,
             residents: Residents::default(),
             dirty: BTreeMap::new(),
+            rebuilt: Vec::new(),
             watermarks: SlotWatermarks::default(),
             shown: Arc::default(),
             history: VecDeque::new(),
@@ -139,6 +142,13 @@ impl SlotCore {
     #[must_use]
     pub fn slot(&self) -> SlotId {
         self.slot
+    }
+
+    /// A rebuild takes effect in the chunk at `marker`.
+    fn end_waiting(&mut self, entity: &Entity, marker: Position) {
+        if let Some(waiting) = self.dirty.remove(entity) {
+            self.rebuilt.push((marker, waiting.since));
+        }
     }
 
     /// The last chunk judged or followed.

@@ -317,6 +317,16 @@ pub trait CatalogStore: Send + Sync + 'static {
     /// # Errors
     /// [`StoreError`].
     async fn catalogs(&self) -> Result<Vec<(u32, String)>, StoreError>;
+
+    /// Those after `version`, ascending.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn catalogs_after(&self, version: u32) -> Result<Vec<(u32, String)>, StoreError> {
+        let mut all = self.catalogs().await?;
+        all.retain(|(found, _)| *found > version);
+        Ok(all)
+    }
 }
 
 /// What a store has to say about a number of one producer.

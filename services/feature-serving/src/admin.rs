@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use millrace_catalog::Catalog;
-use millrace_client::port::{CatalogPort, JoinPort, SlotStatus};
+use millrace_client::port::{CatalogPort, PeerPort, SlotPort, SlotStatus};
 use millrace_grpc::{Drain, status};
 use millrace_proto::convert::{known_at_timestamp, to_timestamp};
 use millrace_proto::v1;
@@ -17,16 +17,45 @@ use crate::error::ReadError;
 
 /// The service.
 pub struct Admin {
-    join: Arc<dyn JoinPort>,
+    owner: Arc<dyn SlotPort>,
     catalog: Arc<dyn CatalogPort>,
     drain: Drain,
+    /// The services in other processes.
+    peers: Vec<Arc<dyn PeerPort>>,
 }
+
+/// The services of Millrace, in the order of a fact's way.
+const SERVICES: [&str; 4] = ["ingest", "join", "store-writer", "feature-serving"];
 
 impl Admin {
     /// Answers for the services of this process.
     #[must_use]
-    pub fn new(join: Arc<dyn JoinPort>, catalog: Arc<dyn CatalogPort>, drain: Drain) -> Self {
-        Self { join, catalog, drain }
+    pub fn new(owner: Arc<dyn SlotPort>, catalog: Arc<dyn CatalogPort>, drain: Drain) -> Self {
+        Self { owner, catalog, drain, peers: Vec::new() }
+    }
+
+    /// The same, with services in other processes, which are asked whether they serve.
+    #[must_use]
+    pub fn with_peers(mut self, peers: Vec<Arc<dyn PeerPort>>) -> Self {
+        self.peers = peers;
+        self
+    }
+
+    /// Each service that is known here, and whether it serves.
+    async fn services(&self) -> Vec<v1::ServiceState> {
+        let here = !self.drain.is_started();
+        let asked = self.peers.iter().map(|p| async { (p.name(), p.serves().await) });
+        let peers = futures::future::join_all(asked).await;
+        SERVICES
+            .iter()
+            .filter_map(|name| {
+                let peer = peers.iter().find(|(peer, _)| peer == name).map(|(_, serves)| *serves);
+                // Beside peers only feature-serving is in this process.
+                let inside = self.peers.is_empty() || *name == "feature-serving";
+                let serving = peer.or(inside.then_some(here))?;
+                Some(v1::ServiceState { name: (*name).to_owned(), serving })
+            })
+            .collect()
     }
 }
 
@@ -36,17 +65,13 @@ impl AdminService for Admin {
         &self,
         request: Request<v1::GetStatusRequest>,
     ) -> Result<Response<v1::GetStatusResponse>, Status> {
-        let slots = self.join.status().await.map_err(|e| status(&ReadError::Join(e)))?;
+        let slots = self.owner.status().await.map_err(|e| status(&ReadError::Join(e)))?;
         let catalog = self.catalog.current();
-        let serving = !self.drain.is_started();
-        let names = ["ingest", "join", "store-writer", "feature-serving"];
+        let services = self.services().await;
         let sum = |of: fn(&SlotStatus) -> u64| slots.iter().map(of).sum::<u64>();
         let response = v1::GetStatusResponse {
-            serving,
-            services: names
-                .iter()
-                .map(|name| v1::ServiceState { name: (*name).to_owned(), serving })
-                .collect(),
+            serving: services.iter().all(|s| s.serving),
+            services,
             slot_count: slots.len() as u32,
             rebuild_queue: sum(|s| s.dirty),
             streams: over_slots(&catalog, &slots),

@@ -8,8 +8,10 @@ mod error;
 mod log_read;
 mod read;
 mod service;
+mod stored;
 
 pub use admin::Admin;
 pub use error::ReadError;
 pub use read::{Moment, Read, Reader, ReaderConfig};
 pub use service::FeatureServing;
+pub use stored::StoredHeads;

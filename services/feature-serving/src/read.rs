@@ -5,11 +5,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use millrace_catalog::{Catalog, View};
+use millrace_client::heads::outcome;
 use millrace_client::port::{
-    CatalogPort, EntityOutcome, FeatureOutcome, HeadAnswer, HeadRequest, JoinError, JoinPort,
-    StorePort,
+    CatalogPort, EntityOutcome, HeadAnswer, HeadPort, HeadRequest, JoinError, SlotPort, StorePort,
 };
 use millrace_kernel::Plan;
+use millrace_kernel::slot::Stamp;
 use millrace_placement::Slots;
 use millrace_types::entity::entity_hash;
 use millrace_types::{Entity, EntityKey, KeyPart, KeyType, KnownAt, Micros, SlotId};
@@ -83,7 +84,8 @@ pub struct Answer {
 
 /// Reads features.
 pub struct Reader {
-    join: Arc<dyn JoinPort>,
+    heads: Arc<dyn HeadPort>,
+    owner: Arc<dyn SlotPort>,
     catalog: Arc<dyn CatalogPort>,
     slots: Slots,
     log: LogReader,
@@ -96,14 +98,15 @@ impl Reader {
     #[must_use]
     pub fn new(
         config: &ReaderConfig,
-        join: Arc<dyn JoinPort>,
+        heads: Arc<dyn HeadPort>,
+        owner: Arc<dyn SlotPort>,
         store: Arc<dyn StorePort>,
         catalog: Arc<dyn CatalogPort>,
         slots: Slots,
     ) -> Self {
         let plan = Mutex::new(Arc::new(Plan::new(catalog.current())));
         let log = LogReader::new(store, config.log_reads, config.log_facts, config.log_time);
-        Self { join, catalog, slots, log, plan }
+        Self { heads, owner, catalog, slots, log, plan }
     }
 
     fn plan(&self) -> Arc<Plan> {
@@ -120,9 +123,15 @@ impl Reader {
     /// # Errors
     /// [`ReadError`].
     pub async fn read(&self, read: Read) -> Result<Answer, ReadError> {
-        // A catalog version can come between the plan and the heads: then once more with the newer.
         match self.read_once(&read).await {
+            // A catalog version can come between the plan and the heads: then once more with it.
             Err(ReadError::Join(JoinError::UnknownCatalog(_))) => self.read_once(&read).await,
+            // It may have been applied by another process a moment ago.
+            Err(ReadError::ViewNotFound { .. } | ReadError::FeatureNotFound { .. })
+                if self.catalog.catch_up().await =>
+            {
+                self.read_once(&read).await
+            }
             other => other,
         }
     }
@@ -181,7 +190,7 @@ impl Reader {
             Moment::At(at) => Ok(at),
             Moment::Now => Ok(clock::now()),
             Moment::Latest => {
-                let slots = self.join.status().await.map_err(ReadError::Join)?;
+                let slots = self.owner.status().await.map_err(ReadError::Join)?;
                 slots
                     .iter()
                     .flat_map(|s| &s.latest)
@@ -212,9 +221,9 @@ impl Reader {
         let known_at = request.known_at;
         if known_at < KnownAt::MAX {
             // No later chunk may have a smaller known_at, or asking again would not repeat this.
-            self.join.close_up_to(slot, known_at).await.map_err(ReadError::Join)?;
+            self.owner.close_up_to(slot, known_at).await.map_err(ReadError::Join)?;
         }
-        let answers = self.join.read_heads(request.clone()).await.map_err(ReadError::Join)?;
+        let answers = self.heads.read_heads(request.clone()).await.map_err(ReadError::Join)?;
         let mut outcomes: Vec<Option<EntityOutcome>> = Vec::with_capacity(answers.len());
         let mut from_log = Vec::new();
         for (index, answer) in answers.into_iter().enumerate() {
@@ -242,22 +251,9 @@ impl Reader {
             let evaluation = state
                 .evaluate(view, &request.features, request.at)
                 .ok_or_else(|| ReadError::BudgetSpent { limit: "the log".to_owned() })?;
-            outcomes[index] = Some(EntityOutcome {
-                features: evaluation
-                    .features
-                    .into_iter()
-                    .map(|f| FeatureOutcome {
-                        value: f.value,
-                        status: f.status,
-                        window_start: f.window_start,
-                    })
-                    .collect(),
-                position,
-                known_at: stamped.min(known_at),
-                watermark,
-                rebuilding,
-                versions: evaluation.versions,
-            });
+            let known_at = stamped.min(known_at);
+            let stamp = Stamp { position, known_at, watermark, rebuilding };
+            outcomes[index] = Some(outcome(evaluation, stamp));
         }
         Ok(outcomes.into_iter().flatten().collect())
     }

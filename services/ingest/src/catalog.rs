@@ -10,12 +10,14 @@ use millrace_grpc::{Coded, ErrorCode, Fault};
 use millrace_store::{Applied, CatalogStore, Retry, StoreError, until_known};
 use thiserror::Error;
 use tokio::sync::{Mutex, watch};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 /// How often a write whose outcome is unknown is repeated, and the pause in between.
 const REPEATS: (u32, Duration) = (8, Duration::from_millis(100));
 /// How often an apply starts over because another one came first.
 const RACES_MAX: u32 = 8;
+/// The store is asked for newer versions at most this often, however many ask for what is not there.
+const CATCH_UP_EVERY: Duration = Duration::from_millis(50);
 
 /// The catalog in force, and the way to change it.
 pub struct CatalogHandle {
@@ -23,6 +25,7 @@ pub struct CatalogHandle {
     current: watch::Sender<Arc<Catalog>>,
     /// One apply at a time in this process; the store decides between processes.
     applying: Mutex<()>,
+    caught_up: Mutex<Option<Instant>>,
 }
 
 /// What an apply did, or would do.
@@ -94,7 +97,7 @@ impl CatalogHandle {
     /// [`CatalogError::Store`] and [`CatalogError::Stored`].
     pub async fn load(store: Arc<dyn CatalogStore>) -> Result<Arc<Self>, CatalogError> {
         let current = watch::Sender::new(Arc::new(Catalog::empty()));
-        let handle = Self { store, current, applying: Mutex::new(()) };
+        let handle = Self { store, current, applying: Mutex::new(()), caught_up: Mutex::new(None) };
         handle.refresh().await?;
         Ok(Arc::new(handle))
     }
@@ -104,9 +107,10 @@ impl CatalogHandle {
     /// # Errors
     /// [`CatalogError::Store`] and [`CatalogError::Stored`].
     pub async fn refresh(&self) -> Result<(), CatalogError> {
-        let mut repeats = Repeats(REPEATS.0);
-        let versions = until_known(&mut repeats, || self.store.catalogs()).await?;
         let mut newest = self.current();
+        let mut repeats = Repeats(REPEATS.0);
+        let newer = || self.store.catalogs_after(newest.version);
+        let versions = until_known(&mut repeats, newer).await?;
         for (version, text) in versions {
             if version <= newest.version {
                 continue;
@@ -117,6 +121,18 @@ impl CatalogHandle {
         }
         self.put_in_force(newest);
         Ok(())
+    }
+
+    /// Takes up versions of other processes every `every`, for ever.
+    pub async fn follow(self: Arc<Self>, every: Duration) {
+        let mut tick = tokio::time::interval(every);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            if let Err(error) = self.refresh().await {
+                tracing::warn!(%error, "look for newer catalog versions");
+            }
+        }
     }
 
     fn put_in_force(&self, catalog: Arc<Catalog>) {
@@ -197,6 +213,7 @@ fn compile(source: &str, before: &Catalog) -> Result<Catalog, Vec<Diagnostic>> {
     Catalog::compile(source, (before.version > 0).then_some(before))
 }
 
+#[async_trait]
 impl CatalogPort for CatalogHandle {
     fn current(&self) -> Arc<Catalog> {
         Arc::clone(&self.current.borrow())
@@ -204,6 +221,21 @@ impl CatalogPort for CatalogHandle {
 
     fn watch(&self) -> watch::Receiver<Arc<Catalog>> {
         self.current.subscribe()
+    }
+
+    async fn catch_up(&self) -> bool {
+        let before = self.current().version;
+        let mut last = self.caught_up.lock().await;
+        // Somebody else may have caught up while this call waited.
+        if self.current().version == before
+            && last.is_none_or(|last| last.elapsed() >= CATCH_UP_EVERY)
+        {
+            *last = Some(Instant::now());
+            if let Err(error) = self.refresh().await {
+                tracing::warn!(%error, "look for newer catalog versions");
+            }
+        }
+        self.current().version > before
     }
 }
 

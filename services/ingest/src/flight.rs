@@ -3,13 +3,14 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use millrace_client::port::{JoinError, PendingVerdicts};
+use millrace_client::port::{Hold, JoinError, PendingVerdicts};
 use millrace_store::{Seen, StoreError};
 use tokio::time::{Instant, sleep};
 
 use crate::encode::EncodedBatch;
 use crate::error::IngestError;
 use crate::ingest::{Batch, Ingest};
+use crate::settled::Ticket;
 use crate::verdicts::{Answer, Verdicts};
 
 /// The first and the longest pause before facts are sent again.
@@ -26,6 +27,8 @@ pub(crate) struct Flight {
     pub(crate) pending: Vec<(usize, PendingVerdicts)>,
     verdicts: Verdicts,
     retry: Retry,
+    /// Its requests, as what holds watermarks back until it has landed or is given up.
+    pub(crate) tickets: Vec<Ticket>,
 }
 
 struct Retry {
@@ -38,7 +41,16 @@ impl Flight {
         let verdicts = Verdicts::new(&encoded);
         let unsent = (0..encoded.requests()).collect();
         let retry = Retry { until: None, pause: PAUSES.0 };
-        Self { batch, seen, encoded, unsent, pending: Vec::new(), verdicts, retry }
+        Self {
+            batch,
+            seen,
+            encoded,
+            unsent,
+            pending: Vec::new(),
+            verdicts,
+            retry,
+            tickets: Vec::new(),
+        }
     }
 
     /// Waits for the verdicts of what was handed over. What failed is to be sent again.
@@ -49,9 +61,9 @@ impl Flight {
                 Ok(Ok(verdicts)) => {
                     self.verdicts.merge(&self.encoded, request, &verdicts)?;
                 }
-                Ok(Err(error)) => {
+                Ok(Err(refused)) => {
                     self.unsent.push(request);
-                    failed = Some(Failure::Join(error));
+                    failed = Some(Failure::Join(refused.error, refused.hold));
                 }
                 Err(_) => return Err(Failure::Fatal(IngestError::JoinGone)),
             }
@@ -61,7 +73,7 @@ impl Flight {
 }
 
 enum Failure {
-    Join(JoinError),
+    Join(JoinError, Hold),
     Fatal(IngestError),
 }
 
@@ -98,20 +110,22 @@ impl Ingest {
     /// Waits until a batch is confirmed and gives it back with its answer. What the join service loses on the
     /// way is sent again; meanwhile no watermark moves.
     pub(crate) async fn land(&self, mut flight: Flight) -> Result<(Batch, Answer), IngestError> {
-        let mut hold = None;
+        // Kept until everything is sent again and in the log.
+        let mut holds = Vec::new();
         loop {
             match flight.collect().await {
                 Ok(()) => break,
                 Err(Failure::Fatal(error)) => return Err(error),
-                Err(Failure::Join(error)) => {
-                    hold.get_or_insert_with(|| self.hold());
+                Err(Failure::Join(error, hold)) => {
+                    holds.push(hold);
                     self.recover(&mut flight, error).await?;
                     flight = self.launch(flight, false).await?;
                 }
             }
         }
-        drop(hold);
-        let Flight { batch, encoded, verdicts, .. } = flight;
+        let Flight { batch, encoded, verdicts, tickets, .. } = flight;
+        tickets.into_iter().for_each(Ticket::land);
+        drop(holds);
         if verdicts.may_mark() && encoded.stream().is_some() {
             let refused: Vec<u32> = encoded.refusals.iter().map(|(index, ..)| *index).collect();
             let Batch { stream, producer, sequences, .. } = &batch;

@@ -1,11 +1,13 @@
 //! The core that both RPCs share: validate, encode, hand over in order, settle.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use millrace_catalog::Catalog;
-use millrace_client::port::{CatalogPort, JoinError, JoinPort, PendingVerdicts, ProcessRequest};
+use millrace_client::port::{
+    CatalogPort, Holds, JoinError, JoinPort, PendingVerdicts, ProcessRequest,
+};
 use millrace_placement::Slots;
 use millrace_store::{ProducerWindows, Seen};
 use millrace_types::{Micros, StreamId, StreamWatermark};
@@ -17,12 +19,18 @@ use crate::clock::Clock;
 use crate::encode::{EncodedBatch, Encoder, Fate, Job, Payload};
 use crate::error::IngestError;
 use crate::flight::Flight;
+use crate::settled::Settled;
 use crate::verdicts::Answer;
 use crate::watermark::{Advance, WatermarkFold};
 use crate::windows::Windows;
 
 /// Encoders kept for the next batches.
 const ENCODERS_MAX: usize = 8;
+/// Watermarks that do not move are stated again this often: the join service may have been started
+/// anew, and takes an ingest process that it does not hear of as lost.
+const RESTATE_EVERY: Duration = Duration::from_secs(5);
+/// How long the join service may take to hear that this process leaves.
+const DEPART_WITHIN: Duration = Duration::from_secs(1);
 
 /// How the service behaves.
 #[derive(Debug, Clone, Copy)]
@@ -116,8 +124,10 @@ pub struct Ingest {
     encoders: Mutex<Vec<Encoder>>,
     /// Requests go to the join service in the order in which this is locked.
     dispatch: tokio::sync::Mutex<Dispatch>,
-    /// Batches that wait to be sent again; meanwhile the watermarks sent stay.
-    held: AtomicUsize,
+    /// Batches that failed and wait to be sent again; meanwhile only watermarks are stated that
+    /// everything before has reached the log for.
+    holds: Holds,
+    pub(crate) settled: Settled,
     facts: AtomicU64,
     pub(crate) resends: AtomicU64,
     pub(crate) refused: AtomicU64,
@@ -126,16 +136,8 @@ pub struct Ingest {
 struct Dispatch {
     fold: WatermarkFold,
     sent: Vec<StreamWatermark>,
-}
-
-/// While it lives, no watermark moves (design §3: after a re-route only after the unacknowledged
-/// facts were sent again).
-pub(crate) struct Hold<'a>(&'a AtomicUsize);
-
-impl Drop for Hold<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
-    }
+    /// When they were last stated without facts.
+    stated_ms: u64,
 }
 
 impl Ingest {
@@ -150,8 +152,9 @@ impl Ingest {
             windows,
             budget: Budget::new(config.budget),
             encoders: Mutex::new(Vec::new()),
-            dispatch: tokio::sync::Mutex::new(Dispatch { fold, sent: Vec::new() }),
-            held: AtomicUsize::new(0),
+            dispatch: tokio::sync::Mutex::new(Dispatch { fold, sent: Vec::new(), stated_ms: 0 }),
+            holds: Holds::default(),
+            settled: Settled::default(),
             facts: AtomicU64::new(0),
             resends: AtomicU64::new(0),
             refused: AtomicU64::new(0),
@@ -264,16 +267,22 @@ impl Ingest {
         let sent = self
             .ports
             .join
-            .process(ProcessRequest {
-                incarnation: self.config.incarnation,
-                catalog_version: flight.encoded.catalog().version,
-                slots: flight.encoded.slot_facts(request),
-                watermarks: watermarks.clone(),
-                departs: false,
-            })
+            .process(
+                ProcessRequest {
+                    incarnation: self.config.incarnation,
+                    catalog_version: flight.encoded.catalog().version,
+                    slots: flight.encoded.slot_facts(request),
+                    watermarks: watermarks.clone(),
+                    departs: false,
+                },
+                &self.holds,
+            )
             .await;
         match &sent {
-            Ok(_) => dispatch.sent = watermarks,
+            Ok(_) => {
+                flight.tickets.push(self.settled.sent(watermarks.clone()));
+                dispatch.sent = watermarks;
+            }
             Err(_) => {
                 if let Some(undo) = undo {
                     dispatch.fold.take_back(undo);
@@ -294,18 +303,13 @@ impl Ingest {
         Some(dispatch.fold.advance(stream.id, &flight.batch.producer, advance))
     }
 
-    /// What goes with the next request: the watermarks, or the last ones while facts wait to be
-    /// sent again.
+    /// What goes with the next request: the watermarks, or, while facts wait to be sent again, the
+    /// last ones for which everything sent before is in the log (design §3).
     fn watermarks(&self, dispatch: &Dispatch) -> Vec<StreamWatermark> {
-        match self.held.load(Ordering::Acquire) {
-            0 => dispatch.fold.watermarks(),
-            _ => dispatch.sent.clone(),
+        match self.holds.any() {
+            false => dispatch.fold.watermarks(),
+            true => self.settled.watermarks(),
         }
-    }
-
-    pub(crate) fn hold(&self) -> Hold<'_> {
-        self.held.fetch_add(1, Ordering::AcqRel);
-        Hold(&self.held)
     }
 
     /// Sends the watermarks on their own where they moved since the last request. To be called
@@ -317,10 +321,15 @@ impl Ingest {
         let mut dispatch = self.dispatch.lock().await;
         dispatch.fold.tick(self.ports.clock.monotonic_ms());
         let watermarks = self.watermarks(&dispatch);
-        if watermarks == dispatch.sent {
+        let now = self.ports.clock.monotonic_ms();
+        let heard = now.saturating_sub(dispatch.stated_ms) < RESTATE_EVERY.as_millis() as u64;
+        if watermarks == dispatch.sent && heard {
             return Ok(());
         }
-        self.state(&mut dispatch, watermarks, false).await
+        dispatch.stated_ms = now;
+        // There are no facts whose verdicts could be waited for.
+        drop(self.state(&mut dispatch, watermarks, false).await?);
+        Ok(())
     }
 
     /// Says that this process leaves: it holds no watermark back any more. The last call.
@@ -330,7 +339,10 @@ impl Ingest {
     pub async fn depart(&self) -> Result<(), JoinError> {
         let mut dispatch = self.dispatch.lock().await;
         let watermarks = self.watermarks(&dispatch);
-        self.state(&mut dispatch, watermarks, true).await
+        let taken = self.state(&mut dispatch, watermarks, true).await?;
+        // Not heard of in time is as good as lost: the slots notice it later.
+        let _ = tokio::time::timeout(DEPART_WITHIN, taken).await;
+        Ok(())
     }
 
     async fn state(
@@ -338,7 +350,7 @@ impl Ingest {
         dispatch: &mut Dispatch,
         watermarks: Vec<StreamWatermark>,
         departs: bool,
-    ) -> Result<(), JoinError> {
+    ) -> Result<PendingVerdicts, JoinError> {
         let request = ProcessRequest {
             incarnation: self.config.incarnation,
             catalog_version: self.ports.catalog.current().version,
@@ -346,10 +358,9 @@ impl Ingest {
             watermarks: watermarks.clone(),
             departs,
         };
-        // There are no facts whose verdicts could be waited for.
-        drop(self.ports.join.process(request).await?);
+        let taken = self.ports.join.process(request, &self.holds).await?;
         dispatch.sent = watermarks;
-        Ok(())
+        Ok(taken)
     }
 
     /// A connection of a producer opens. Gives the stream's number if the catalog has it.

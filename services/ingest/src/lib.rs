@@ -22,6 +22,7 @@ pub mod reject;
 mod request;
 mod rows;
 pub mod service;
+mod settled;
 #[cfg(test)]
 mod testing;
 mod typed;

@@ -26,6 +26,8 @@ pub struct JoinConfig {
     pub head_interval: Duration,
     /// How long an ingest incarnation that is silent holds watermarks back after a takeover.
     pub idle_after: Duration,
+    /// Ingest runs in the same process and leaves with it.
+    pub ingest_inside: bool,
     /// Entities a rebuild folds in one scan of a slot's log.
     pub rebuild_entities: usize,
     /// Facts a subscription may hold.
@@ -45,6 +47,7 @@ impl Default for JoinConfig {
             mark_interval: Duration::from_secs(1),
             head_interval: Duration::from_secs(20),
             idle_after: Duration::from_secs(30),
+            ingest_inside: true,
             rebuild_entities: 1_024,
             subscribe_facts: 20_000_000,
         }

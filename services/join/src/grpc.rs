@@ -1,32 +1,40 @@
-//! `JoinService` over gRPC: `Subscribe`.
+//! `JoinService` over gRPC: `Subscribe` for everybody, `Process`, `CloseUpTo` and `GetSlots` for the
+//! other services.
+
+mod process;
 
 use std::sync::Arc;
 
 use millrace_catalog::{Catalog, View};
-use millrace_client::port::{CatalogPort, Change, JoinError, JoinPort, SubscribeFrom};
+use millrace_client::port::{
+    CatalogPort, Change, JoinError, SlotPort as _, SubscribeFrom, SubscribePort as _,
+};
+use millrace_client::wire;
 use millrace_grpc::{Coded, Drain, ErrorCode, Fault, status};
 use millrace_proto::convert::{id_text, to_timestamp};
 use millrace_proto::v1;
-use millrace_types::RowView;
+use millrace_types::{KnownAt, RowView, SlotId};
 use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::service::JoinService;
 
 /// Messages a slow reader may leave waiting.
 const CHANNEL: usize = 4;
 
 /// The service.
 pub struct JoinGrpc {
-    join: Arc<dyn JoinPort>,
+    join: Arc<JoinService>,
     catalog: Arc<dyn CatalogPort>,
     drain: Drain,
 }
 
 impl JoinGrpc {
-    /// Serves subscriptions until the drain starts.
+    /// Serves until the drain starts.
     #[must_use]
-    pub fn new(join: Arc<dyn JoinPort>, catalog: Arc<dyn CatalogPort>, drain: Drain) -> Self {
+    pub fn new(join: Arc<JoinService>, catalog: Arc<dyn CatalogPort>, drain: Drain) -> Self {
         Self { join, catalog, drain }
     }
 }
@@ -87,6 +95,47 @@ impl v1::join_service_server::JoinService for JoinGrpc {
         let relay = Relay { sender, until_idle: request.until_idle, drain: self.drain.clone() };
         tokio::spawn(relay.run(schema, changes));
         Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+
+    type ProcessStream = ReceiverStream<Result<v1::ProcessResponse, Status>>;
+
+    async fn process(
+        &self,
+        request: Request<Streaming<v1::ProcessRequest>>,
+    ) -> Result<Response<Self::ProcessStream>, Status> {
+        let (sender, receiver) = mpsc::channel(CHANNEL);
+        let (join, drain) = (self.join.clone(), self.drain.clone());
+        tokio::spawn(process::run(join, request.into_inner(), sender, drain));
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+
+    async fn close_up_to(
+        &self,
+        request: Request<v1::CloseUpToRequest>,
+    ) -> Result<Response<v1::CloseUpToResponse>, Status> {
+        let v1::CloseUpToRequest { slot, known_at_us } = request.into_inner();
+        let closed = self.join.close_up_to(SlotId(slot), KnownAt(known_at_us)).await;
+        Ok(Response::new(match closed {
+            Ok(position) => v1::CloseUpToResponse { position: Some(position.into()), fault: None },
+            Err(error) => {
+                v1::CloseUpToResponse { position: None, fault: Some(wire::join::fault(&error)) }
+            }
+        }))
+    }
+
+    async fn get_slots(
+        &self,
+        _: Request<v1::GetSlotsRequest>,
+    ) -> Result<Response<v1::GetSlotsResponse>, Status> {
+        Ok(Response::new(match self.join.status().await {
+            Ok(slots) => v1::GetSlotsResponse {
+                slots: slots.iter().map(wire::join::owned_slot).collect(),
+                fault: None,
+            },
+            Err(error) => {
+                v1::GetSlotsResponse { slots: Vec::new(), fault: Some(wire::join::fault(&error)) }
+            }
+        }))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use millrace_client::port::{
-    HeadAnswer, HeadRequest, JoinError, SlotFacts, SlotStatus, SlotVerdicts,
+    Failed, HeadAnswer, HeadRequest, Holds, JoinError, SlotFacts, SlotStatus, SlotVerdicts,
 };
 use millrace_kernel::slot::Fold;
 use millrace_types::{Entity, KnownAt, Position, SlotId, StreamWatermark};
@@ -14,6 +14,9 @@ use tokio::sync::oneshot;
 pub(crate) enum Message {
     /// Facts of one batch for the worker's slots.
     Process(Batch),
+    /// The call of an ingest process ended without a word: unless it is heard of again, it is taken
+    /// as lost.
+    Gone(u64),
     /// A read of heads.
     Read(ReadJob),
     /// Answer once the slot's log is closed up to this instant.
@@ -45,16 +48,20 @@ pub(crate) struct Reply(Mutex<Gather>);
 struct Gather {
     left: usize,
     verdicts: Vec<SlotVerdicts>,
-    sender: Option<oneshot::Sender<Result<Vec<SlotVerdicts>, JoinError>>>,
+    sender: Option<oneshot::Sender<Result<Vec<SlotVerdicts>, Failed>>>,
+    /// Of the sender of the batch.
+    holds: Holds,
 }
 
 impl Reply {
     /// Waits for this many slots; with none, answers at once.
     pub(crate) fn new(
         slots: usize,
-        sender: oneshot::Sender<Result<Vec<SlotVerdicts>, JoinError>>,
+        sender: oneshot::Sender<Result<Vec<SlotVerdicts>, Failed>>,
+        holds: Holds,
     ) -> Arc<Self> {
-        let mut gather = Gather { left: slots, verdicts: Vec::with_capacity(slots), sender: None };
+        let verdicts = Vec::with_capacity(slots);
+        let mut gather = Gather { left: slots, verdicts, sender: None, holds };
         if slots == 0 {
             // Whoever dropped the receiver does not want to know.
             let _ = sender.send(Ok(Vec::new()));
@@ -80,7 +87,7 @@ impl Reply {
     pub(crate) fn fail(&self, error: JoinError) {
         let mut gather = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(sender) = gather.sender.take() {
-            let _ = sender.send(Err(error));
+            let _ = sender.send(Err(Failed { error, hold: gather.holds.hold() }));
         }
     }
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use millrace_client::port::{
-    CatalogPort, Change, HeadAnswer, HeadRequest, JoinError, JoinPort, PendingVerdicts,
-    ProcessRequest, SlotStatus, StorePort, SubscribeFrom,
+    CatalogPort, Change, HeadAnswer, HeadPort, HeadRequest, Holds, JoinError, JoinPort,
+    PendingVerdicts, ProcessRequest, SlotPort, SlotStatus, StorePort, SubscribeFrom, SubscribePort,
 };
 use millrace_placement::{Slots, SlotsError, WorkerMap, WorkerMapError};
 use millrace_store::{Applied, Incarnation, NodeId, StoreError};
@@ -167,6 +167,15 @@ impl JoinService {
         }
     }
 
+    /// The call of an ingest process ended: it is taken as lost after `idle_after`, unless it is heard
+    /// of again.
+    pub(crate) async fn gone(&self, incarnation: u64) {
+        for worker in &self.workers {
+            // A worker that is gone takes no incarnation for anything.
+            let _ = worker.send(Message::Gone(incarnation)).await;
+        }
+    }
+
     fn worker(&self, slot: SlotId) -> Result<&mpsc::Sender<Message>, JoinError> {
         if slot.0 >= self.config.slots {
             return Err(JoinError::NotServing { slot });
@@ -220,9 +229,13 @@ async fn keep_lease(
 
 #[async_trait]
 impl JoinPort for JoinService {
-    async fn process(&self, request: ProcessRequest) -> Result<PendingVerdicts, JoinError> {
+    async fn process(
+        &self,
+        request: ProcessRequest,
+        holds: &Holds,
+    ) -> Result<PendingVerdicts, JoinError> {
         let (tx, rx) = oneshot::channel();
-        let reply = Reply::new(request.slots.len(), tx);
+        let reply = Reply::new(request.slots.len(), tx, holds.clone());
         let watermarks: Arc<[_]> = request.watermarks.into();
         let mut by_worker: Vec<Vec<_>> = self.workers.iter().map(|_| Vec::new()).collect();
         for part in request.slots {
@@ -246,7 +259,10 @@ impl JoinPort for JoinService {
         }
         Ok(rx)
     }
+}
 
+#[async_trait]
+impl HeadPort for JoinService {
     async fn read_heads(&self, request: HeadRequest) -> Result<Vec<HeadAnswer>, JoinError> {
         let worker = self.worker(request.slot)?;
         let (sender, rx) = oneshot::channel();
@@ -255,7 +271,10 @@ impl JoinPort for JoinService {
         worker.send(Message::Read(job)).await.map_err(|_| stopped())?;
         rx.await.map_err(|_| JoinError::Store(stopped()))?
     }
+}
 
+#[async_trait]
+impl SlotPort for JoinService {
     async fn close_up_to(&self, slot: SlotId, known_at: KnownAt) -> Result<Position, JoinError> {
         let (tx, rx) = oneshot::channel();
         let worker = self.worker(slot)?;
@@ -273,7 +292,10 @@ impl JoinPort for JoinService {
         all.sort_unstable_by_key(|s| s.slot);
         Ok(all)
     }
+}
 
+#[async_trait]
+impl SubscribePort for JoinService {
     async fn subscribe(
         &self,
         view: String,

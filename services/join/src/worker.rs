@@ -122,6 +122,8 @@ pub(crate) struct Worker {
     work: FuturesUnordered<Work>,
     /// The last watermarks of each ingest incarnation, for slots without facts of it.
     statements: BTreeMap<u64, Arc<[StreamWatermark]>>,
+    /// Ingest incarnations whose call ended, and when.
+    gone: BTreeMap<u64, Instant>,
     /// No flush starts before this, when the load is high.
     next_flush: Instant,
     last_tick: Instant,
@@ -173,6 +175,7 @@ impl Worker {
             fail: start.fail,
             work: FuturesUnordered::new(),
             statements: BTreeMap::new(),
+            gone: BTreeMap::new(),
             next_flush: Instant::now(),
             last_tick: Instant::now(),
             started: Instant::now(),
@@ -236,6 +239,9 @@ impl Worker {
     fn message(&mut self, message: Message) {
         match message {
             Message::Process(batch) => self.enqueue(batch),
+            Message::Gone(incarnation) => {
+                self.gone.insert(incarnation, Instant::now());
+            }
             Message::Read(job) => {
                 self.answered = true;
                 self.read(job);

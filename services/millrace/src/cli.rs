@@ -10,6 +10,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::files::Format;
+use crate::serve::ServeKeys;
+pub(crate) use values::duration;
 pub use values::{ReadInstant, Source, SourceError, TailFrom};
 
 /// The whole command line.
@@ -114,6 +116,9 @@ pub enum Command {
     /// Run all of Millrace in one process
     #[command(after_help = examples::DEV)]
     Dev(DevArgs),
+    /// Run one service of Millrace in a process of its own
+    #[command(after_help = examples::SERVE)]
+    Serve(ServeArgs),
     /// See it work in a minute: late, repeated, corrected and retracted facts, checked
     #[command(after_help = examples::DEMO)]
     Demo(DemoArgs),
@@ -164,6 +169,46 @@ pub struct DevArgs {
     /// Bytes of facts a slot keeps at hand; older facts are read from the log
     #[arg(long, value_name = "N", default_value_t = 64 * 1024 * 1024)]
     pub at_hand_bytes: u64,
+}
+
+/// `millrace serve`
+#[derive(Debug, Clone, Args)]
+pub struct ServeArgs {
+    /// Which one
+    #[arg(value_enum, value_name = "SERVICE")]
+    pub service: ServiceName,
+    /// A TOML file with any of the keys below, dashes written as underscores
+    #[arg(long, env = "MILLRACE_CONFIG", hide_env_values = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The keys.
+    #[command(flatten)]
+    pub keys: ServeKeys,
+}
+
+/// The services.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ServiceName {
+    /// Takes facts in; keeps the catalog
+    Ingest,
+    /// Owns the slots
+    Join,
+    /// The way to the store; holds the embedded one
+    StoreWriter,
+    /// Answers reads
+    FeatureServing,
+}
+
+impl ServiceName {
+    /// As on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ingest => "ingest",
+            Self::Join => "join",
+            Self::StoreWriter => "store-writer",
+            Self::FeatureServing => "feature-serving",
+        }
+    }
 }
 
 /// `millrace demo`

@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 
 pub use failure::DevError;
 use parts::Parts;
+pub(crate) use parts::incarnation;
 
 use crate::cli::DevArgs;
 use crate::exit::Exit;
@@ -116,7 +117,7 @@ impl Dev {
     }
 }
 
-async fn serve(
+pub(crate) async fn serve(
     server: GrpcServer,
     listener: TcpListener,
     stopped: oneshot::Receiver<()>,
@@ -168,12 +169,17 @@ fn announce(dev: &Dev, options: &DevOptions) {
         options.slots,
         if options.catalog.is_some() { "millrace status" } else { "millrace apply CATALOG" },
     );
+    print_line(&line);
+}
+
+/// Says something on standard output at once.
+pub(crate) fn print_line(line: &str) {
     let mut out = std::io::stdout().lock();
     // A closed standard output must not end the server.
     let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
 }
 
-async fn signal() -> Result<(), DevError> {
+pub(crate) async fn signal() -> Result<(), DevError> {
     use tokio::signal::unix::{SignalKind, signal};
 
     let mut terminate = signal(SignalKind::terminate()).map_err(DevError::Signal)?;

@@ -12,6 +12,7 @@ pub mod dev;
 pub mod exit;
 pub mod files;
 pub mod output;
+pub mod serve;
 
 use std::error::Error;
 use std::io::{self, IsTerminal, Write};
@@ -56,6 +57,10 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Dev(args) => {
             telemetry(Role::Service)?;
             server_runtime()?.block_on(dev::run(&args)).map_err(Failure::from)
+        }
+        Command::Serve(args) => {
+            telemetry(Role::Service)?;
+            server_runtime()?.block_on(serve::run(&args, &global)).map_err(Failure::from)
         }
         Command::Demo(_) => {
             telemetry(Role::Command)?;

@@ -9,10 +9,12 @@
 
 mod appender;
 mod backoff;
+mod grpc;
 mod metrics;
 mod options;
 mod writer;
 
+pub use grpc::StoreGrpc;
 pub use metrics::{Counts, Metrics};
 pub use options::Options;
 pub use writer::StoreWriter;

@@ -36,14 +36,23 @@ pub fn client_command(program: &Path) -> Command {
 /// `millrace` pointed at a server.
 #[derive(Debug, Clone)]
 pub struct Cli {
-    endpoint: String,
+    /// The flags that say where.
+    place: Vec<String>,
 }
 
 impl Cli {
     /// Points it at this endpoint.
     #[must_use]
     pub fn at(endpoint: &str) -> Self {
-        Self { endpoint: endpoint.to_owned() }
+        Self { place: vec!["--endpoint".to_owned(), endpoint.to_owned()] }
+    }
+
+    /// Points it at services that run apart.
+    #[must_use]
+    pub fn apart(ingest: &str, join: &str, serving: &str) -> Self {
+        let flags = [("ingest", ingest), ("join", join), ("serving", serving)];
+        let flag = |(role, url): (&str, &str)| [format!("--{role}-endpoint"), url.to_owned()];
+        Self { place: flags.into_iter().flat_map(flag).collect() }
     }
 
     /// Runs it with these arguments.
@@ -69,7 +78,7 @@ impl Cli {
         input: &[u8],
     ) -> Result<Finished, HarnessError> {
         let mut command = millrace()?;
-        command.args(["--endpoint", &self.endpoint]).args(args);
+        command.args(&self.place).args(args);
         run_bounded(&mut command, input, LIMIT)
     }
 

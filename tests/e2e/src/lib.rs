@@ -3,6 +3,7 @@
 //!
 //! Nothing here links Millrace. What the tests see is what a user sees: exit codes, output, gRPC.
 
+mod apart;
 mod cli;
 mod environment;
 mod error;
@@ -15,6 +16,7 @@ mod table;
 mod tail;
 mod walkthrough;
 
+pub use apart::{Apart, ApartOptions, SERVICES};
 pub use cli::{Cli, client_command, millrace};
 pub use environment::{binary, grpcurl, python, repository_root};
 pub use error::HarnessError;

@@ -88,7 +88,11 @@ impl Dev {
     /// [`HarnessError::TooSlow`] when it says nothing, [`HarnessError::Answer`] when the line has
     /// another form than `millrace dev is ready on http://ADDRESS:PORT (…)`.
     pub fn start(options: &DevOptions) -> Result<Self, HarnessError> {
-        let mut command = options.command()?;
+        Self::spawn(options.command()?)
+    }
+
+    /// Starts a program that says `… is ready on http://ADDRESS:PORT` once it serves.
+    pub(crate) fn spawn(mut command: Command) -> Result<Self, HarnessError> {
         let program = crate::process::line_of(&command);
         let error = |cause| HarnessError::Process { program: program.clone(), cause };
         let mut child = command
@@ -230,7 +234,7 @@ fn wait_for_ready_line(lines: &mpsc::Receiver<String>) -> Result<String, Waiting
     let deadline = Instant::now() + READY_WITHIN;
     loop {
         match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            Ok(line) if line.contains("millrace dev is ready on ") => return Ok(line),
+            Ok(line) if line.contains(" is ready on http://") => return Ok(line),
             Ok(_) => {}
             Err(mpsc::RecvTimeoutError::Disconnected) => return Err(Waiting::Ended),
             Err(mpsc::RecvTimeoutError::Timeout) => return Err(Waiting::TooLong),

@@ -175,7 +175,7 @@ impl SlotCore {
     /// once a head of the new state is put.
     pub fn install_rebuilt(&mut self, rebuilt: Vec<RebuiltPut>) {
         for put in rebuilt {
-            self.dirty.remove(&put.entity);
+            self.end_waiting(&put.entity, put.state.applied());
             self.install(put.entity, put.state, Some(put.ver));
         }
     }

@@ -100,7 +100,7 @@ impl SlotCore {
         rebuilt: Vec<(Entity, KnownAt, EntityState)>,
     ) -> Result<(), DecodeError> {
         for marker in &chunk.header.rebuilt {
-            self.dirty.remove(&marker.entity);
+            self.end_waiting(&marker.entity, position);
             if let Some(slab) = self.slab_of(&marker.entity) {
                 self.residents.get_mut(slab).waiting = false;
             }

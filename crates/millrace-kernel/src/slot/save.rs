@@ -133,6 +133,11 @@ impl SlotCore {
         // A later mark names this chunk or a later one.
         self.history.drain(..named);
         let at = self.history.front()?;
+        // As of the mark's position an entity still waits whose marker stands beyond it.
+        self.rebuilt.retain(|(marker, _)| *marker > at.position);
+        let waiting = self.dirty.values().map(|w| w.since);
+        let rebuilt = self.rebuilt.iter().map(|(_, since)| *since);
+        let oldest_waiting = waiting.chain(rebuilt).min();
         Some(MarkState {
             position: at.position,
             closed: at.known_at,
@@ -140,7 +145,7 @@ impl SlotCore {
             views: at.watermarks.views(),
             incarnations: at.watermarks.by_incarnation(),
             latest: self.latest(),
-            oldest_waiting: self.dirty.values().map(|w| w.since).min(),
+            oldest_waiting,
         })
     }
 

@@ -5,12 +5,11 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
 use millrace_client::port::{
-    Change, HeadAnswer, HeadRequest, JoinError, JoinPort, PendingVerdicts, ProcessRequest,
-    SlotStatus, SlotVerdicts, SubscribeFrom,
+    Failed, Holds, JoinError, JoinPort, PendingVerdicts, ProcessRequest, SlotVerdicts,
 };
 use millrace_types::fact::records;
-use millrace_types::{Judged, KindId, KnownAt, Position, SlotId, Verdict};
-use tokio::sync::{mpsc, oneshot, watch};
+use millrace_types::{Judged, KindId, Position, Verdict};
+use tokio::sync::{oneshot, watch};
 
 use crate::support::soon;
 
@@ -23,7 +22,7 @@ pub(crate) enum Step {
     Lose(JoinError),
 }
 
-type Confirm = oneshot::Sender<Result<Vec<SlotVerdicts>, JoinError>>;
+type Confirm = oneshot::Sender<Result<Vec<SlotVerdicts>, Failed>>;
 
 #[derive(Default)]
 pub(crate) struct State {
@@ -135,7 +134,11 @@ impl State {
 
 #[async_trait]
 impl JoinPort for FakeJoin {
-    async fn process(&self, request: ProcessRequest) -> Result<PendingVerdicts, JoinError> {
+    async fn process(
+        &self,
+        request: ProcessRequest,
+        holds: &Holds,
+    ) -> Result<PendingVerdicts, JoinError> {
         let (sender, receiver) = oneshot::channel();
         {
             let mut state = self.state();
@@ -147,7 +150,7 @@ impl JoinPort for FakeJoin {
                 Some(Step::Refuse(error)) => return Err(error),
                 Some(Step::Lose(error)) => {
                     state.requests.push(request);
-                    let _ = sender.send(Err(error));
+                    let _ = sender.send(Err(Failed { error, hold: holds.hold() }));
                 }
                 None => {
                     let verdicts = state.judge(&request);
@@ -161,25 +164,5 @@ impl JoinPort for FakeJoin {
         }
         self.changed.send_replace(());
         Ok(receiver)
-    }
-
-    async fn read_heads(&self, _: HeadRequest) -> Result<Vec<HeadAnswer>, JoinError> {
-        Err(JoinError::UnknownView(String::new()))
-    }
-
-    async fn close_up_to(&self, slot: SlotId, _: KnownAt) -> Result<Position, JoinError> {
-        Err(JoinError::NotServing { slot })
-    }
-
-    async fn status(&self) -> Result<Vec<SlotStatus>, JoinError> {
-        Ok(Vec::new())
-    }
-
-    async fn subscribe(
-        &self,
-        view: String,
-        _: SubscribeFrom,
-    ) -> Result<mpsc::Receiver<Result<Vec<Change>, JoinError>>, JoinError> {
-        Err(JoinError::UnknownView(view))
     }
 }

@@ -86,6 +86,7 @@ impl Queue {
 
 impl Worker {
     pub(super) fn enqueue(&mut self, batch: Batch) {
+        self.gone.remove(&batch.incarnation);
         if batch.catalog_version > self.plan.catalog.version {
             self.load_catalog();
             if batch.catalog_version > self.plan.catalog.version {
@@ -153,8 +154,11 @@ impl Worker {
         }
     }
 
-    /// Every ingest incarnation leaves with this process, which holds them all.
+    /// Every ingest incarnation leaves with this process, if it holds them all.
     pub(super) fn depart_all(&mut self) {
+        if !self.config.ingest_inside {
+            return;
+        }
         let incarnations: Vec<u64> = self.statements.keys().copied().collect();
         for incarnation in incarnations {
             self.depart(incarnation);
@@ -162,9 +166,15 @@ impl Worker {
     }
 
     /// Tells slots without facts of watermarks that moved, at most once a second each, and takes
-    /// incarnations of an earlier process as lost after `idle_after`.
+    /// incarnations whose call ended, or of an earlier process, as lost after `idle_after`.
     pub(super) fn punctuate(&mut self) {
-        let lost = self.started.elapsed() >= self.config.idle_after;
+        let idle_after = self.config.idle_after;
+        let lost = self.started.elapsed() >= idle_after;
+        let silent = self.gone.extract_if(.., |_, since| since.elapsed() >= idle_after);
+        let silent: Vec<u64> = silent.map(|(incarnation, _)| incarnation).collect();
+        for incarnation in silent {
+            self.depart(incarnation);
+        }
         let mut departed = Vec::new();
         for slot in self.slots.values_mut() {
             if lost {

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
-use millrace_client::port::{EntityOutcome, FeatureOutcome, HeadAnswer, JoinError};
-use millrace_kernel::slot::{ReadAnswer, SlotRead, Stamp};
-use millrace_kernel::{EntityState, Evaluation, Head, KindPlan};
-use millrace_store::{Part, StoreError};
+use millrace_client::heads::{load_states, outcome};
+use millrace_client::port::{HeadAnswer, JoinError};
+use millrace_kernel::EntityState;
+use millrace_kernel::slot::{ReadAnswer, SlotRead};
+use millrace_store::StoreError;
 use millrace_types::{Entity, Position, SlotId};
 
 use super::{Done, Worker};
@@ -126,73 +126,7 @@ impl Worker {
     ) -> impl Future<Output = Result<Vec<(Entity, Option<EntityState>)>, StoreError>> + use<> {
         let store = self.store.clone();
         let plan = self.plan.clone();
-        async move {
-            let wanted = entities.iter().map(|e| (e.clone(), Part::Head)).collect();
-            let heads = store.load(wanted).await?;
-            let mut loaded = Vec::with_capacity(entities.len());
-            for (entity, head) in entities.into_iter().zip(heads) {
-                let state = match (head, plan.kind(entity.kind)) {
-                    (Some((_, bytes)), Some(kind)) => {
-                        Some(assemble(&*store, &entity, Part::Head, kind, bytes).await?)
-                    }
-                    _ => None,
-                };
-                loaded.push((entity, state));
-            }
-            Ok(loaded)
-        }
-    }
-}
-
-/// Puts a state together from a head's bytes and the parts it lists.
-pub(super) async fn assemble(
-    store: &dyn millrace_client::port::StorePort,
-    entity: &Entity,
-    part: Part,
-    kind: &std::sync::Arc<KindPlan>,
-    bytes: Bytes,
-) -> Result<EntityState, StoreError> {
-    let damaged = |error: millrace_types::DecodeError| StoreError::Damaged {
-        what: format!("{part:?} of entity {}", entity.key),
-        reason: error.to_string(),
-    };
-    let head = Head::decode(kind, &bytes).map_err(damaged)?;
-    let (pages, ids) = head.part_names();
-    let names: Vec<Part> = pages
-        .iter()
-        .map(|(ver, n)| Part::Page(*ver, *n))
-        .chain(ids.iter().map(|(ver, n)| Part::Ids(*ver, *n)))
-        .collect();
-    let wanted = names.iter().map(|p| (entity.clone(), *p)).collect();
-    let found = store.load(wanted).await?;
-    let mut parts = Vec::with_capacity(names.len());
-    for (name, bytes) in names.iter().zip(found) {
-        let (_, bytes) = bytes.ok_or_else(|| StoreError::Damaged {
-            what: format!("{part:?} of entity {}", entity.key),
-            reason: format!("it lists {name:?}, which is not in the store"),
-        })?;
-        parts.push(bytes);
-    }
-    let ids = parts.split_off(pages.len());
-    head.assemble(kind.clone(), &parts, &ids).map_err(damaged)
-}
-
-fn outcome(evaluation: Evaluation, stamp: Stamp) -> EntityOutcome {
-    EntityOutcome {
-        features: evaluation
-            .features
-            .into_iter()
-            .map(|f| FeatureOutcome {
-                value: f.value,
-                status: f.status,
-                window_start: f.window_start,
-            })
-            .collect(),
-        position: stamp.position,
-        known_at: stamp.known_at,
-        watermark: stamp.watermark,
-        rebuilding: stamp.rebuilding,
-        versions: evaluation.versions,
+        async move { load_states(&*store, &plan, entities).await }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use millrace_client::heads::assemble;
 use millrace_kernel::EntityState;
 use millrace_kernel::slot::{MarkState, SlotCore};
 use millrace_store::{Mark, Part, SlotEpoch, StoreError};
@@ -10,7 +11,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::batches::Queue;
-use super::reads::{RebuiltStates, assemble};
+use super::reads::RebuiltStates;
 use super::rebuild::Rebuilding;
 use super::{Slot, Worker};
 

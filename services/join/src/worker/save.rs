@@ -84,7 +84,9 @@ impl Worker {
         let Some(first) = self.clock.next() else { return };
         let heads = slot.core.heads_to_put(PUT_BYTES, first);
         if heads.is_empty() {
-            if slot.core.mark().is_some_and(|m| m.position == slot.core.confirmed().0) {
+            // With a chunk in flight its facts are unsaved too, though nothing can be put yet.
+            let saved = slot.core.mark().is_some_and(|m| m.position == slot.core.confirmed().0);
+            if saved && slot.flight.is_none() {
                 slot.unsaved = None;
             }
             return;

@@ -26,6 +26,16 @@ Examples:
   millrace dev --data /var/lib/millrace --listen 0.0.0.0:7400
   millrace dev --at-hand-bytes 65536                Make rebuilds common, for tests";
 
+pub(super) const SERVE: &str = "\
+Services start in any order; each waits for what it needs. All four on one machine need no
+settings: ingest listens on port 7401, join on 7402, store-writer on 7403, feature-serving on 7404.
+
+Examples:
+  millrace serve store-writer --data /var/lib/millrace
+  millrace serve join --node join-0
+  millrace serve ingest --config ingest.toml
+  millrace serve feature-serving --store-endpoint http://10.0.0.7:7403";
+
 pub(super) const DEMO: &str = "\
 Runs in a temporary folder and leaves nothing behind.
 

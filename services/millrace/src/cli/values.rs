@@ -100,7 +100,7 @@ impl Source {
 }
 
 /// Reads a time limit: a number with `ms`, `s`, `m` or `h`; without a unit seconds.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let split = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
     let seconds = match unit {

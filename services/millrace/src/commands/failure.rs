@@ -15,6 +15,7 @@ use crate::demo::DemoError;
 use crate::dev::DevError;
 use crate::exit::Exit;
 use crate::files::ReadError;
+use crate::serve::ServeError;
 
 /// Why a command failed.
 #[derive(Debug, Error)]
@@ -94,6 +95,9 @@ pub enum Failure {
     /// `millrace dev` did not start or did not go on.
     #[error(transparent)]
     Dev(#[from] DevError),
+    /// A service that runs apart failed.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
     /// A benchmark did not end.
     #[error(transparent)]
     Bench(#[from] BenchError),
@@ -131,6 +135,7 @@ impl Failure {
             | Self::Answer(_)
             | Self::NotServing
             | Self::Dev(_)
+            | Self::Serve(_)
             | Self::Bench(_)
             | Self::Demo(_)
             | Self::Output(_)
@@ -157,6 +162,7 @@ impl Failure {
             Self::Read(error) => return read_step(error).map(str::to_owned),
             Self::Client(error) => return client_step(error).map(str::to_owned),
             Self::Dev(error) => return error.next_step().map(str::to_owned),
+            Self::Serve(error) => return error.next_step().map(str::to_owned),
             Self::TailBroken { cursor, .. } => {
                 return Some(match cursor.as_str() {
                     "" => "run it again; nothing of the changelog was shown yet".to_owned(),

@@ -3,7 +3,7 @@
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 
-use millrace_client::port::{CatalogPort, JoinPort, StorePort};
+use millrace_client::port::{CatalogPort, StorePort};
 use millrace_feature_serving::{Admin, FeatureServing, Reader, ReaderConfig};
 use millrace_grpc::{Drain, GrpcServer, ServerLimits, services};
 use millrace_ingest::{
@@ -28,7 +28,7 @@ pub(super) struct Parts {
 }
 
 /// A number that no other run has, drawn from the operating system through the standard hasher.
-fn incarnation() -> u64 {
+pub(crate) fn incarnation() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 
@@ -56,10 +56,9 @@ impl Parts {
             catalog_port.clone(),
         );
         let join = Arc::new(join.await?);
-        let join_port: Arc<dyn JoinPort> = join.clone();
         let ports = IngestPorts {
             catalog: catalog_port.clone(),
-            join: join_port.clone(),
+            join: join.clone(),
             windows: store,
             clock: Arc::new(SystemClock::default()),
         };
@@ -67,7 +66,8 @@ impl Parts {
         let punctuation = tokio::spawn(punctuate(ingest.clone()));
         let reader = Arc::new(Reader::new(
             &ReaderConfig::default(),
-            join_port,
+            join.clone(),
+            join.clone(),
             store_port,
             catalog_port,
             slots,
@@ -79,12 +79,11 @@ impl Parts {
     pub(super) fn server(&self, drain: Drain) -> GrpcServer {
         let limits = ServerLimits::default();
         let catalog: Arc<dyn CatalogPort> = self.catalog.clone();
-        let join: Arc<dyn JoinPort> = self.join.clone();
         let ingest = IngestApi::new(self.ingest.clone(), drain.clone());
         let catalogs = CatalogApi::new(self.catalog.clone(), drain.clone());
         let features = FeatureServing::new(self.reader.clone(), drain.clone());
-        let subscribe = JoinGrpc::new(join.clone(), catalog.clone(), drain.clone());
-        let admin = Admin::new(join, catalog, drain.clone());
+        let subscribe = JoinGrpc::new(self.join.clone(), catalog.clone(), drain.clone());
+        let admin = Admin::new(self.join.clone(), catalog, drain.clone());
         GrpcServer::new(limits, drain)
             .add_service(services::ingest(ingest, &limits))
             .add_service(services::catalog(catalogs, &limits))

@@ -5,14 +5,14 @@ use std::thread;
 use std::time::Duration;
 
 use millrace_e2e_tests::{Order, shuffled, wait_until};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::fixture::{CLICKS, Site, pair};
 
-const USERS: usize = 50;
+pub(crate) const USERS: usize = 50;
 
 /// A click of a user, one a second, each user in turn.
-fn clicks(range: std::ops::Range<usize>) -> Vec<String> {
+pub(crate) fn clicks(range: std::ops::Range<usize>) -> Vec<String> {
     let start = 1_709_280_000_000_000_u64;
     let row = |n: usize| {
         let at = start + n as u64 * 1_000_000;
@@ -26,6 +26,16 @@ fn write(site: &Site, name: &str, rows: &[String]) -> PathBuf {
     site.file(name, &lines)
 }
 
+/// Every user's count and sum after clicks `0..total`.
+pub(crate) fn expected_counts(total: usize) -> Vec<(Value, Value)> {
+    let of = |user: usize| {
+        let count = (0..total).filter(|n| n % USERS == user).count();
+        // The exact sum rounded once is the product of the double nearest to 0.1.
+        (json!(count), json!(0.1 * count as f64))
+    };
+    (0..USERS).map(of).collect()
+}
+
 /// Every user's count and sum equal those of clicks `0..total`.
 #[track_caller]
 fn assert_all_counted_once(site: &Site, total: usize) {
@@ -33,13 +43,10 @@ fn assert_all_counted_once(site: &Site, total: usize) {
     let mut args: Vec<&str> = keys.iter().map(String::as_str).collect();
     args.extend(["--at", "2030-01-01T00:00:00Z", "--features", "clicks,spend"]);
     let rows = site.features(&args);
-    for (user, features) in rows.iter().enumerate() {
-        let count = (0..total).filter(|n| n % USERS == user).count();
-        assert_eq!(features["clicks"]["value"], json!(count), "clicks of user {user}");
-        // The exact sum rounded once is the product of the double nearest to 0.1.
-        let spend = Some(0.1 * count as f64);
-        assert_eq!(features["spend"]["value"].as_f64(), spend, "spend of user {user}");
-    }
+    let value = |features: &Value, name: &str| features[name]["value"].clone();
+    let told: Vec<(Value, Value)> =
+        rows.iter().map(|row| (value(row, "clicks"), value(row, "spend"))).collect();
+    assert_eq!(told, expected_counts(total));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The end-to-end tests: the real `millrace` binary, seen from outside.
 
 mod answer;
+mod apart;
 mod bad_input;
 mod clients;
 mod command_line;

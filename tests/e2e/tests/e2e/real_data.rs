@@ -10,7 +10,9 @@ use std::path::Path;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use millrace_e2e_tests::{Cli, Dev, DevOptions, HarnessError, Order, Table, wait_until};
+use millrace_e2e_tests::{
+    Apart, ApartOptions, Cli, Dev, DevOptions, HarnessError, Order, SERVICES, Table, wait_until,
+};
 use millrace_test_support::real_data::{DataSet, Folder, ONLINE_RETAIL, VCPKG_PORTS};
 
 use expected::Expected;
@@ -66,6 +68,33 @@ fn check(data: &DataSet, expected: &OnceLock<Expected>, order: Order) {
     }
 }
 
+/// Publishes a data set as it is to services that run apart, which read stored heads, and checks
+/// every sampled read; then once more after all of them were killed and started again.
+fn check_apart(data: &DataSet, expected: &OnceLock<Expected>) {
+    let source = match data.find().expect("the real data sets") {
+        Folder::Present(source) => source,
+        Folder::Absent(wanted) => return say_left_out(&wanted),
+    };
+    let expected = expected.get_or_init(|| Expected::compute(data, &source));
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut services = Apart::start(&ApartOptions::on(folder.path())).expect("the services start");
+    let cli = services.cli();
+    let apply = cli.run(["apply".as_ref(), data.catalog_path().as_os_str()]);
+    apply.and_then(|done| done.expect_code(0)).expect("the catalog is applied");
+    assert!(!expected.differences(&cli).is_empty(), "the oracle expects nothing");
+    let pairs = data.files.iter().map(|(stream, file)| pair(stream, &source.join(file)));
+    publish(&cli, &pairs.collect::<Vec<_>>(), expected).expect("published");
+    services.settle();
+    assert_eq!(expected.differences(&cli), [""; 0], "{} apart", data.name);
+    for service in SERVICES {
+        services.kill(service).expect("it can be killed");
+    }
+    for service in SERVICES {
+        services.start_again(service).expect("it starts again");
+    }
+    assert_eq!(expected.differences(&cli), [""; 0], "{} apart, after kills", data.name);
+}
+
 /// Publishes the files one after the other, until nothing waits for a rebuild.
 fn publish(cli: &Cli, files: &[String], expected: &Expected) -> Result<(), HarnessError> {
     let mut sent = 0;
@@ -116,4 +145,14 @@ fn online_retail_reversed() {
 #[test]
 fn online_retail_shuffled() {
     check(&ONLINE_RETAIL, &ONLINE_RETAIL_EXPECTED, Order::Shuffled(3));
+}
+
+#[test]
+fn vcpkg_ports_apart() {
+    check_apart(&VCPKG_PORTS, &VCPKG_PORTS_EXPECTED);
+}
+
+#[test]
+fn online_retail_apart() {
+    check_apart(&ONLINE_RETAIL, &ONLINE_RETAIL_EXPECTED);
 }

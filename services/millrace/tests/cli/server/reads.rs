@@ -127,6 +127,29 @@ impl JoinService for Service {
         };
         Ok(Response::new(Box::pin(futures::stream::iter(answers))))
     }
+
+    type ProcessStream = Pin<Box<dyn Stream<Item = Result<v1::ProcessResponse, Status>> + Send>>;
+
+    async fn process(
+        &self,
+        _: Request<Streaming<v1::ProcessRequest>>,
+    ) -> Result<Response<Self::ProcessStream>, Status> {
+        Err(Status::unimplemented("services call this, not the command line"))
+    }
+
+    async fn close_up_to(
+        &self,
+        _: Request<v1::CloseUpToRequest>,
+    ) -> Result<Response<v1::CloseUpToResponse>, Status> {
+        Err(Status::unimplemented("services call this, not the command line"))
+    }
+
+    async fn get_slots(
+        &self,
+        _: Request<v1::GetSlotsRequest>,
+    ) -> Result<Response<v1::GetSlotsResponse>, Status> {
+        Err(Status::unimplemented("services call this, not the command line"))
+    }
 }
 
 #[tonic::async_trait]

@@ -1,0 +1,196 @@
+//! A long-lived call on which many requests are under way: answers come in any order, by tag.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use backon::{BackoffBuilder as _, ExponentialBuilder};
+use thiserror::Error;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{sleep, timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Status, Streaming};
+
+/// Requests that wait to be sent; their senders wait beyond it.
+const QUEUED: usize = 64;
+/// Messages handed to the transport and not taken by it yet.
+const BUFFERED: usize = 4;
+/// A call that does not stand after this long is given up.
+const OPEN_WITHIN: Duration = Duration::from_secs(5);
+/// Pauses between attempts to open the call.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+
+/// The call broke, or did not come about: whether the request was worked on is not known.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("the call broke: {0}")]
+pub(crate) struct Broken(pub(crate) String);
+
+/// A request or an answer that carries a tag.
+pub(crate) trait Tagged: Send + 'static {
+    fn tag_mut(&mut self) -> &mut u64;
+}
+
+macro_rules! tagged {
+    ($($message:ty),*) => {$(
+        impl Tagged for $message {
+            fn tag_mut(&mut self) -> &mut u64 {
+                &mut self.tag
+            }
+        }
+    )*};
+}
+
+tagged!(
+    millrace_proto::v1::AppendRequest,
+    millrace_proto::v1::AppendResponse,
+    millrace_proto::v1::PutRequest,
+    millrace_proto::v1::PutResponse,
+    millrace_proto::v1::ProcessRequest,
+    millrace_proto::v1::ProcessResponse
+);
+
+type Opening<A> = Pin<Box<dyn Future<Output = Result<Streaming<A>, Status>> + Send>>;
+type Answer<A> = oneshot::Sender<Result<A, Broken>>;
+
+struct Job<Q, A> {
+    request: Q,
+    answer: Answer<A>,
+}
+
+/// The sending end. The call is opened for the first request, and again after it broke; it ends
+/// once this is dropped and everything is answered.
+#[derive(Debug)]
+pub(crate) struct Hop<Q, A> {
+    jobs: mpsc::Sender<Job<Q, A>>,
+}
+
+impl<Q: Tagged, A: Tagged> Hop<Q, A> {
+    /// A hop whose call `open` opens. Must be made within a tokio runtime.
+    pub(crate) fn spawn(
+        name: &'static str,
+        open: impl Fn(ReceiverStream<Q>) -> Opening<A> + Send + 'static,
+    ) -> Self {
+        let (jobs, queue) = mpsc::channel(QUEUED);
+        tokio::spawn(Line { name, queue, pending: HashMap::new(), next_tag: 1 }.run(open));
+        Self { jobs }
+    }
+
+    /// Queues a request, behind those queued before; resolves once it has its place. When the call
+    /// breaks, every request queued or sent before fails, and none of them is sent.
+    pub(crate) async fn send(&self, request: Q) -> oneshot::Receiver<Result<A, Broken>> {
+        let (answer, answered) = oneshot::channel();
+        // The line ends only with this handle; should it have died, the receiver says so.
+        let _ = self.jobs.send(Job { request, answer }).await;
+        answered
+    }
+
+    /// Sends a request and waits for its answer.
+    ///
+    /// # Errors
+    /// [`Broken`].
+    pub(crate) async fn ask(&self, request: Q) -> Result<A, Broken> {
+        let answered = self.send(request).await;
+        answered.await.unwrap_or_else(|_| Err(Broken("the hop ended".to_owned())))
+    }
+}
+
+/// The end that owns the call.
+struct Line<Q, A> {
+    name: &'static str,
+    queue: mpsc::Receiver<Job<Q, A>>,
+    pending: HashMap<u64, Answer<A>>,
+    next_tag: u64,
+}
+
+impl<Q: Tagged, A: Tagged> Line<Q, A> {
+    async fn run(mut self, open: impl Fn(ReceiverStream<Q>) -> Opening<A>) {
+        let pauses = || {
+            let pauses = ExponentialBuilder::new().with_jitter().without_max_times();
+            pauses.with_min_delay(PAUSES.0).with_max_delay(PAUSES.1).build()
+        };
+        let mut waits = pauses();
+        while let Some(first) = self.queue.recv().await {
+            let (out, requests) = mpsc::channel(BUFFERED);
+            let opened = timeout(OPEN_WITHIN, open(ReceiverStream::new(requests))).await;
+            let broken = match opened {
+                Ok(Ok(answers)) => {
+                    waits = pauses();
+                    match self.serve(first, out, answers).await {
+                        Some(broken) => broken,
+                        None => return,
+                    }
+                }
+                Ok(Err(status)) => {
+                    let broken = Broken(status.message().to_owned());
+                    let _ = first.answer.send(Err(broken.clone()));
+                    broken
+                }
+                Err(_) => {
+                    let broken = Broken(format!("no answer within {OPEN_WITHIN:?}"));
+                    let _ = first.answer.send(Err(broken.clone()));
+                    broken
+                }
+            };
+            tracing::debug!(hop = self.name, %broken, "call broke");
+            self.fail(&broken);
+            sleep(waits.next().unwrap_or(PAUSES.1)).await;
+        }
+    }
+
+    /// Sends and answers until the call breaks; `None` when the hop is over.
+    async fn serve(
+        &mut self,
+        first: Job<Q, A>,
+        out: mpsc::Sender<Q>,
+        mut answers: Streaming<A>,
+    ) -> Option<Broken> {
+        let mut waiting = Some(self.take(first));
+        let mut open = true;
+        loop {
+            if !open && waiting.is_none() && self.pending.is_empty() {
+                return None;
+            }
+            tokio::select! {
+                answer = answers.message() => match answer {
+                    Ok(Some(mut answer)) => {
+                        if let Some(waits) = self.pending.remove(answer.tag_mut()) {
+                            // Whoever dropped the receiver does not want to know.
+                            let _ = waits.send(Ok(answer));
+                        }
+                    }
+                    Ok(None) => return Some(Broken("the other side ended it".to_owned())),
+                    Err(status) => return Some(Broken(status.message().to_owned())),
+                },
+                permit = out.reserve(), if waiting.is_some() => match (permit, waiting.take()) {
+                    (Ok(permit), Some(request)) => permit.send(request),
+                    (Ok(_), None) => {}
+                    (Err(_), _) => return Some(Broken("the transport ended it".to_owned())),
+                },
+                job = self.queue.recv(), if open && waiting.is_none() => match job {
+                    Some(job) => waiting = Some(self.take(job)),
+                    None => open = false,
+                },
+            }
+        }
+    }
+
+    fn take(&mut self, job: Job<Q, A>) -> Q {
+        let Job { mut request, answer } = job;
+        *request.tag_mut() = self.next_tag;
+        self.pending.insert(self.next_tag, answer);
+        self.next_tag += 1;
+        request
+    }
+
+    /// Fails what was sent and what was queued up to now: what comes later may rest on the failure
+    /// being known.
+    fn fail(&mut self, broken: &Broken) {
+        for (_, waits) in self.pending.drain() {
+            let _ = waits.send(Err(broken.clone()));
+        }
+        while let Ok(job) = self.queue.try_recv() {
+            let _ = job.answer.send(Err(broken.clone()));
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! [`JoinPort`] and [`SlotPort`] over gRPC.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use millrace_proto::v1;
+use millrace_proto::v1::join_service_client::JoinServiceClient;
+use millrace_store::StoreError;
+use millrace_types::{KnownAt, Position, SlotId, StreamWatermark};
+use tokio::sync::oneshot;
+use tonic::transport::Channel;
+use tonic::{Request, Status};
+
+use super::hop::{Broken, Hop};
+use crate::client::ANSWER_BYTES_MAX;
+use crate::endpoints::{EndpointError, Role};
+use crate::port::{
+    Failed, Holds, JoinError, JoinPort, PendingVerdicts, ProcessRequest, SlotPort, SlotStatus,
+    SlotVerdicts,
+};
+use crate::wire;
+
+/// How long a question to the owner of slots may take.
+const ASK_WITHIN: Duration = Duration::from_secs(10);
+
+/// A join service in another process.
+#[derive(Debug)]
+pub struct RemoteJoin {
+    process: Hop<v1::ProcessRequest, v1::ProcessResponse>,
+    client: JoinServiceClient<Channel>,
+    /// The watermarks sent last, for the messages of a batch before its last one.
+    sent: Mutex<Vec<StreamWatermark>>,
+}
+
+impl RemoteJoin {
+    /// The join service at these addresses. Connects when it first has to. Must be made within a
+    /// tokio runtime.
+    ///
+    /// # Errors
+    /// [`EndpointError`] for an address that is none.
+    pub fn new(endpoints: &[String]) -> Result<Self, EndpointError> {
+        let role = Role::lazy("join", endpoints)?;
+        let client =
+            JoinServiceClient::new(role.channel).max_decoding_message_size(ANSWER_BYTES_MAX);
+        let calls = client.clone();
+        let process = Hop::spawn("process", move |requests| {
+            let mut client = calls.clone();
+            Box::pin(async move { Ok(client.process(requests).await?.into_inner()) })
+        });
+        Ok(Self { process, client, sent: Mutex::default() })
+    }
+
+    /// Splits a batch over messages: the watermarks move with the last facts, never ahead of one.
+    fn messages(&self, request: ProcessRequest) -> Vec<ProcessRequest> {
+        let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *sent, request.watermarks.clone());
+        let ProcessRequest { incarnation, catalog_version, slots, watermarks, departs } = request;
+        let mut runs = wire::split(slots, |slot| slot.facts.len() + 4 * slot.fingerprints.len());
+        let last = runs.pop().unwrap_or_default();
+        let early = runs.into_iter().map(|slots| ProcessRequest {
+            incarnation,
+            catalog_version,
+            slots,
+            watermarks: before.clone(),
+            departs: false,
+        });
+        let mut messages: Vec<ProcessRequest> = early.collect();
+        messages.push(ProcessRequest {
+            incarnation,
+            catalog_version,
+            slots: last,
+            watermarks,
+            departs,
+        });
+        messages
+    }
+}
+
+fn broken(Broken(reason): Broken) -> JoinError {
+    JoinError::Store(StoreError::Unknown { operation: "process", reason })
+}
+
+fn failed(status: &Status) -> JoinError {
+    let reason = status.message().to_owned();
+    JoinError::Store(StoreError::Unavailable { operation: "join", reason })
+}
+
+fn malformed(error: &wire::Malformed) -> JoinError {
+    let reason = format!("the answer of the join service is not understood: {error}");
+    JoinError::Store(StoreError::Failed { reason })
+}
+
+fn verdicts(answer: v1::ProcessResponse) -> Result<Vec<SlotVerdicts>, JoinError> {
+    if let Some(fault) = answer.fault {
+        return Err(wire::join::error(fault));
+    }
+    answer
+        .slots
+        .into_iter()
+        .map(|slot| wire::join::read_judgement(slot).map_err(|e| malformed(&e)))
+        .collect()
+}
+
+#[async_trait]
+impl JoinPort for RemoteJoin {
+    async fn process(
+        &self,
+        request: ProcessRequest,
+        holds: &Holds,
+    ) -> Result<PendingVerdicts, JoinError> {
+        let mut answers = Vec::new();
+        for message in self.messages(request) {
+            answers.push(self.process.send(wire::join::process_request(&message)).await);
+        }
+        let (sender, receiver) = oneshot::channel();
+        let holds = holds.clone();
+        tokio::spawn(async move {
+            let mut all = Vec::new();
+            let mut fault = None;
+            for answer in answers {
+                let answer = answer.await.unwrap_or_else(|_| Err(Broken("it ended".to_owned())));
+                match answer.map_err(broken).and_then(verdicts) {
+                    Ok(slots) => all.extend(slots),
+                    Err(error) => fault = fault.or(Some(error)),
+                }
+            }
+            let result = match fault {
+                None => Ok(all),
+                Some(error) => Err(Failed { error, hold: holds.hold() }),
+            };
+            // Whoever dropped the receiver does not want to know.
+            let _ = sender.send(result);
+        });
+        Ok(receiver)
+    }
+}
+
+#[async_trait]
+impl SlotPort for RemoteJoin {
+    async fn close_up_to(&self, slot: SlotId, known_at: KnownAt) -> Result<Position, JoinError> {
+        let message = v1::CloseUpToRequest { slot: slot.0, known_at_us: known_at.0 };
+        let mut request = Request::new(message);
+        request.set_timeout(ASK_WITHIN);
+        let answer = self.client.clone().close_up_to(request).await.map_err(|s| failed(&s))?;
+        let answer = answer.into_inner();
+        match answer.fault {
+            Some(fault) => Err(wire::join::error(fault)),
+            None => Ok(answer.position.unwrap_or_default().into()),
+        }
+    }
+
+    async fn status(&self) -> Result<Vec<SlotStatus>, JoinError> {
+        let mut request = Request::new(v1::GetSlotsRequest {});
+        request.set_timeout(ASK_WITHIN);
+        let answer = self.client.clone().get_slots(request).await.map_err(|s| failed(&s))?;
+        let answer = answer.into_inner();
+        if let Some(fault) = answer.fault {
+            return Err(wire::join::error(fault));
+        }
+        let read = |slot| wire::join::read_owned_slot(slot).map_err(|e| malformed(&e));
+        answer.slots.into_iter().map(read).collect()
+    }
+}

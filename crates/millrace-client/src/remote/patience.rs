@@ -1,0 +1,58 @@
+//! How long a call whose outcome is unknown is repeated.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
+use millrace_store::{Retry, StoreError};
+use tokio::time::{Instant, sleep};
+
+/// The first pause; a service that restarts on the same machine is back after a few.
+const PAUSE_MIN: Duration = Duration::from_millis(20);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// How long calls are repeated while their outcome is unknown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Persistence {
+    /// Until it is known: for the owner of slots, who has nothing else to do.
+    UntilKnown,
+    /// For this long: for reads, whose caller has a deadline.
+    Within(Duration),
+}
+
+/// The policy of one call.
+pub(super) struct Patience {
+    until: Option<Instant>,
+    pauses: ExponentialBackoff,
+    attempts: u64,
+}
+
+impl Persistence {
+    pub(super) fn patience(self) -> Patience {
+        let pauses = ExponentialBuilder::new().with_jitter().without_max_times();
+        Patience {
+            until: match self {
+                Self::UntilKnown => None,
+                Self::Within(within) => Some(Instant::now() + within),
+            },
+            pauses: pauses.with_min_delay(PAUSE_MIN).with_max_delay(PAUSE_MAX).build(),
+            attempts: 0,
+        }
+    }
+}
+
+#[async_trait]
+impl Retry for Patience {
+    async fn again(&mut self, error: &StoreError) -> bool {
+        self.attempts += 1;
+        let pause = self.pauses.next().unwrap_or(PAUSE_MAX);
+        if self.until.is_some_and(|until| Instant::now() + pause > until) {
+            return false;
+        }
+        if self.attempts.is_power_of_two() {
+            tracing::warn!(attempts = self.attempts, %error, "call of store-writer is repeated");
+        }
+        sleep(pause).await;
+        true
+    }
+}

@@ -1,0 +1,49 @@
+//! [`PeerPort`] over gRPC's health service.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::time::timeout;
+use tonic_health::ServingStatus;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
+
+use crate::endpoints::{EndpointError, Role};
+use crate::port::PeerPort;
+
+/// A service that does not answer after this long does not serve.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
+
+/// A service in another process.
+#[derive(Debug)]
+pub struct RemotePeer {
+    role: Role,
+}
+
+impl RemotePeer {
+    /// The service at these addresses; it serves as soon as one of them does. Must be made within a
+    /// tokio runtime.
+    ///
+    /// # Errors
+    /// [`EndpointError`] for an address that is none.
+    pub fn new(name: &'static str, endpoints: &[String]) -> Result<Self, EndpointError> {
+        Ok(Self { role: Role::lazy(name, endpoints)? })
+    }
+}
+
+#[async_trait]
+impl PeerPort for RemotePeer {
+    fn name(&self) -> &'static str {
+        self.role.name
+    }
+
+    async fn serves(&self) -> bool {
+        let mut client = HealthClient::new(self.role.channel.clone());
+        // The empty name is the process as a whole.
+        let asked = client.check(HealthCheckRequest { service: String::new() });
+        match timeout(ANSWERS_WITHIN, asked).await {
+            Ok(Ok(answer)) => answer.into_inner().status == ServingStatus::Serving as i32,
+            Ok(Err(_)) | Err(_) => false,
+        }
+    }
+}

@@ -1,0 +1,379 @@
+//! [`StorePort`], [`CatalogStore`] and [`ProducerWindows`] over gRPC.
+
+use std::future::Future;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use millrace_proto::v1;
+use millrace_proto::v1::store_service_client::StoreServiceClient;
+use millrace_store::encoding::encode_mark;
+use millrace_store::{
+    Applied, CatalogStore, Incarnation, LogPage, Mark, NodeId, NodeLease, Part, ProducerWindows,
+    Put, Seen, SlotEpoch, StoreError, until_known,
+};
+use millrace_types::{Entity, KnownAt, Position, SlotId};
+use tonic::transport::Channel;
+use tonic::{Code, Response, Status};
+
+use super::hop::{Broken, Hop};
+use super::patience::Persistence;
+use crate::client::ANSWER_BYTES_MAX;
+use crate::endpoints::{EndpointError, Role};
+use crate::port::{AppendOutcome, AppendRequest, StorePort};
+use crate::wire;
+
+/// A store-writer in another process.
+#[derive(Debug)]
+pub struct RemoteStore {
+    append: Hop<v1::AppendRequest, v1::AppendResponse>,
+    put: Hop<v1::PutRequest, v1::PutResponse>,
+    client: StoreServiceClient<Channel>,
+    persistence: Persistence,
+}
+
+impl RemoteStore {
+    /// The store-writer at these addresses. Connects when it first has to. Must be made within a
+    /// tokio runtime.
+    ///
+    /// # Errors
+    /// [`EndpointError`] for an address that is none.
+    pub fn new(endpoints: &[String], persistence: Persistence) -> Result<Self, EndpointError> {
+        let role = Role::lazy("store-writer", endpoints)?;
+        let client =
+            StoreServiceClient::new(role.channel).max_decoding_message_size(ANSWER_BYTES_MAX);
+        let calls = client.clone();
+        let append = Hop::spawn("append", move |requests| {
+            let mut client = calls.clone();
+            Box::pin(async move { Ok(client.append(requests).await?.into_inner()) })
+        });
+        let calls = client.clone();
+        let put = Hop::spawn("put", move |requests| {
+            let mut client = calls.clone();
+            Box::pin(async move { Ok(client.put(requests).await?.into_inner()) })
+        });
+        Ok(Self { append, put, client, persistence })
+    }
+
+    /// Repeats a call, unchanged, until its outcome is known or patience ends.
+    async fn repeat<T, F>(&self, call: impl FnMut() -> F) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, StoreError>>,
+    {
+        until_known(&mut self.persistence.patience(), call).await
+    }
+
+    /// One unary call, repeated.
+    async fn unary<Q, A, F, T>(
+        &self,
+        operation: &'static str,
+        request: Q,
+        call: impl Fn(StoreServiceClient<Channel>, Q) -> F,
+        read: impl Fn(A) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError>
+    where
+        Q: Clone,
+        F: Future<Output = Result<Response<A>, Status>>,
+    {
+        self.repeat(|| async {
+            let answer = call(self.client.clone(), request.clone()).await;
+            read(answer.map_err(|s| failed(operation, &s))?.into_inner())
+        })
+        .await
+    }
+
+    async fn load_once(
+        &self,
+        marks: &[SlotId],
+        parts: &[(Entity, Part)],
+    ) -> Result<(Vec<Loaded>, Vec<Loaded>), StoreError> {
+        let request = v1::LoadRequest {
+            mark_slots: marks.iter().map(|slot| slot.0).collect(),
+            parts: parts
+                .iter()
+                .map(|(entity, part)| wire::store::part_name(entity, *part))
+                .collect(),
+        };
+        let broken = |status: Status| failed("load", &status);
+        let mut answers = self.client.clone().load(request).await.map_err(broken)?.into_inner();
+        let (mut found_marks, mut found_parts) = (Vec::new(), Vec::new());
+        while let Some(answer) = answers.message().await.map_err(broken)? {
+            wire::store::result(answer.fault)?;
+            found_marks.extend(answer.marks.into_iter().map(wire::store::read_loaded));
+            found_parts.extend(answer.parts.into_iter().map(wire::store::read_loaded));
+        }
+        if (found_marks.len(), found_parts.len()) != (marks.len(), parts.len()) {
+            let reason = "the answer ended early".to_owned();
+            return Err(StoreError::Unknown { operation: "load", reason });
+        }
+        Ok((found_marks, found_parts))
+    }
+
+    async fn read_log_once(&self, request: v1::ReadLogRequest) -> Result<LogPage, StoreError> {
+        let broken = |status: Status| failed("read the log", &status);
+        let mut answers = self.client.clone().read_log(request).await.map_err(broken)?.into_inner();
+        let mut page = LogPage::default();
+        while let Some(answer) = answers.message().await.map_err(broken)? {
+            wire::store::result(answer.fault)?;
+            page.complete = answer.complete;
+            for chunk in answer.chunks {
+                let position = chunk.position.unwrap_or_default().into();
+                page.chunks.push((position, chunk.chunk));
+            }
+        }
+        Ok(page)
+    }
+
+    async fn put_once(&self, request: v1::PutRequest) -> Result<(), StoreError> {
+        let answer = self.put.ask(request).await.map_err(|e| broken("put", e))?;
+        wire::store::result(answer.fault)
+    }
+}
+
+type Loaded = Option<(KnownAt, Bytes)>;
+
+fn broken(operation: &'static str, Broken(reason): Broken) -> StoreError {
+    StoreError::Unknown { operation, reason }
+}
+
+/// What a status of the transport or of the server's limits means for a call that may be repeated.
+fn failed(operation: &'static str, status: &Status) -> StoreError {
+    let reason = status.message().to_owned();
+    match status.code() {
+        Code::InvalidArgument
+        | Code::Unimplemented
+        | Code::PermissionDenied
+        | Code::Unauthenticated
+        | Code::OutOfRange => {
+            StoreError::Failed { reason: format!("store-writer refuses to {operation}: {reason}") }
+        }
+        Code::Ok
+        | Code::Cancelled
+        | Code::Unknown
+        | Code::DeadlineExceeded
+        | Code::NotFound
+        | Code::AlreadyExists
+        | Code::ResourceExhausted
+        | Code::FailedPrecondition
+        | Code::Aborted
+        | Code::Internal
+        | Code::Unavailable
+        | Code::DataLoss => StoreError::Unknown { operation, reason },
+    }
+}
+
+fn malformed(error: &wire::Malformed) -> StoreError {
+    StoreError::Failed { reason: format!("the answer of store-writer is not understood: {error}") }
+}
+
+#[async_trait]
+impl StorePort for RemoteStore {
+    async fn append(&self, request: AppendRequest) -> Result<AppendOutcome, StoreError> {
+        let AppendRequest { node, incarnation, chunks } = request;
+        for run in wire::split(chunks, |chunk| chunk.bytes.len()) {
+            let message = wire::store::append_request(&node, incarnation, &run);
+            let outcome = self
+                .repeat(|| async {
+                    let answer = self.append.ask(message.clone()).await;
+                    let answer = answer.map_err(|e| broken("append", e))?;
+                    let outcome = answer.outcome();
+                    wire::store::result(answer.fault)?;
+                    match outcome {
+                        v1::AppendOutcome::Confirmed => Ok(AppendOutcome::Confirmed),
+                        v1::AppendOutcome::Fenced => Ok(AppendOutcome::Fenced),
+                        v1::AppendOutcome::Unspecified => {
+                            let reason = "the answer has no outcome".to_owned();
+                            Err(StoreError::Unknown { operation: "append", reason })
+                        }
+                    }
+                })
+                .await?;
+            if outcome == AppendOutcome::Fenced {
+                return Ok(outcome);
+            }
+        }
+        Ok(AppendOutcome::Confirmed)
+    }
+
+    async fn put(&self, parts: Vec<Put>) -> Result<(), StoreError> {
+        // One after the other: pages are known before the head that lists them.
+        for run in wire::split(parts, |put| put.bytes.len()) {
+            let parts: Vec<_> = run.iter().map(wire::store::part_put).collect();
+            let message = v1::PutRequest { tag: 0, parts, marks: Vec::new() };
+            self.repeat(|| self.put_once(message.clone())).await?;
+        }
+        Ok(())
+    }
+
+    async fn load(&self, parts: Vec<(Entity, Part)>) -> Result<Vec<Loaded>, StoreError> {
+        let loaded = self.repeat(|| self.load_once(&[], &parts)).await?;
+        Ok(loaded.1)
+    }
+
+    async fn put_mark(&self, slot: SlotId, ver: KnownAt, mark: Mark) -> Result<(), StoreError> {
+        let mark = v1::MarkPut { slot: slot.0, ver_us: ver.0, mark: encode_mark(&mark).into() };
+        let message = v1::PutRequest { tag: 0, parts: Vec::new(), marks: vec![mark] };
+        self.repeat(|| self.put_once(message.clone())).await
+    }
+
+    async fn load_mark(&self, slot: SlotId) -> Result<Option<(KnownAt, Mark)>, StoreError> {
+        let slots = [slot];
+        let loaded = self.repeat(|| self.load_once(&slots, &[])).await?;
+        let read = |(ver, bytes): (KnownAt, Bytes)| {
+            let mark = wire::store::read_mark(&bytes).map_err(|e| malformed(&e))?;
+            Ok((ver, mark))
+        };
+        loaded.0.into_iter().next().flatten().map(read).transpose()
+    }
+
+    async fn read_log(
+        &self,
+        slot: SlotId,
+        after: Position,
+        up_to: Position,
+        max_bytes: usize,
+    ) -> Result<LogPage, StoreError> {
+        let request = v1::ReadLogRequest {
+            slot: slot.0,
+            after: Some(after.into()),
+            up_to: Some(up_to.into()),
+            max_bytes: max_bytes as u64,
+        };
+        self.repeat(|| self.read_log_once(request)).await
+    }
+
+    async fn renew_node(
+        &self,
+        node: &NodeId,
+        incarnation: Incarnation,
+        ceiling: KnownAt,
+    ) -> Result<Applied<NodeLease>, StoreError> {
+        let request = v1::RenewNodeRequest {
+            node: node.0.clone(),
+            incarnation: incarnation.0,
+            ceiling_us: ceiling.0,
+        };
+        self.unary(
+            "renew",
+            request,
+            |mut client, request| async move { client.renew_node(request).await },
+            |answer: v1::RenewNodeResponse| {
+                wire::store::result(answer.fault)?;
+                Ok(match answer.renewed {
+                    true => Applied::Yes,
+                    false => Applied::No(answer.row.as_ref().map(wire::store::read_node_row)),
+                })
+            },
+        )
+        .await
+    }
+
+    async fn take_over(
+        &self,
+        slot: SlotId,
+        node: &NodeId,
+        incarnation: Incarnation,
+    ) -> Result<SlotEpoch, StoreError> {
+        let request =
+            v1::TakeOverRequest { slot: slot.0, node: node.0.clone(), incarnation: incarnation.0 };
+        self.unary(
+            "take over",
+            request,
+            |mut client, request| async move { client.take_over(request).await },
+            |answer: v1::TakeOverResponse| {
+                wire::store::result(answer.fault)?;
+                let none = || wire::Malformed::new("epoch", "must be set");
+                let row = answer.epoch.ok_or_else(none).map_err(|e| malformed(&e))?;
+                Ok(wire::store::read_epoch_row(row))
+            },
+        )
+        .await
+    }
+
+    async fn release(
+        &self,
+        slot: SlotId,
+        epoch: u64,
+        incarnation: Incarnation,
+        end: u64,
+        last_ver: KnownAt,
+    ) -> Result<(), StoreError> {
+        let request = v1::ReleaseRequest {
+            slot: slot.0,
+            epoch,
+            incarnation: incarnation.0,
+            end,
+            last_ver_us: last_ver.0,
+        };
+        self.unary(
+            "release",
+            request,
+            |mut client, request| async move { client.release(request).await },
+            |answer: v1::ReleaseResponse| wire::store::result(answer.fault),
+        )
+        .await
+    }
+}
+
+#[async_trait]
+impl CatalogStore for RemoteStore {
+    async fn put_catalog(&self, version: u32, text: String) -> Result<Applied<String>, StoreError> {
+        let catalog = Some(v1::CatalogText { version, text });
+        self.unary(
+            "put a catalog",
+            v1::PutCatalogRequest { catalog },
+            |mut client, request| async move { client.put_catalog(request).await },
+            |answer: v1::PutCatalogResponse| {
+                wire::store::result(answer.fault)?;
+                Ok(if answer.stored { Applied::Yes } else { Applied::No(answer.there) })
+            },
+        )
+        .await
+    }
+
+    async fn catalogs(&self) -> Result<Vec<(u32, String)>, StoreError> {
+        self.catalogs_after(0).await
+    }
+
+    async fn catalogs_after(&self, version: u32) -> Result<Vec<(u32, String)>, StoreError> {
+        let mut all: Vec<(u32, String)> = Vec::new();
+        loop {
+            let after_version = all.last().map_or(version, |(version, _)| *version);
+            let (found, more) = self
+                .unary(
+                    "list catalogs",
+                    v1::ListCatalogsRequest { after_version },
+                    |mut client, request| async move { client.list_catalogs(request).await },
+                    |answer: v1::ListCatalogsResponse| {
+                        wire::store::result(answer.fault)?;
+                        Ok((answer.catalogs, answer.more))
+                    },
+                )
+                .await?;
+            let stuck = found.is_empty();
+            all.extend(found.into_iter().map(|catalog| (catalog.version, catalog.text)));
+            if !more || stuck {
+                return Ok(all);
+            }
+        }
+    }
+}
+
+/// Asked once: a window that does not answer only costs work.
+#[async_trait]
+impl ProducerWindows for RemoteStore {
+    async fn seen(&self, producer: &str, first: u64, next: u64) -> Result<Vec<Seen>, StoreError> {
+        let request = v1::SeenSequencesRequest { producer: producer.to_owned(), first, next };
+        let answer = self.client.clone().seen_sequences(request).await;
+        let answer = answer.map_err(|s| failed("ask a window", &s))?.into_inner();
+        wire::store::result(answer.fault)?;
+        let seen = |byte: &u8| if *byte == 1 { Seen::Yes } else { Seen::No };
+        Ok(answer.seen.iter().map(seen).collect())
+    }
+
+    async fn mark(&self, producer: &str, first: u64, next: u64) -> Result<(), StoreError> {
+        let request = v1::MarkSequencesRequest { producer: producer.to_owned(), first, next };
+        let answer = self.client.clone().mark_sequences(request).await;
+        let answer = answer.map_err(|s| failed("mark a window", &s))?.into_inner();
+        wire::store::result(answer.fault)
+    }
+}

@@ -1,0 +1,317 @@
+//! Messages of `StoreService`.
+
+use bytes::Bytes;
+use millrace_proto::v1;
+use millrace_proto::v1::StoreFaultKind as Kind;
+use millrace_store::{
+    Append, Incarnation, Mark, NodeId, NodeLease, Part, Put, SlotEpoch, StoreError,
+    encoding::decode_mark,
+};
+use millrace_types::{Entity, EntityKey, KindId, KnownAt, SlotId};
+
+use super::{Malformed, position};
+use crate::port::AppendRequest;
+
+/// What stands for the operation of an error that came over a hop; its reason names the real one.
+const REMOTE: &str = "store-writer";
+
+/// A fault as a message.
+#[must_use]
+pub fn fault(error: &StoreError) -> v1::StoreFault {
+    let (kind, what, reason) = match error {
+        StoreError::Unknown { operation, reason } => (Kind::Unknown, *operation, reason),
+        StoreError::Unavailable { operation, reason } => (Kind::Unavailable, *operation, reason),
+        StoreError::Failed { reason } => (Kind::Failed, "", reason),
+        StoreError::Damaged { what, reason } => (Kind::Damaged, what.as_str(), reason),
+    };
+    v1::StoreFault { kind: kind as i32, what: what.to_owned(), reason: reason.clone() }
+}
+
+/// What a fault says.
+#[must_use]
+pub fn error(fault: v1::StoreFault) -> StoreError {
+    let v1::StoreFault { what, reason, .. } = &fault;
+    match fault.kind() {
+        Kind::Unavailable => {
+            StoreError::Unavailable { operation: REMOTE, reason: format!("{what}: {reason}") }
+        }
+        Kind::Failed => StoreError::Failed { reason: fault.reason },
+        Kind::Damaged => StoreError::Damaged { what: fault.what, reason: fault.reason },
+        // A kind of a later version: whether anything was done is not known.
+        Kind::Unknown | Kind::Unspecified => {
+            StoreError::Unknown { operation: REMOTE, reason: format!("{what}: {reason}") }
+        }
+    }
+}
+
+/// The result an answer states.
+///
+/// # Errors
+/// The fault, if there is one.
+pub fn result(fault: Option<v1::StoreFault>) -> Result<(), StoreError> {
+    fault.map_or(Ok(()), |fault| Err(error(fault)))
+}
+
+/// A flush, without its tag.
+#[must_use]
+pub fn append_request(
+    node: &NodeId,
+    incarnation: Incarnation,
+    chunks: &[Append],
+) -> v1::AppendRequest {
+    v1::AppendRequest {
+        tag: 0,
+        node: node.0.clone(),
+        incarnation: incarnation.0,
+        chunks: chunks
+            .iter()
+            .map(|chunk| v1::ChunkAppend {
+                slot: chunk.slot.0,
+                position: Some(chunk.position.into()),
+                known_at_us: chunk.known_at.0,
+                chunk: chunk.bytes.clone(),
+            })
+            .collect(),
+    }
+}
+
+/// What a flush asks for.
+///
+/// # Errors
+/// [`Malformed`].
+pub fn read_append(from: v1::AppendRequest) -> Result<AppendRequest, Malformed> {
+    let chunks = from
+        .chunks
+        .into_iter()
+        .map(|chunk| {
+            Ok(Append {
+                slot: SlotId(chunk.slot),
+                position: position(chunk.position, "chunks.position")?,
+                known_at: KnownAt(chunk.known_at_us),
+                bytes: chunk.chunk,
+            })
+        })
+        .collect::<Result<_, _>>()?;
+    Ok(AppendRequest {
+        node: NodeId(from.node),
+        incarnation: Incarnation(from.incarnation),
+        chunks,
+    })
+}
+
+/// The name of a part.
+#[must_use]
+pub fn part_name(entity: &Entity, part: Part) -> v1::PartName {
+    let (kind, ver, number) = match part {
+        Part::Head => (v1::PartKind::Head, KnownAt(0), 0),
+        Part::RebuiltHead(ver) => (v1::PartKind::RebuiltHead, ver, 0),
+        Part::Page(ver, number) => (v1::PartKind::Page, ver, number),
+        Part::Ids(ver, number) => (v1::PartKind::Ids, ver, number),
+    };
+    v1::PartName {
+        entity: Some(v1::StoredEntity {
+            kind: u32::from(entity.kind.0),
+            key: Bytes::copy_from_slice(entity.key.as_bytes()),
+        }),
+        kind: kind as i32,
+        ver_us: ver.0,
+        number,
+    }
+}
+
+/// The part a name stands for.
+///
+/// # Errors
+/// [`Malformed`].
+pub fn read_part_name(from: v1::PartName) -> Result<(Entity, Part), Malformed> {
+    let (ver, number) = (KnownAt(from.ver_us), from.number);
+    let part = match from.kind() {
+        v1::PartKind::Head => Part::Head,
+        v1::PartKind::RebuiltHead => Part::RebuiltHead(ver),
+        v1::PartKind::Page => Part::Page(ver, number),
+        v1::PartKind::Ids => Part::Ids(ver, number),
+        v1::PartKind::Unspecified => {
+            return Err(Malformed::new("parts.kind", "must be a kind of part"));
+        }
+    };
+    let entity = from.entity.ok_or_else(|| Malformed::new("parts.entity", "must be set"))?;
+    let kind = u16::try_from(entity.kind)
+        .map_err(|_| Malformed::new("parts.entity.kind", "must be below 65536"))?;
+    let key = EntityKey::from_bytes(&entity.key)
+        .map_err(|e| Malformed::new("parts.entity.key", format!("must be a key: {e}")))?;
+    Ok((Entity { kind: KindId(kind), key }, part))
+}
+
+/// A part to write.
+#[must_use]
+pub fn part_put(put: &Put) -> v1::PartPut {
+    v1::PartPut {
+        slot: put.slot.0,
+        name: Some(part_name(&put.entity, put.part)),
+        ver_us: put.ver.0,
+        bytes: put.bytes.clone(),
+    }
+}
+
+/// What is to be written.
+///
+/// # Errors
+/// [`Malformed`].
+pub fn read_part_put(from: v1::PartPut) -> Result<Put, Malformed> {
+    let name = from.name.ok_or_else(|| Malformed::new("parts.name", "must be set"))?;
+    let (entity, part) = read_part_name(name)?;
+    let (slot, ver) = (SlotId(from.slot), KnownAt(from.ver_us));
+    Ok(Put { slot, entity, part, ver, bytes: from.bytes })
+}
+
+/// A mark.
+///
+/// # Errors
+/// [`Malformed`].
+pub fn read_mark(bytes: &[u8]) -> Result<Mark, Malformed> {
+    decode_mark(bytes).map_err(|e| Malformed::new("marks.mark", format!("must be a mark: {e}")))
+}
+
+/// What was loaded.
+#[must_use]
+pub fn loaded(value: Option<(KnownAt, Bytes)>) -> v1::LoadedValue {
+    value.map_or_else(v1::LoadedValue::default, |(ver, bytes)| v1::LoadedValue {
+        found: true,
+        ver_us: ver.0,
+        bytes,
+    })
+}
+
+/// What a loaded value says.
+#[must_use]
+pub fn read_loaded(from: v1::LoadedValue) -> Option<(KnownAt, Bytes)> {
+    from.found.then_some((KnownAt(from.ver_us), from.bytes))
+}
+
+/// A node's row.
+#[must_use]
+pub fn node_row(row: &NodeLease) -> v1::NodeRow {
+    v1::NodeRow {
+        incarnation: row.incarnation.0,
+        renewals: row.renewals,
+        ceiling_us: row.ceiling.0,
+        fenced: row.fenced,
+    }
+}
+
+/// What a node's row says.
+#[must_use]
+pub fn read_node_row(from: &v1::NodeRow) -> NodeLease {
+    NodeLease {
+        incarnation: Incarnation(from.incarnation),
+        renewals: from.renewals,
+        ceiling: KnownAt(from.ceiling_us),
+        fenced: from.fenced,
+    }
+}
+
+/// An epoch's row.
+#[must_use]
+pub fn epoch_row(row: &SlotEpoch) -> v1::EpochRow {
+    v1::EpochRow {
+        epoch: row.epoch,
+        node: row.node.0.clone(),
+        incarnation: row.incarnation.0,
+        floor_us: row.floor.0,
+        previous_end: row.previous_end,
+        released_end: row.released.map(|(end, _)| end),
+        released_ver_us: row.released.map_or(0, |(_, ver)| ver.0),
+    }
+}
+
+/// What an epoch's row says.
+#[must_use]
+pub fn read_epoch_row(from: v1::EpochRow) -> SlotEpoch {
+    SlotEpoch {
+        epoch: from.epoch,
+        node: NodeId(from.node),
+        incarnation: Incarnation(from.incarnation),
+        floor: KnownAt(from.floor_us),
+        previous_end: from.previous_end,
+        released: from.released_end.map(|end| (end, KnownAt(from.released_ver_us))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use millrace_types::{KeyPart, Position};
+
+    use super::*;
+
+    fn entity() -> Entity {
+        let key = EntityKey::try_new(&[KeyPart::Int64(-7), KeyPart::String("a")]).unwrap();
+        Entity { kind: KindId(3), key }
+    }
+
+    #[test]
+    fn parts_puts_and_appends_come_back_as_they_were() {
+        let ver = KnownAt(9);
+        for part in [Part::Head, Part::RebuiltHead(ver), Part::Page(ver, 2), Part::Ids(ver, 4)] {
+            let put = Put { slot: SlotId(1), entity: entity(), part, ver, bytes: "x".into() };
+            assert_eq!(read_part_put(part_put(&put)), Ok(put));
+        }
+        let chunk = Append {
+            slot: SlotId(5),
+            position: Position { epoch: 1, sequence: 2 },
+            known_at: KnownAt(-3),
+            bytes: "chunk".into(),
+        };
+        let (node, run) = (NodeId("n".to_owned()), Incarnation(u64::MAX));
+        let read = read_append(append_request(&node, run, &[chunk.clone()])).unwrap();
+        assert_eq!((read.node, read.incarnation, read.chunks), (node, run, vec![chunk]));
+    }
+
+    #[test]
+    fn rows_come_back_as_they_were() {
+        for released in [None, Some((0, KnownAt(0))), Some((7, KnownAt(8)))] {
+            let row = SlotEpoch {
+                epoch: 2,
+                node: NodeId("n".to_owned()),
+                incarnation: Incarnation(3),
+                floor: KnownAt(4),
+                previous_end: 5,
+                released,
+            };
+            assert_eq!(read_epoch_row(epoch_row(&row)), row);
+        }
+    }
+
+    #[test]
+    fn faults_keep_their_kind() {
+        let reason = || "r".to_owned();
+        let remote = || "op: r".to_owned();
+        let unknown = StoreError::Unknown { operation: "op", reason: reason() };
+        assert_eq!(
+            error(fault(&unknown)),
+            StoreError::Unknown { operation: REMOTE, reason: remote() }
+        );
+        let unavailable = StoreError::Unavailable { operation: "op", reason: reason() };
+        assert_eq!(
+            error(fault(&unavailable)),
+            StoreError::Unavailable { operation: REMOTE, reason: remote() }
+        );
+        for same in [
+            StoreError::Failed { reason: reason() },
+            StoreError::Damaged { what: "page".to_owned(), reason: reason() },
+        ] {
+            assert_eq!(error(fault(&same)), same);
+        }
+        let later = v1::StoreFault { kind: 99, ..v1::StoreFault::default() };
+        assert!(matches!(error(later), StoreError::Unknown { .. }));
+    }
+
+    #[test]
+    fn what_is_no_part_is_named() {
+        let mut name = part_name(&entity(), Part::Head);
+        name.kind = 77;
+        assert_eq!(read_part_name(name.clone()).unwrap_err().field, "parts.kind");
+        name = part_name(&entity(), Part::Head);
+        name.entity.as_mut().unwrap().key = "?".into();
+        assert_eq!(read_part_name(name).unwrap_err().field, "parts.entity.key");
+    }
+}

@@ -1,0 +1,101 @@
+//! The call on which an ingest process hands its batches over.
+
+use std::sync::Arc;
+
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
+use millrace_client::port::{Holds, JoinError, JoinPort as _, PendingVerdicts};
+use millrace_client::wire;
+use millrace_grpc::{Drain, status};
+use millrace_proto::v1;
+use millrace_store::StoreError;
+use tokio::sync::mpsc;
+use tonic::{Status, Streaming};
+
+use crate::service::JoinService;
+
+/// Batches of one call that wait for their verdicts; the transport holds the rest back.
+const AT_ONCE: usize = 1_024;
+
+/// Queues the batches in their order and answers each once it is confirmed. The drain ends the
+/// call when everything taken is answered.
+pub(super) async fn run(
+    join: Arc<JoinService>,
+    mut requests: Streaming<v1::ProcessRequest>,
+    answers: mpsc::Sender<Result<v1::ProcessResponse, Status>>,
+    drain: Drain,
+) {
+    // The holds that count are those of the ingest process, where the answers arrive.
+    let holds = Holds::default();
+    let mut waiting = FuturesUnordered::new();
+    let started = drain.started();
+    tokio::pin!(started);
+    let mut end: Option<Option<Status>> = None;
+    let mut incarnation = None;
+    loop {
+        if end.is_some() && waiting.is_empty() {
+            break;
+        }
+        tokio::select! {
+            Some(answer) = waiting.next() => {
+                if answers.send(Ok(answer)).await.is_err() {
+                    // The ingest process is gone; what it sent is judged all the same.
+                    end = Some(None);
+                    waiting.clear();
+                }
+            }
+            () = &mut started, if end.is_none() => end = Some(Some(Drain::status())),
+            request = requests.message(), if end.is_none() && waiting.len() < AT_ONCE => {
+                let request = match request {
+                    Ok(Some(request)) => request,
+                    // A call that broke needs no word of it.
+                    Ok(None) | Err(_) => {
+                        end = Some(None);
+                        continue;
+                    }
+                };
+                let tag = request.tag;
+                incarnation = Some(request.incarnation).filter(|_| !request.departs);
+                let request = match wire::join::read_process(request) {
+                    Ok(request) => request,
+                    Err(malformed) => {
+                        end = Some(Some(status(&malformed)));
+                        continue;
+                    }
+                };
+                // Awaited here, not beside the others: batches are queued in their order.
+                waiting.push(answer(tag, join.process(request, &holds).await));
+            }
+        }
+    }
+    if let Some(incarnation) = incarnation {
+        join.gone(incarnation).await;
+    }
+    if let Some(Some(status)) = end {
+        // Nobody may be there to read it any more.
+        let _ = answers.send(Err(status)).await;
+    }
+}
+
+async fn answer(tag: u64, queued: Result<PendingVerdicts, JoinError>) -> v1::ProcessResponse {
+    let verdicts = match queued {
+        Ok(pending) => match pending.await {
+            Ok(verdicts) => verdicts.map_err(|failed| failed.error),
+            Err(_) => Err(JoinError::Store(StoreError::Unknown {
+                operation: "process",
+                reason: "the worker stopped before the outcome was known".to_owned(),
+            })),
+        },
+        Err(error) => Err(error),
+    };
+    match verdicts {
+        Ok(slots) => v1::ProcessResponse {
+            tag,
+            slots: slots.iter().map(wire::join::judgement).collect(),
+            fault: None,
+        },
+        Err(error) => {
+            v1::ProcessResponse { tag, slots: Vec::new(), fault: Some(wire::join::fault(&error)) }
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! `millrace serve`: one service in a process of its own, on the gRPC implementations of its ports.
+//!
+//! Services start in any order: each waits for what it needs, and says that it serves only while
+//! that serves too.
+
+mod failure;
+mod keys;
+mod services;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use millrace_client::port::PeerPort;
+use millrace_grpc::{Drain, Health};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio_util::task::AbortOnDropHandle;
+
+pub use failure::ServeError;
+pub use keys::ServeKeys;
+use services::{IngestPart, JoinPart, Service, ServingPart, StoreWriterPart};
+
+use crate::cli::{Global, ServeArgs, ServiceName};
+use crate::dev::{self, DevError};
+use crate::exit::Exit;
+
+/// How often a service looks whether what it needs serves.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// How long going down may take after the server has ended its calls.
+const DRAIN: Duration = Duration::from_secs(8);
+
+/// Runs one service until a signal ends it.
+///
+/// # Errors
+/// [`ServeError`].
+pub async fn run(args: &ServeArgs, global: &Global) -> Result<Exit, ServeError> {
+    let told = keys::told(args, global)?;
+    let address = told.settings.listen;
+    // The address first: it is the cheapest thing to be wrong.
+    let listener =
+        TcpListener::bind(address).await.map_err(|source| DevError::Listen { address, source })?;
+    let address = listener.local_addr().map_err(|source| DevError::Listen { address, source })?;
+    let start = async {
+        Ok::<Arc<dyn Service>, ServeError>(match args.service {
+            ServiceName::StoreWriter => Arc::new(StoreWriterPart::start(&told)?),
+            ServiceName::Join => Arc::new(JoinPart::start(&told).await?),
+            ServiceName::Ingest => Arc::new(IngestPart::start(&told).await?),
+            ServiceName::FeatureServing => Arc::new(ServingPart::start(&told).await?),
+        })
+    };
+    let service = tokio::select! {
+        service = start => service?,
+        signal = dev::signal() => {
+            signal?;
+            return Ok(Exit::Done);
+        }
+    };
+    let drain = Drain::new();
+    let server = service.server(drain).with_reflection(millrace_proto::FILE_DESCRIPTOR_SET);
+    let health = server.health();
+    let (stop, stopped) = oneshot::channel();
+    let server = tokio::spawn(dev::serve(server, listener, stopped));
+    let name = args.service.name();
+    let ready =
+        AbortOnDropHandle::new(tokio::spawn(readiness(service.clone(), health, move || {
+            dev::print_line(&format!("millrace {name} is ready on http://{address}\n"));
+        })));
+    let outcome = tokio::select! {
+        signal = dev::signal() => signal,
+        error = service.failed() => Err(DevError::Stopped(error)),
+    };
+    drop(ready);
+    // The server may have ended by itself already.
+    let _ = stop.send(());
+    let served = server.await.unwrap_or_else(|error| Err(DevError::Task(error.to_string())));
+    let drained = tokio::time::timeout(DRAIN, service.drain()).await;
+    outcome?;
+    served?;
+    drained.map_err(|_| DevError::DrainCut)?;
+    Ok(Exit::Done)
+}
+
+/// Says that the service serves while everything it needs does; calls `first` the first time.
+async fn readiness(service: Arc<dyn Service>, health: Health, first: impl FnOnce()) {
+    let mut first = Some(first);
+    let mut said = None;
+    let mut tick = tokio::time::interval(LOOK_EVERY);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        let lacking = lacking(service.needs()).await;
+        if said.as_ref() == Some(&lacking) {
+            continue;
+        }
+        health.set_serving(lacking.is_none()).await;
+        match (lacking, first.take()) {
+            (None, Some(first)) => first(),
+            (None, None) => tracing::info!("serving again"),
+            (Some(name), waiting) => {
+                first = waiting;
+                tracing::warn!(needs = name, "not serving: what is needed does not serve");
+            }
+        }
+        said = Some(lacking);
+    }
+}
+
+/// The first service that is needed and does not serve.
+async fn lacking(needs: &[Arc<dyn PeerPort>]) -> Option<&'static str> {
+    for peer in needs {
+        if !peer.serves().await {
+            return Some(peer.name());
+        }
+    }
+    None
+}

@@ -1,0 +1,53 @@
+//! Why a service does not start or does not go on.
+
+use std::io;
+use std::path::PathBuf;
+
+use millrace_client::EndpointError;
+use millrace_config::ConfigError;
+use thiserror::Error;
+
+use crate::dev::DevError;
+
+/// Why a service does not start or does not go on.
+#[derive(Debug, Error)]
+pub enum ServeError {
+    /// The configuration file cannot be read.
+    #[error("cannot read configuration {}", path.display())]
+    ConfigFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The configuration file is not understood.
+    #[error("configuration {} is not valid: {error}", path.display())]
+    ConfigInvalid {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, with line and column.
+        error: String,
+    },
+    /// A setting breaks a rule.
+    #[error(transparent)]
+    Setting(#[from] ConfigError),
+    /// An address that is none.
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
+    /// What every server can meet.
+    #[error(transparent)]
+    Server(#[from] DevError),
+}
+
+impl ServeError {
+    /// What to do next, where the message does not say it.
+    #[must_use]
+    pub fn next_step(&self) -> Option<&'static str> {
+        match self {
+            Self::ConfigFile { .. } => Some("check the path given with --config"),
+            Self::ConfigInvalid { .. } => Some("see the keys with `millrace serve --help`"),
+            Self::Server(error) => error.next_step(),
+            Self::Setting(_) | Self::Endpoint(_) => None,
+        }
+    }
+}

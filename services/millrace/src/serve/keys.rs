@@ -1,0 +1,129 @@
+//! What a service is told: by flag, by environment, by file, in this order.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use millrace_config::{Config, Settings};
+use serde::{Deserialize, Deserializer};
+
+use super::ServeError;
+use crate::cli::{Global, ServeArgs, ServiceName};
+
+/// Every key, each as a flag, as `MILLRACE_…` in the environment, and in the TOML file.
+#[derive(Debug, Clone, Default, Args, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServeKeys {
+    /// Where to take gRPC calls
+    #[arg(long, env = "MILLRACE_LISTEN", hide_env_values = true, value_name = "ADDR")]
+    pub listen: Option<SocketAddr>,
+    /// store-writer: the folder that holds everything; made if it is not there
+    #[arg(long, env = "MILLRACE_DATA", hide_env_values = true, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// The number of slots, a power of two; the same for every service
+    #[arg(long, env = "MILLRACE_SLOTS", hide_env_values = true, value_name = "N")]
+    pub slots: Option<u32>,
+    /// join: its name among the nodes; the same after every start
+    #[arg(long, env = "MILLRACE_NODE", hide_env_values = true, value_name = "NAME")]
+    pub node: Option<String>,
+    /// join: bytes of facts a slot keeps at hand
+    #[arg(long, env = "MILLRACE_AT_HAND_BYTES", hide_env_values = true, value_name = "N")]
+    pub at_hand_bytes: Option<u64>,
+    /// join: bytes of memory for entities
+    #[arg(long, env = "MILLRACE_RESIDENT_BYTES", hide_env_values = true, value_name = "N")]
+    pub resident_bytes: Option<u64>,
+    /// ingest: how far ahead of the clock an event time may lie
+    #[arg(long, env = "MILLRACE_MAX_FUTURE", hide_env_values = true, value_name = "TIME",
+          value_parser = crate::cli::duration)]
+    #[serde(default, deserialize_with = "duration")]
+    pub max_future: Option<Duration>,
+    /// ingest, join: how long a producer or ingest process that is gone holds watermarks back
+    #[arg(long, env = "MILLRACE_IDLE_AFTER", hide_env_values = true, value_name = "TIME",
+          value_parser = crate::cli::duration)]
+    #[serde(default, deserialize_with = "duration")]
+    pub idle_after: Option<Duration>,
+    /// Where store-writer listens
+    #[arg(long, env = "MILLRACE_STORE_ENDPOINT", hide_env_values = true, value_name = "URL")]
+    pub store_endpoint: Option<String>,
+    /// In the file: where join listens
+    #[arg(skip)]
+    pub join_endpoint: Option<String>,
+    /// In the file: where ingest listens
+    #[arg(skip)]
+    pub ingest_endpoint: Option<String>,
+}
+
+/// What a service is started with.
+#[derive(Debug, Clone)]
+pub(super) struct Told {
+    pub(super) settings: Config,
+    pub(super) node: String,
+    pub(super) store: Vec<String>,
+    pub(super) join: Vec<String>,
+    /// Empty: `status` does not tell of ingest.
+    pub(super) ingest: Vec<String>,
+}
+
+impl ServiceName {
+    /// Where it listens unless told otherwise, so that all four run on one machine as they are.
+    pub(super) fn port(self) -> u16 {
+        match self {
+            Self::Ingest => 7401,
+            Self::Join => 7402,
+            Self::StoreWriter => 7403,
+            Self::FeatureServing => 7404,
+        }
+    }
+
+    fn endpoint(self) -> String {
+        format!("http://127.0.0.1:{}", self.port())
+    }
+}
+
+fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
+    let text = String::deserialize(from)?;
+    crate::cli::duration(&text).map(Some).map_err(serde::de::Error::custom)
+}
+
+fn read(path: &Path) -> Result<ServeKeys, ServeError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| ServeError::ConfigFile { path: path.to_owned(), source })?;
+    toml::from_str(&text).map_err(|error| ServeError::ConfigInvalid {
+        path: path.to_owned(),
+        error: error.to_string(),
+    })
+}
+
+/// Puts flags and environment over the file over the defaults.
+pub(super) fn told(args: &ServeArgs, global: &Global) -> Result<Told, ServeError> {
+    let file = args.config.as_deref().map(read).transpose()?.unwrap_or_default();
+    let flags = args.keys.clone();
+    let default = Settings::default();
+    let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, args.service.port()));
+    let settings = Settings {
+        listen: flags.listen.or(file.listen).unwrap_or(listen),
+        data: flags.data.or(file.data).unwrap_or(default.data),
+        slots: flags.slots.or(file.slots).unwrap_or(default.slots),
+        at_hand_bytes: flags.at_hand_bytes.or(file.at_hand_bytes).unwrap_or(default.at_hand_bytes),
+        resident_bytes: flags
+            .resident_bytes
+            .or(file.resident_bytes)
+            .unwrap_or(default.resident_bytes),
+        max_future: flags.max_future.or(file.max_future).unwrap_or(default.max_future),
+        idle_after: flags.idle_after.or(file.idle_after).unwrap_or(default.idle_after),
+        ..Settings::default()
+    };
+    let settings = Config::try_new(settings)?;
+    let list = |flags: &[String], file: Option<String>, default: Option<String>| {
+        if flags.is_empty() { file.or(default).into_iter().collect() } else { flags.to_vec() }
+    };
+    let store = flags.store_endpoint.or(file.store_endpoint);
+    Ok(Told {
+        settings,
+        node: flags.node.or(file.node).unwrap_or_else(|| "join-0".to_owned()),
+        store: vec![store.unwrap_or_else(|| ServiceName::StoreWriter.endpoint())],
+        join: list(&global.join_endpoint, file.join_endpoint, Some(ServiceName::Join.endpoint())),
+        ingest: list(&global.ingest_endpoint, file.ingest_endpoint, None),
+    })
+}

@@ -1,0 +1,268 @@
+//! Each service in a process of its own: what it is made of, and how it goes down.
+
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use millrace_client::port::{CatalogPort, PeerPort, SlotPort, StorePort};
+use millrace_client::remote::{Persistence, RemoteJoin, RemotePeer, RemoteStore};
+use millrace_feature_serving::{Admin, FeatureServing, Reader, ReaderConfig, StoredHeads};
+use millrace_grpc::{Drain, GrpcServer, ServerLimits, services};
+use millrace_ingest::{
+    CatalogApi, CatalogHandle, Ingest, IngestApi, IngestConfig, IngestPorts, SystemClock, punctuate,
+};
+use millrace_join::{JoinConfig, JoinGrpc, JoinService};
+use millrace_placement::Slots;
+use millrace_store::{CatalogStore, Incarnation, NodeId, Store, StoreError};
+use millrace_store_fjall::{FjallStore, Options};
+use millrace_store_writer::{StoreGrpc, StoreWriter};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::ServeError;
+use super::keys::Told;
+use crate::dev::{DevError, incarnation};
+
+/// How often catalog versions of other processes are looked for.
+const CATALOG_EVERY: Duration = Duration::from_millis(250);
+/// How long a read waits for a store-writer that does not answer.
+const STORE_PATIENCE: Duration = Duration::from_secs(5);
+/// Other processes read stored heads: what is acknowledged is in them within a second.
+const HEAD_INTERVAL: Duration = Duration::from_millis(300);
+/// And marks follow.
+const MARK_INTERVAL: Duration = Duration::from_millis(200);
+
+/// A service of this process.
+#[async_trait]
+pub(super) trait Service: Send + Sync {
+    /// The gRPC server of it.
+    fn server(&self, drain: Drain) -> GrpcServer;
+
+    /// What it depends on.
+    fn needs(&self) -> &[Arc<dyn PeerPort>];
+
+    /// Resolves when it cannot go on.
+    async fn failed(&self) -> StoreError {
+        pending().await
+    }
+
+    /// Finishes what is under way, once the server has ended its calls.
+    async fn drain(&self);
+}
+
+fn peer(name: &'static str, endpoints: &[String]) -> Result<Arc<dyn PeerPort>, ServeError> {
+    Ok(Arc::new(RemotePeer::new(name, endpoints)?))
+}
+
+async fn catalog(
+    store: Arc<dyn CatalogStore>,
+) -> Result<(Arc<CatalogHandle>, AbortOnDropHandle<()>), ServeError> {
+    let catalog = CatalogHandle::load(store).await.map_err(DevError::StoredCatalog)?;
+    let follows = AbortOnDropHandle::new(tokio::spawn(catalog.clone().follow(CATALOG_EVERY)));
+    Ok((catalog, follows))
+}
+
+fn slots(told: &Told) -> Result<Slots, ServeError> {
+    Ok(Slots::try_new(told.settings.slots).map_err(DevError::Slots)?)
+}
+
+/// store-writer, with the embedded store inside.
+pub(super) struct StoreWriterPart {
+    writer: Arc<StoreWriter>,
+    store: Arc<dyn Store>,
+}
+
+impl StoreWriterPart {
+    pub(super) fn start(told: &Told) -> Result<Self, ServeError> {
+        let open = Options { slots: Some(told.settings.slots), ..Options::default() };
+        let store = FjallStore::open(&told.settings.data, &open).map_err(DevError::Open)?;
+        let store: Arc<dyn Store> = Arc::new(store);
+        let writer = Arc::new(StoreWriter::spawn(store.clone(), Default::default()));
+        Ok(Self { writer, store })
+    }
+}
+
+#[async_trait]
+impl Service for StoreWriterPart {
+    fn server(&self, drain: Drain) -> GrpcServer {
+        let limits = ServerLimits::default();
+        let port: Arc<dyn StorePort> = self.writer.clone();
+        let service = StoreGrpc::new(port, self.store.clone(), drain.clone());
+        GrpcServer::new(limits, drain).add_service(services::store(service, &limits))
+    }
+
+    fn needs(&self) -> &[Arc<dyn PeerPort>] {
+        &[]
+    }
+
+    async fn drain(&self) {
+        self.writer.shutdown().await;
+    }
+}
+
+/// join.
+pub(super) struct JoinPart {
+    join: Arc<JoinService>,
+    catalog: Arc<CatalogHandle>,
+    needs: Vec<Arc<dyn PeerPort>>,
+    _follows: AbortOnDropHandle<()>,
+}
+
+impl JoinPart {
+    /// Waits for the store-writer as long as it takes.
+    pub(super) async fn start(told: &Told) -> Result<Self, ServeError> {
+        let store = Arc::new(RemoteStore::new(&told.store, Persistence::UntilKnown)?);
+        let (catalog, follows) = catalog(store.clone()).await?;
+        let settings = &told.settings;
+        let config = JoinConfig {
+            slots: settings.slots,
+            at_hand_bytes: usize::try_from(settings.at_hand_bytes).unwrap_or(usize::MAX),
+            resident_bytes: usize::try_from(settings.resident_bytes).unwrap_or(usize::MAX),
+            idle_after: settings.idle_after,
+            head_interval: HEAD_INTERVAL,
+            mark_interval: MARK_INTERVAL,
+            ingest_inside: false,
+            ..JoinConfig::default()
+        };
+        let (node, run) = (NodeId(told.node.clone()), Incarnation(incarnation()));
+        let join = JoinService::start(config, node, run, store, catalog.clone());
+        let join = Arc::new(join.await.map_err(DevError::Start)?);
+        let needs = vec![peer("store-writer", &told.store)?];
+        Ok(Self { join, catalog, needs, _follows: follows })
+    }
+}
+
+#[async_trait]
+impl Service for JoinPart {
+    fn server(&self, drain: Drain) -> GrpcServer {
+        let limits = ServerLimits::default();
+        let service = JoinGrpc::new(self.join.clone(), self.catalog.clone(), drain.clone());
+        GrpcServer::new(limits, drain).add_service(services::join(service, &limits))
+    }
+
+    fn needs(&self) -> &[Arc<dyn PeerPort>] {
+        &self.needs
+    }
+
+    async fn failed(&self) -> StoreError {
+        self.join.failed().await
+    }
+
+    async fn drain(&self) {
+        self.join.drain().await;
+    }
+}
+
+/// ingest, with the catalog.
+pub(super) struct IngestPart {
+    ingest: Arc<Ingest>,
+    catalog: Arc<CatalogHandle>,
+    needs: Vec<Arc<dyn PeerPort>>,
+    _tasks: [AbortOnDropHandle<()>; 2],
+}
+
+impl IngestPart {
+    /// Waits for the store-writer as long as it takes.
+    pub(super) async fn start(told: &Told) -> Result<Self, ServeError> {
+        // The first load of the catalog waits; what comes later has callers with deadlines.
+        let patient = RemoteStore::new(&told.store, Persistence::UntilKnown)?;
+        patient.catalogs_after(u32::MAX).await.map_err(DevError::Stopped)?;
+        let store = RemoteStore::new(&told.store, Persistence::Within(STORE_PATIENCE))?;
+        let store = Arc::new(store);
+        let (catalog, follows) = catalog(store.clone()).await?;
+        let ports = IngestPorts {
+            catalog: catalog.clone(),
+            join: Arc::new(RemoteJoin::new(&told.join)?),
+            windows: store,
+            clock: Arc::new(SystemClock::default()),
+        };
+        let mut config = IngestConfig::new(slots(told)?, incarnation());
+        config.max_future = told.settings.max_future;
+        config.idle_after = told.settings.idle_after;
+        let ingest = Ingest::new(config, ports);
+        let punctuation = AbortOnDropHandle::new(tokio::spawn(punctuate(ingest.clone())));
+        let needs = vec![peer("store-writer", &told.store)?, peer("join", &told.join)?];
+        Ok(Self { ingest, catalog, needs, _tasks: [follows, punctuation] })
+    }
+}
+
+#[async_trait]
+impl Service for IngestPart {
+    fn server(&self, drain: Drain) -> GrpcServer {
+        let limits = ServerLimits::default();
+        let ingest = IngestApi::new(self.ingest.clone(), drain.clone());
+        let catalogs = CatalogApi::new(self.catalog.clone(), drain.clone());
+        GrpcServer::new(limits, drain)
+            .add_service(services::ingest(ingest, &limits))
+            .add_service(services::catalog(catalogs, &limits))
+    }
+
+    fn needs(&self) -> &[Arc<dyn PeerPort>] {
+        &self.needs
+    }
+
+    async fn drain(&self) {
+        if let Err(error) = self.ingest.depart().await {
+            // Its watermarks are then taken as lost after `idle_after`.
+            tracing::debug!(%error, "depart");
+        }
+    }
+}
+
+/// feature-serving, on stored heads.
+pub(super) struct ServingPart {
+    reader: Arc<Reader>,
+    heads: Arc<StoredHeads>,
+    catalog: Arc<CatalogHandle>,
+    needs: Vec<Arc<dyn PeerPort>>,
+    peers: Vec<Arc<dyn PeerPort>>,
+    _follows: AbortOnDropHandle<()>,
+}
+
+impl ServingPart {
+    /// Waits for the store-writer as long as it takes.
+    pub(super) async fn start(told: &Told) -> Result<Self, ServeError> {
+        let patient = RemoteStore::new(&told.store, Persistence::UntilKnown)?;
+        patient.catalogs_after(u32::MAX).await.map_err(DevError::Stopped)?;
+        let store = RemoteStore::new(&told.store, Persistence::Within(STORE_PATIENCE))?;
+        let store = Arc::new(store);
+        let (catalog, follows) = catalog(store.clone()).await?;
+        let owner: Arc<dyn SlotPort> = Arc::new(RemoteJoin::new(&told.join)?);
+        let slots = slots(told)?;
+        let heads = Arc::new(StoredHeads::new(store.clone(), owner, catalog.clone(), slots));
+        let config = ReaderConfig {
+            log_facts: told.settings.read_facts,
+            log_time: told.settings.read_time,
+            ..ReaderConfig::default()
+        };
+        let reader =
+            Reader::new(&config, heads.clone(), heads.clone(), store, catalog.clone(), slots);
+        // Reads need the store alone; `status` tells of everything.
+        let needs = vec![peer("store-writer", &told.store)?];
+        let mut peers = vec![peer("join", &told.join)?, peer("store-writer", &told.store)?];
+        if !told.ingest.is_empty() {
+            peers.push(peer("ingest", &told.ingest)?);
+        }
+        Ok(Self { reader: Arc::new(reader), heads, catalog, needs, peers, _follows: follows })
+    }
+}
+
+#[async_trait]
+impl Service for ServingPart {
+    fn server(&self, drain: Drain) -> GrpcServer {
+        let limits = ServerLimits::default();
+        let catalog: Arc<dyn CatalogPort> = self.catalog.clone();
+        let features = FeatureServing::new(self.reader.clone(), drain.clone());
+        let admin =
+            Admin::new(self.heads.clone(), catalog, drain.clone()).with_peers(self.peers.clone());
+        GrpcServer::new(limits, drain)
+            .add_service(services::features(features, &limits))
+            .add_service(services::admin(admin, &limits))
+    }
+
+    fn needs(&self) -> &[Arc<dyn PeerPort>] {
+        &self.needs
+    }
+
+    async fn drain(&self) {}
+}

@@ -1,0 +1,279 @@
+//! `StoreService` over gRPC: the ports of a store, for services in other processes.
+
+mod answers;
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures::stream::FuturesUnordered;
+use futures::{Stream, StreamExt as _};
+use millrace_client::port::{AppendOutcome, StorePort};
+use millrace_client::wire;
+use millrace_grpc::{Drain, status};
+use millrace_proto::v1;
+use millrace_proto::v1::store_service_server::StoreService;
+use millrace_store::{Applied, Incarnation, NodeId, Seen, Store, StoreError};
+use millrace_types::{KnownAt, SlotId};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+/// Requests of one call that are worked on at a time; the transport holds the rest back.
+const AT_ONCE: usize = 64;
+/// Answers that may wait for a slow reader.
+const CHANNEL: usize = 4;
+/// Numbers one question about a producer may be about.
+const NUMBERS_MAX: u64 = 1 << 20;
+
+/// The service.
+pub struct StoreGrpc {
+    port: Arc<dyn StorePort>,
+    store: Arc<dyn Store>,
+    drain: Drain,
+}
+
+impl StoreGrpc {
+    /// Serves this port, and the catalog and producer windows of this store, until the drain starts.
+    #[must_use]
+    pub fn new(port: Arc<dyn StorePort>, store: Arc<dyn Store>, drain: Drain) -> Self {
+        Self { port, store, drain }
+    }
+}
+
+type Answers<A> = Pin<Box<dyn Stream<Item = Result<A, Status>> + Send>>;
+
+/// Works on the requests of a call side by side, at most [`AT_ONCE`] of them. A message that is
+/// none of the protocol ends the call; so does the drain, once what is under way is answered.
+fn side_by_side<Q, A, F>(
+    mut requests: Streaming<Q>,
+    drain: Drain,
+    work: impl Fn(Q) -> Result<F, wire::Malformed> + Send + 'static,
+) -> Answers<A>
+where
+    Q: Send + 'static,
+    A: Send + 'static,
+    F: Future<Output = A> + Send + 'static,
+{
+    let (sender, receiver) = mpsc::channel(CHANNEL);
+    tokio::spawn(async move {
+        let mut under_way = FuturesUnordered::new();
+        let started = drain.started();
+        tokio::pin!(started);
+        let mut end = None;
+        loop {
+            if end.is_some() && under_way.is_empty() {
+                break;
+            }
+            tokio::select! {
+                Some(answer) = under_way.next() => {
+                    if sender.send(Ok(answer)).await.is_err() {
+                        return; // nobody reads the answers: their outcome is unknown there
+                    }
+                }
+                () = &mut started, if end.is_none() => end = Some(Some(Drain::status())),
+                request = requests.message(), if end.is_none() && under_way.len() < AT_ONCE => {
+                    match request {
+                        Ok(Some(request)) => match work(request) {
+                            Ok(future) => under_way.push(future),
+                            Err(malformed) => end = Some(Some(status(&malformed))),
+                        },
+                        // A call that broke needs no word of it.
+                        Ok(None) | Err(_) => end = Some(None),
+                    }
+                }
+            }
+        }
+        if let Some(Some(status)) = end {
+            let _ = sender.send(Err(status)).await;
+        }
+    });
+    Box::pin(ReceiverStream::new(receiver))
+}
+
+fn fault<T>(result: Result<T, StoreError>) -> (Option<T>, Option<v1::StoreFault>) {
+    match result {
+        Ok(value) => (Some(value), None),
+        Err(error) => (None, Some(wire::store::fault(&error))),
+    }
+}
+
+#[tonic::async_trait]
+impl StoreService for StoreGrpc {
+    type AppendStream = Answers<v1::AppendResponse>;
+
+    async fn append(
+        &self,
+        request: Request<Streaming<v1::AppendRequest>>,
+    ) -> Result<Response<Self::AppendStream>, Status> {
+        let port = self.port.clone();
+        let work = move |message: v1::AppendRequest| {
+            let tag = message.tag;
+            let (port, request) = (port.clone(), wire::store::read_append(message)?);
+            Ok(async move {
+                let (outcome, fault) = fault(port.append(request).await);
+                let outcome = match outcome {
+                    Some(AppendOutcome::Confirmed) => v1::AppendOutcome::Confirmed,
+                    Some(AppendOutcome::Fenced) => v1::AppendOutcome::Fenced,
+                    None => v1::AppendOutcome::Unspecified,
+                };
+                v1::AppendResponse { tag, outcome: outcome as i32, fault }
+            })
+        };
+        Ok(Response::new(side_by_side(request.into_inner(), self.drain.clone(), work)))
+    }
+
+    type PutStream = Answers<v1::PutResponse>;
+
+    async fn put(
+        &self,
+        request: Request<Streaming<v1::PutRequest>>,
+    ) -> Result<Response<Self::PutStream>, Status> {
+        let port = self.port.clone();
+        let work = move |message: v1::PutRequest| {
+            let (tag, port) = (message.tag, port.clone());
+            let parts: Vec<_> = message
+                .parts
+                .into_iter()
+                .map(wire::store::read_part_put)
+                .collect::<Result<_, _>>()?;
+            let marks = message.marks.into_iter().map(|put| {
+                let mark = wire::store::read_mark(&put.mark)?;
+                Ok((SlotId(put.slot), KnownAt(put.ver_us), mark))
+            });
+            let marks: Vec<_> = marks.collect::<Result<_, wire::Malformed>>()?;
+            Ok(async move {
+                let put = async {
+                    if !parts.is_empty() {
+                        port.put(parts).await?;
+                    }
+                    for (slot, ver, mark) in marks {
+                        port.put_mark(slot, ver, mark).await?;
+                    }
+                    Ok(())
+                };
+                v1::PutResponse { tag, fault: fault(put.await).1 }
+            })
+        };
+        Ok(Response::new(side_by_side(request.into_inner(), self.drain.clone(), work)))
+    }
+
+    type LoadStream = Answers<v1::LoadResponse>;
+
+    async fn load(
+        &self,
+        request: Request<v1::LoadRequest>,
+    ) -> Result<Response<Self::LoadStream>, Status> {
+        let request = request.into_inner();
+        let slots = request.mark_slots.into_iter().map(SlotId).collect();
+        let parts = request
+            .parts
+            .into_iter()
+            .map(wire::store::read_part_name)
+            .collect::<Result<_, _>>()
+            .map_err(|e| status(&e))?;
+        let (sender, receiver) = mpsc::channel(CHANNEL);
+        tokio::spawn(answers::load(self.port.clone(), slots, parts, sender));
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+
+    type ReadLogStream = Answers<v1::ReadLogResponse>;
+
+    async fn read_log(
+        &self,
+        request: Request<v1::ReadLogRequest>,
+    ) -> Result<Response<Self::ReadLogStream>, Status> {
+        let (sender, receiver) = mpsc::channel(CHANNEL);
+        tokio::spawn(answers::read_log(self.port.clone(), request.into_inner(), sender));
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+
+    async fn renew_node(
+        &self,
+        request: Request<v1::RenewNodeRequest>,
+    ) -> Result<Response<v1::RenewNodeResponse>, Status> {
+        let v1::RenewNodeRequest { node, incarnation, ceiling_us } = request.into_inner();
+        let (node, incarnation) = (NodeId(node), Incarnation(incarnation));
+        let renewed = self.port.renew_node(&node, incarnation, KnownAt(ceiling_us)).await;
+        let (applied, fault) = fault(renewed);
+        let (renewed, row) = match applied {
+            Some(Applied::Yes) => (true, None),
+            Some(Applied::No(row)) => (false, row.as_ref().map(wire::store::node_row)),
+            None => (false, None),
+        };
+        Ok(Response::new(v1::RenewNodeResponse { renewed, row, fault }))
+    }
+
+    async fn take_over(
+        &self,
+        request: Request<v1::TakeOverRequest>,
+    ) -> Result<Response<v1::TakeOverResponse>, Status> {
+        let v1::TakeOverRequest { slot, node, incarnation } = request.into_inner();
+        let (node, incarnation) = (NodeId(node), Incarnation(incarnation));
+        let taken = self.port.take_over(SlotId(slot), &node, incarnation).await;
+        let (row, fault) = fault(taken);
+        let epoch = row.as_ref().map(wire::store::epoch_row);
+        Ok(Response::new(v1::TakeOverResponse { epoch, fault }))
+    }
+
+    async fn release(
+        &self,
+        request: Request<v1::ReleaseRequest>,
+    ) -> Result<Response<v1::ReleaseResponse>, Status> {
+        let r = request.into_inner();
+        let (slot, incarnation) = (SlotId(r.slot), Incarnation(r.incarnation));
+        let released =
+            self.port.release(slot, r.epoch, incarnation, r.end, KnownAt(r.last_ver_us)).await;
+        Ok(Response::new(v1::ReleaseResponse { fault: fault(released).1 }))
+    }
+
+    async fn list_catalogs(
+        &self,
+        request: Request<v1::ListCatalogsRequest>,
+    ) -> Result<Response<v1::ListCatalogsResponse>, Status> {
+        let after = request.into_inner().after_version;
+        let (newer, fault) = fault(self.store.catalogs_after(after).await);
+        let newer = newer.unwrap_or_default();
+        let mut runs = wire::split(newer, |(_, text)| text.len()).into_iter();
+        let catalogs = runs.next().unwrap_or_default().into_iter();
+        let catalogs = catalogs.map(|(version, text)| v1::CatalogText { version, text }).collect();
+        let more = runs.next().is_some();
+        Ok(Response::new(v1::ListCatalogsResponse { catalogs, more, fault }))
+    }
+
+    async fn put_catalog(
+        &self,
+        request: Request<v1::PutCatalogRequest>,
+    ) -> Result<Response<v1::PutCatalogResponse>, Status> {
+        let catalog = request.into_inner().catalog.unwrap_or_default();
+        let put = self.store.put_catalog(catalog.version, catalog.text).await;
+        let (applied, fault) = fault(put);
+        let (stored, there) = match applied {
+            Some(Applied::Yes) => (true, None),
+            Some(Applied::No(there)) => (false, there),
+            None => (false, None),
+        };
+        Ok(Response::new(v1::PutCatalogResponse { stored, there, fault }))
+    }
+
+    async fn seen_sequences(
+        &self,
+        request: Request<v1::SeenSequencesRequest>,
+    ) -> Result<Response<v1::SeenSequencesResponse>, Status> {
+        let v1::SeenSequencesRequest { producer, first, next } = request.into_inner();
+        answers::check_numbers(first, next, NUMBERS_MAX).map_err(|e| status(&e))?;
+        let (seen, fault) = fault(self.store.seen(&producer, first, next).await);
+        let byte = |seen| u8::from(seen == Seen::Yes);
+        let seen: Vec<u8> = seen.unwrap_or_default().into_iter().map(byte).collect();
+        Ok(Response::new(v1::SeenSequencesResponse { seen: seen.into(), fault }))
+    }
+
+    async fn mark_sequences(
+        &self,
+        request: Request<v1::MarkSequencesRequest>,
+    ) -> Result<Response<v1::MarkSequencesResponse>, Status> {
+        let v1::MarkSequencesRequest { producer, first, next } = request.into_inner();
+        answers::check_numbers(first, next, u64::MAX).map_err(|e| status(&e))?;
+        let marked = self.store.mark(&producer, first, next).await;
+        Ok(Response::new(v1::MarkSequencesResponse { fault: fault(marked).1 }))
+    }
+}

@@ -1,0 +1,142 @@
+//! The four services as processes of their own, which tests kill and start again one by one.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::{Cli, Dev, HarnessError, millrace, wait_until};
+
+/// The services, each after those it needs.
+pub const SERVICES: [&str; 4] = ["store-writer", "join", "ingest", "feature-serving"];
+
+/// Stored heads and marks follow what is acknowledged within a second; a machine that builds beside
+/// the tests is slow.
+const MARKED_WITHIN: Duration = Duration::from_secs(120);
+
+/// How to start the services.
+#[derive(Debug, Clone)]
+pub struct ApartOptions {
+    /// The folder of the embedded store.
+    pub data: PathBuf,
+    /// `--slots`, if given.
+    pub slots: Option<u32>,
+    /// `--at-hand-bytes` of join, if given.
+    pub at_hand_bytes: Option<u64>,
+}
+
+/// Running services. Dropped, they are killed.
+#[derive(Debug)]
+pub struct Apart {
+    options: ApartOptions,
+    services: Vec<Service>,
+}
+
+#[derive(Debug)]
+struct Service {
+    name: &'static str,
+    /// The same after a restart.
+    port: u16,
+    process: Option<Dev>,
+}
+
+impl ApartOptions {
+    /// Services on this folder, all else by default.
+    #[must_use]
+    pub fn on(data: &Path) -> Self {
+        Self { data: data.to_owned(), slots: None, at_hand_bytes: None }
+    }
+}
+
+impl Apart {
+    /// Starts all four and waits until they serve.
+    ///
+    /// # Errors
+    ///
+    /// As [`Dev::start`].
+    pub fn start(options: &ApartOptions) -> Result<Self, HarnessError> {
+        let mut apart = Self { options: options.clone(), services: Vec::new() };
+        for name in SERVICES {
+            let process = apart.spawn(name, 0)?;
+            let port = process.port();
+            apart.services.push(Service { name, port, process: Some(process) });
+        }
+        Ok(apart)
+    }
+
+    /// Where a service listens.
+    #[must_use]
+    pub fn endpoint(&self, name: &str) -> String {
+        let port = self.services.iter().find(|s| s.name == name).map_or(0, |s| s.port);
+        format!("http://127.0.0.1:{port}")
+    }
+
+    /// The command line pointed at them.
+    #[must_use]
+    pub fn cli(&self) -> Cli {
+        let [ingest, join, serving] =
+            ["ingest", "join", "feature-serving"].map(|name| self.endpoint(name));
+        Cli::apart(&ingest, &join, &serving)
+    }
+
+    /// Ends a service with SIGKILL, as a crash would.
+    ///
+    /// # Errors
+    ///
+    /// As [`Dev::kill`].
+    pub fn kill(&mut self, name: &str) -> Result<(), HarnessError> {
+        match self.services.iter_mut().find(|s| s.name == name).and_then(|s| s.process.take()) {
+            Some(process) => process.kill(),
+            None => Ok(()),
+        }
+    }
+
+    /// Starts a service again where it was, and waits until it serves.
+    ///
+    /// # Errors
+    ///
+    /// As [`Dev::start`].
+    pub fn start_again(&mut self, name: &str) -> Result<(), HarnessError> {
+        let port = self.services.iter().find(|s| s.name == name).map_or(0, |s| s.port);
+        let process = self.spawn(name, port)?;
+        if let Some(service) = self.services.iter_mut().find(|s| s.name == name) {
+            service.process = Some(process);
+        }
+        Ok(())
+    }
+
+    /// Asks a service to end with SIGTERM and gives its exit code.
+    ///
+    /// # Errors
+    ///
+    /// As [`Dev::terminate`].
+    pub fn terminate(&mut self, name: &str) -> Result<i32, HarnessError> {
+        match self.services.iter_mut().find(|s| s.name == name).and_then(|s| s.process.take()) {
+            Some(process) => process.terminate(),
+            None => Ok(0),
+        }
+    }
+
+    /// Waits until stored heads have everything that was acknowledged, rebuilds included.
+    pub fn settle(&self) {
+        let cli = self.cli();
+        wait_until("the stored heads", MARKED_WITHIN, || {
+            let status = cli.json(["status"]).ok()?;
+            (status["rebuild_queue"] == 0 && status["unmarked_chunks"] == 0).then_some(())
+        });
+    }
+
+    fn spawn(&self, name: &str, port: u16) -> Result<Dev, HarnessError> {
+        let mut command = millrace()?;
+        command.args(["serve", name, "--listen", &format!("127.0.0.1:{port}")]);
+        command.args(["--store-endpoint", &self.endpoint("store-writer")]);
+        command.args(["--join-endpoint", &self.endpoint("join")]);
+        command.args(["--ingest-endpoint", &self.endpoint("ingest")]);
+        command.arg("--data").arg(&self.options.data);
+        if let Some(slots) = self.options.slots {
+            command.args(["--slots", &slots.to_string()]);
+        }
+        if let Some(bytes) = self.options.at_hand_bytes {
+            command.args(["--at-hand-bytes", &bytes.to_string()]);
+        }
+        Dev::spawn(command)
+    }
+}

@@ -1,0 +1,227 @@
+//! `cargo xtask cluster`: the four services as processes of their own on loopback.
+
+mod state;
+
+use std::fs::{self, File};
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::command::{self, Failure};
+use crate::workspace::Workspace;
+use state::{Process, State};
+
+/// How long a service may take to be ready; a restart replays what its marks do not cover.
+const READY_WITHIN: Duration = Duration::from_secs(120);
+/// How long a service may take to drain: its own limit is 10 s.
+const DRAINED_WITHIN: Duration = Duration::from_secs(20);
+/// How often a log or a process is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// The services in the order in which they end: what others need ends last.
+const SERVICES: [&str; 4] = ["ingest", "feature-serving", "join", "store-writer"];
+
+/// What to do with the cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// Start all, on an empty folder, and wait until they are ready.
+    Up,
+    /// End one with SIGKILL.
+    Kill(String),
+    /// Start one again and wait until it is ready.
+    Start(String),
+    /// End what is running.
+    Down,
+}
+
+struct Cluster {
+    workspace: Workspace,
+    folder: PathBuf,
+}
+
+/// Does it.
+///
+/// # Errors
+///
+/// [`Failure`] that says what to do.
+pub(crate) fn run(action: &Action) -> Result<(), Failure> {
+    let workspace = Workspace::find()?;
+    let folder = workspace.target.join("cluster");
+    let cluster = Cluster { workspace, folder };
+    match action {
+        Action::Up => cluster.up(),
+        Action::Kill(name) => cluster.kill(name),
+        Action::Start(name) => cluster.start_again(name),
+        Action::Down => cluster.down(),
+    }
+}
+
+impl Cluster {
+    fn up(&self) -> Result<(), Failure> {
+        if State::read(&self.folder)?.is_some() {
+            let text = "a cluster is up already: end it with `cargo xtask cluster down`";
+            return Err(Failure::Other(text.to_owned()));
+        }
+        let build = ["build", "--package", "millrace", "--bin", "millrace"];
+        command::run(&mut self.workspace.cargo(&build), "install Rust with rustup")?;
+        if self.folder.exists() {
+            fs::remove_dir_all(&self.folder).map_err(|e| self.io("empty", &e))?;
+        }
+        fs::create_dir_all(self.folder.join("logs")).map_err(|e| self.io("make", &e))?;
+        let ports = free_ports(SERVICES.len()).map_err(|e| self.io("find free ports for", &e))?;
+        let names = SERVICES.iter().zip(ports);
+        let mut state = State {
+            processes: names
+                .map(|(service, port)| Process {
+                    name: format!("{service}-0"),
+                    port,
+                    running: None,
+                })
+                .collect(),
+        };
+        // What was started is known before anything can fail, so that `down` ends it.
+        for index in 0..state.processes.len() {
+            self.spawn(&mut state, index)?;
+        }
+        for process in &state.processes {
+            self.wait_ready(process)?;
+        }
+        println!("ready: {}", self.folder.join("cluster.json").display());
+        Ok(())
+    }
+
+    fn kill(&self, name: &str) -> Result<(), Failure> {
+        let (mut state, index) = self.find(name)?;
+        let Some(running) = state.processes[index].alive() else {
+            return Err(Failure::Other(format!("{name} is not running")));
+        };
+        signal("KILL", running.pid)?;
+        wait_until_gone(&state.processes[index], DRAINED_WITHIN);
+        state.processes[index].running = None;
+        state.write(&self.folder)
+    }
+
+    fn start_again(&self, name: &str) -> Result<(), Failure> {
+        let (mut state, index) = self.find(name)?;
+        if state.processes[index].alive().is_some() {
+            return Err(Failure::Other(format!("{name} is running already")));
+        }
+        self.spawn(&mut state, index)?;
+        self.wait_ready(&state.processes[index])
+    }
+
+    fn down(&self) -> Result<(), Failure> {
+        let Some(state) = State::read(&self.folder)? else {
+            println!("no cluster is up");
+            return Ok(());
+        };
+        for process in &state.processes {
+            let Some(running) = process.alive() else { continue };
+            signal("TERM", running.pid)?;
+            if !wait_until_gone(process, DRAINED_WITHIN) {
+                println!("{} did not drain in time and is killed", process.name);
+                signal("KILL", running.pid)?;
+                wait_until_gone(process, DRAINED_WITHIN);
+            }
+        }
+        State::forget(&self.folder)
+    }
+
+    fn find(&self, name: &str) -> Result<(State, usize), Failure> {
+        let Some(state) = State::read(&self.folder)? else {
+            let text = "no cluster is up: start one with `cargo xtask cluster up`";
+            return Err(Failure::Other(text.to_owned()));
+        };
+        match state.processes.iter().position(|p| p.name == name) {
+            Some(index) => Ok((state, index)),
+            None => {
+                let names: Vec<&str> = state.processes.iter().map(|p| p.name.as_str()).collect();
+                Err(Failure::Other(format!("there is no {name}; there is {}", names.join(", "))))
+            }
+        }
+    }
+
+    /// Starts a process and notes it.
+    fn spawn(&self, state: &mut State, index: usize) -> Result<(), Failure> {
+        let endpoint = |service: &str| {
+            let of = |p: &&Process| p.name.strip_suffix("-0") == Some(service);
+            state.processes.iter().find(of).map(Process::endpoint).unwrap_or_default()
+        };
+        let process = &state.processes[index];
+        let service = process.name.trim_end_matches("-0");
+        let log = File::create(self.log(process)).map_err(|e| self.io("write a log in", &e))?;
+        let errors = log.try_clone().map_err(|e| self.io("write a log in", &e))?;
+        let mut command = Command::new(self.workspace.binary());
+        command
+            .args(["serve", service, "--listen", &format!("127.0.0.1:{}", process.port)])
+            .args(["--store-endpoint", &endpoint("store-writer")])
+            .args(["--join-endpoint", &endpoint("join")])
+            .args(["--ingest-endpoint", &endpoint("ingest")])
+            .arg("--data")
+            .arg(self.folder.join("data"))
+            .stdin(Stdio::null())
+            .stdout(log)
+            .stderr(errors);
+        let child = command.spawn().map_err(|cause| Failure::NotStarted {
+            program: "millrace".to_owned(),
+            cause,
+            remedy: "build it with `cargo build`",
+        })?;
+        state.processes[index].running = state::Running::of(child.id());
+        state.write(&self.folder)
+    }
+
+    fn log(&self, process: &Process) -> PathBuf {
+        self.folder.join("logs").join(format!("{}.log", process.name))
+    }
+
+    /// Waits for the line that a service prints once it serves.
+    fn wait_ready(&self, process: &Process) -> Result<(), Failure> {
+        let started = Instant::now();
+        loop {
+            let log = fs::read_to_string(self.log(process)).unwrap_or_default();
+            if log.lines().any(|line| line.contains(" is ready on ")) {
+                return Ok(());
+            }
+            let ended = process.alive().is_none();
+            if ended || started.elapsed() > READY_WITHIN {
+                let how = if ended { "ended" } else { "is not ready in time" };
+                let path = self.log(process);
+                let text = format!("{} {how}; its log is {}:\n{log}", process.name, path.display());
+                return Err(Failure::Other(text));
+            }
+            thread::sleep(LOOK_EVERY);
+        }
+    }
+
+    fn io(&self, what: &str, error: &std::io::Error) -> Failure {
+        Failure::Other(format!("cannot {what} {}: {error}", self.folder.display()))
+    }
+}
+
+/// Ports that nobody listens on at this moment.
+fn free_ports(count: usize) -> std::io::Result<Vec<u16>> {
+    // Held together, so that they differ.
+    let held: Vec<TcpListener> =
+        (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>()?;
+    held.iter().map(|listener| Ok(listener.local_addr()?.port())).collect()
+}
+
+/// The standard library sends no other signal than SIGKILL, and that only to children.
+fn signal(signal: &str, pid: u32) -> Result<(), Failure> {
+    let mut kill = Command::new("kill");
+    command::run(kill.args(["-s", signal, &pid.to_string()]), "install the Debian package procps")
+}
+
+fn wait_until_gone(process: &Process, limit: Duration) -> bool {
+    let started = Instant::now();
+    while process.alive().is_some() {
+        if started.elapsed() > limit {
+            return false;
+        }
+        thread::sleep(LOOK_EVERY);
+    }
+    true
+}

@@ -1,0 +1,152 @@
+//! What is running, in two files: `cluster.json` for scripts, and `processes` for this program.
+
+use std::fs;
+use std::path::Path;
+
+use crate::command::Failure;
+
+const PROCESSES: &str = "processes";
+
+/// The processes of a cluster.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct State {
+    pub(super) processes: Vec<Process>,
+}
+
+/// A service.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Process {
+    /// Such as `join-0`.
+    pub(super) name: String,
+    pub(super) port: u16,
+    /// `None` while it is down on purpose.
+    pub(super) running: Option<Running>,
+}
+
+/// A process of the system. Its start is noted too, since numbers are used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Running {
+    pub(super) pid: u32,
+    started: u64,
+}
+
+impl Running {
+    /// The process with this number; `None` when there is none, or when it has ended.
+    pub(super) fn of(pid: u32) -> Option<Self> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The name stands in parentheses and may hold any character; the state comes after it.
+        let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+        let state = fields.next()?;
+        let started = fields.nth(18)?.parse().ok()?;
+        (state != "Z").then_some(Self { pid, started })
+    }
+}
+
+impl Process {
+    /// The process, if it is still the one that was started.
+    pub(super) fn alive(&self) -> Option<Running> {
+        let running = self.running?;
+        Running::of(running.pid).filter(|now| *now == running)
+    }
+
+    pub(super) fn endpoint(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    fn line(&self) -> String {
+        let (pid, started) = self.running.map_or((0, 0), |r| (r.pid, r.started));
+        format!("{} {} {pid} {started}\n", self.name, self.port)
+    }
+
+    fn parse(line: &str) -> Option<Self> {
+        let mut fields = line.split(' ');
+        let name = fields.next()?.to_owned();
+        let port = fields.next()?.parse().ok()?;
+        let pid = fields.next()?.parse().ok()?;
+        let started = fields.next()?.parse().ok()?;
+        let running = (pid != 0).then_some(Running { pid, started });
+        Some(Self { name, port, running })
+    }
+}
+
+impl State {
+    /// What is noted in a folder; `None` when no cluster is up.
+    pub(super) fn read(folder: &Path) -> Result<Option<Self>, Failure> {
+        let Ok(text) = fs::read_to_string(folder.join(PROCESSES)) else { return Ok(None) };
+        let processes: Option<Vec<Process>> = text.lines().map(Process::parse).collect();
+        let broken = || {
+            let text = format!("{} is not understood: end its processes and remove it", PROCESSES);
+            Failure::Other(text)
+        };
+        processes.map(|processes| Some(Self { processes })).ok_or_else(broken)
+    }
+
+    pub(super) fn write(&self, folder: &Path) -> Result<(), Failure> {
+        let lines: String = self.processes.iter().map(Process::line).collect();
+        let failed = |e: std::io::Error| Failure::Other(format!("write the cluster's files: {e}"));
+        fs::write(folder.join(PROCESSES), lines).map_err(failed)?;
+        fs::write(folder.join("cluster.json"), self.json()).map_err(failed)
+    }
+
+    pub(super) fn forget(folder: &Path) -> Result<(), Failure> {
+        for file in [PROCESSES, "cluster.json"] {
+            fs::remove_file(folder.join(file))
+                .map_err(|e| Failure::Other(format!("remove the cluster's files: {e}")))?;
+        }
+        Ok(())
+    }
+
+    /// Names and addresses hold nothing that JSON would have to escape.
+    fn json(&self) -> String {
+        let env = self.processes.iter().filter_map(|process| {
+            let variable = match process.name.as_str() {
+                "ingest-0" => "MILLRACE_INGEST_ENDPOINT",
+                "join-0" => "MILLRACE_JOIN_ENDPOINT",
+                "feature-serving-0" => "MILLRACE_SERVING_ENDPOINT",
+                _ => return None,
+            };
+            Some(format!("\"{variable}\": \"{}\"", process.endpoint()))
+        });
+        let pids = self.processes.iter().filter_map(|process| {
+            let running = process.running?;
+            Some(format!("\"{}\": {}", process.name, running.pid))
+        });
+        let (env, pids): (Vec<String>, Vec<String>) = (env.collect(), pids.collect());
+        format!("{{\"env\": {{{}}}, \"processes\": {{{}}}}}\n", env.join(", "), pids.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_known_again_only_as_itself() {
+        let here = Running::of(std::process::id()).expect("this process runs");
+        let process = |running| Process { name: "join-0".to_owned(), port: 7, running };
+        assert_eq!(process(Some(here)).alive(), Some(here));
+        let other = Running { started: here.started + 1, ..here };
+        assert_eq!(process(Some(other)).alive(), None);
+        for one in [process(Some(here)), process(None)] {
+            assert_eq!(Process::parse(one.line().trim_end()), Some(one));
+        }
+    }
+
+    #[test]
+    fn scripts_find_addresses_and_processes() {
+        let name = |name: &str| name.to_owned();
+        let state = State {
+            processes: vec![
+                Process { name: name("join-0"), port: 8, running: None },
+                Process {
+                    name: name("store-writer-0"),
+                    port: 9,
+                    running: Some(Running { pid: 5, started: 6 }),
+                },
+            ],
+        };
+        let expected = "{\"env\": {\"MILLRACE_JOIN_ENDPOINT\": \"http://127.0.0.1:8\"}, \
+                        \"processes\": {\"store-writer-0\": 5}}\n";
+        assert_eq!(state.json(), expected);
+    }
+}
