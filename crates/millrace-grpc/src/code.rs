@@ -36,6 +36,8 @@ pub enum ErrorCode {
     NotServing,
     /// The server is going down.
     ServerDraining,
+    /// A stream is as old as streams get; another one goes on where it was.
+    StreamAged,
     /// The store does not answer.
     StoreUnavailable,
     /// The store cannot write any more.
@@ -54,7 +56,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::InvalidArgument,
         Self::MessageMalformed,
         Self::MessageTooLarge,
@@ -70,6 +72,7 @@ impl ErrorCode {
         Self::ReadBudgetSpent,
         Self::NotServing,
         Self::ServerDraining,
+        Self::StreamAged,
         Self::StoreUnavailable,
         Self::StoreFailed,
         Self::StoreDamaged,
@@ -98,6 +101,7 @@ impl ErrorCode {
             Self::ReadBudgetSpent => "READ_BUDGET_SPENT",
             Self::NotServing => "NOT_SERVING",
             Self::ServerDraining => "SERVER_DRAINING",
+            Self::StreamAged => "STREAM_AGED",
             Self::StoreUnavailable => "STORE_UNAVAILABLE",
             Self::StoreFailed => "STORE_FAILED",
             Self::StoreDamaged => "STORE_DAMAGED",
@@ -130,7 +134,9 @@ impl ErrorCode {
             | Self::FeatureNotFound
             | Self::ServiceNotFound => Code::NotFound,
             Self::Overloaded | Self::ReadBudgetSpent => Code::ResourceExhausted,
-            Self::NotServing | Self::ServerDraining | Self::StoreUnavailable => Code::Unavailable,
+            Self::NotServing | Self::ServerDraining | Self::StreamAged | Self::StoreUnavailable => {
+                Code::Unavailable
+            }
             Self::DeadlineExceeded => Code::DeadlineExceeded,
             Self::MethodNotFound => Code::Unimplemented,
             Self::StoreFailed | Self::Internal => Code::Internal,
@@ -143,9 +149,11 @@ impl ErrorCode {
     #[must_use]
     pub const fn is_retryable(self) -> bool {
         match self {
-            Self::Overloaded | Self::NotServing | Self::ServerDraining | Self::StoreUnavailable => {
-                true
-            }
+            Self::Overloaded
+            | Self::NotServing
+            | Self::ServerDraining
+            | Self::StreamAged
+            | Self::StoreUnavailable => true,
             Self::InvalidArgument
             | Self::MessageMalformed
             | Self::MessageTooLarge
@@ -196,6 +204,7 @@ impl ErrorCode {
             | Self::ReadBudgetSpent
             | Self::NotServing
             | Self::ServerDraining
+            | Self::StreamAged
             | Self::DeadlineExceeded
             | Self::MethodNotFound
             | Self::ServiceNotFound => None,
@@ -237,6 +246,7 @@ mod tests {
                 "READ_BUDGET_SPENT ResourceExhausted -",
                 "NOT_SERVING Unavailable retry",
                 "SERVER_DRAINING Unavailable retry",
+                "STREAM_AGED Unavailable retry",
                 "STORE_UNAVAILABLE Unavailable retry",
                 "STORE_FAILED Internal -",
                 "STORE_DAMAGED DataLoss -",

@@ -2,8 +2,9 @@
 //! one place, deadlines, admission, health, reflection and a drain that ends in bounded time.
 //!
 //! tonic alone leaves gaps that a server must not have: no bound on streams and resets of a
-//! connection, deadlines that do not reach streams and end as CANCELLED, a graceful shutdown that
-//! one open stream holds up for ever. They are closed here, once, for all services.
+//! connection, none on control frames, silent connections and responses that nobody takes, deadlines
+//! that do not reach streams and end as CANCELLED, a graceful shutdown that one open stream holds up
+//! for ever. They are closed here, once, for all services.
 
 mod code;
 mod deadline;
@@ -18,6 +19,6 @@ pub use code::ErrorCode;
 pub use deadline::Deadline;
 pub use drain::Drain;
 pub use health::Health;
-pub use limits::{DrainLimits, ServerLimits};
+pub use limits::{DrainLimits, FrameLimits, ServerLimits};
 pub use server::{Drained, GrpcServer, PeerInfo, ServeError};
 pub use status::{Coded, ERROR_DOMAIN, Fault, status};

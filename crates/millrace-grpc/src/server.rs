@@ -5,6 +5,10 @@ mod body;
 mod call;
 mod connection;
 mod gather;
+mod meter;
+mod peers;
+mod untaken;
+mod watch;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -70,6 +74,7 @@ pub enum ServeError {
 }
 
 /// tonic's server with every HTTP/2 limit set. There is no other place where one is built.
+#[expect(clippy::disallowed_methods, reason = "this is the one place")]
 pub fn builder(limits: &ServerLimits) -> Server {
     Server::builder()
         .max_concurrent_streams(limits.streams_per_connection_max)

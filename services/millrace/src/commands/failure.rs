@@ -230,7 +230,10 @@ fn refusal_step(refusal: &Refusal) -> Option<&'static str> {
         ErrorCode::CatalogChanged => {
             Some("somebody else applied a catalog; look at the difference again")
         }
-        ErrorCode::NotServing | ErrorCode::ServerDraining | ErrorCode::StoreUnavailable => {
+        ErrorCode::NotServing
+        | ErrorCode::ServerDraining
+        | ErrorCode::StreamAged
+        | ErrorCode::StoreUnavailable => {
             Some("run the command again in a while; `millrace status` shows what is missing")
         }
         ErrorCode::StoreFailed | ErrorCode::StoreDamaged | ErrorCode::Internal => {
