@@ -18,6 +18,10 @@ pub enum ErrorCode {
     CatalogInvalid,
     /// Another catalog version than the expected one is in force.
     CatalogChanged,
+    /// The caller shows no credential that the server knows.
+    Unauthenticated,
+    /// The caller lacks a role.
+    PermissionDenied,
     /// There is no such catalog version.
     CatalogVersionNotFound,
     /// The catalog has no such view.
@@ -56,13 +60,15 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 25] = [
         Self::InvalidArgument,
         Self::MessageMalformed,
         Self::MessageTooLarge,
         Self::BatchInvalid,
         Self::CatalogInvalid,
         Self::CatalogChanged,
+        Self::Unauthenticated,
+        Self::PermissionDenied,
         Self::CatalogVersionNotFound,
         Self::ViewNotFound,
         Self::FeatureNotFound,
@@ -92,6 +98,8 @@ impl ErrorCode {
             Self::BatchInvalid => "BATCH_INVALID",
             Self::CatalogInvalid => "CATALOG_INVALID",
             Self::CatalogChanged => "CATALOG_CHANGED",
+            Self::Unauthenticated => "UNAUTHENTICATED",
+            Self::PermissionDenied => "PERMISSION_DENIED",
             Self::CatalogVersionNotFound => "CATALOG_VERSION_NOT_FOUND",
             Self::ViewNotFound => "VIEW_NOT_FOUND",
             Self::FeatureNotFound => "FEATURE_NOT_FOUND",
@@ -129,6 +137,8 @@ impl ErrorCode {
             | Self::CursorInvalid => Code::InvalidArgument,
             Self::MessageTooLarge | Self::KnownAtAhead => Code::OutOfRange,
             Self::CatalogChanged => Code::Aborted,
+            Self::Unauthenticated => Code::Unauthenticated,
+            Self::PermissionDenied => Code::PermissionDenied,
             Self::CatalogVersionNotFound
             | Self::ViewNotFound
             | Self::FeatureNotFound
@@ -160,6 +170,8 @@ impl ErrorCode {
             | Self::BatchInvalid
             | Self::CatalogInvalid
             | Self::CatalogChanged
+            | Self::Unauthenticated
+            | Self::PermissionDenied
             | Self::CatalogVersionNotFound
             | Self::ViewNotFound
             | Self::FeatureNotFound
@@ -195,6 +207,8 @@ impl ErrorCode {
             | Self::BatchInvalid
             | Self::CatalogInvalid
             | Self::CatalogChanged
+            | Self::Unauthenticated
+            | Self::PermissionDenied
             | Self::CatalogVersionNotFound
             | Self::ViewNotFound
             | Self::FeatureNotFound
@@ -237,6 +251,8 @@ mod tests {
                 "BATCH_INVALID InvalidArgument -",
                 "CATALOG_INVALID InvalidArgument -",
                 "CATALOG_CHANGED Aborted -",
+                "UNAUTHENTICATED Unauthenticated -",
+                "PERMISSION_DENIED PermissionDenied -",
                 "CATALOG_VERSION_NOT_FOUND NotFound -",
                 "VIEW_NOT_FOUND NotFound -",
                 "FEATURE_NOT_FOUND NotFound -",

@@ -7,6 +7,7 @@ mod connection;
 mod gather;
 mod meter;
 mod peers;
+mod transport;
 mod untaken;
 mod watch;
 
@@ -28,7 +29,7 @@ use tower::Service;
 
 pub use connection::PeerInfo;
 
-use crate::{Drain, Health, ServerLimits};
+use crate::{Drain, Health, Security, ServerLimits};
 
 /// How long connections that were cut may take to notice.
 const CUT_GRACE: Duration = Duration::from_secs(1);
@@ -37,6 +38,7 @@ const CUT_GRACE: Duration = Duration::from_secs(1);
 pub struct GrpcServer {
     limits: ServerLimits,
     drain: Drain,
+    security: Security,
     reporter: HealthReporter,
     routes: RoutesBuilder,
     services: Vec<&'static str>,
@@ -97,7 +99,23 @@ impl GrpcServer {
         let health = HealthServer::new(HealthService::from_health_reporter(reporter.clone()));
         let mut routes = Routes::builder();
         routes.add_service(health);
-        Self { limits, drain, reporter, routes, services: Vec::new(), descriptors: Vec::new() }
+        Self {
+            limits,
+            drain,
+            security: Security::default(),
+            reporter,
+            routes,
+            services: Vec::new(),
+            descriptors: Vec::new(),
+        }
+    }
+
+    /// Serves with this protection; without it none, which [`Security::check`] allows on the
+    /// loopback alone.
+    #[must_use]
+    pub fn with_security(mut self, security: Security) -> Self {
+        self.security = security;
+        self
     }
 
     /// Adds a service; take it from [`crate::services`], which sets its limits.
@@ -143,12 +161,13 @@ impl GrpcServer {
         stop: impl Future<Output = ()>,
     ) -> Result<Drained, ServeError> {
         let health = self.health();
-        let Self { limits, drain, mut routes, services, descriptors, .. } = self;
+        let Self { limits, drain, security, mut routes, services, descriptors, .. } = self;
         add_reflection(&mut routes, &services, &descriptors)?;
 
-        let incoming = connection::incoming(listener, &limits, drain.clone());
+        let Security { tls, access } = security;
+        let incoming = connection::incoming(listener, &limits, tls, drain.clone());
         let served = builder(&limits)
-            .layer(call::CallLayer::new(&limits, drain.clone()))
+            .layer(call::CallLayer::new(&limits, access, drain.clone()))
             .add_routes(routes.routes())
             .serve_with_incoming_shutdown(incoming, drain.started());
         let mut served = pin!(served);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use http::header::AUTHORIZATION;
 use http::{Request, Response};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
@@ -18,7 +19,7 @@ use super::body::{CallBody, End};
 use super::connection::PeerInfo;
 use crate::deadline::{self, Deadline};
 use crate::status::completed;
-use crate::{Drain, ErrorCode, Fault, ServerLimits};
+use crate::{Access, Caller, Drain, ErrorCode, Fault, ServerLimits};
 
 /// Wraps the services of a server.
 #[derive(Clone)]
@@ -26,15 +27,17 @@ pub(super) struct CallLayer {
     calls: Arc<Semaphore>,
     handler_timeout: Duration,
     stream_age_max: Duration,
+    access: Option<Arc<Access>>,
     drain: Drain,
 }
 
 impl CallLayer {
-    pub(super) fn new(limits: &ServerLimits, drain: Drain) -> Self {
+    pub(super) fn new(limits: &ServerLimits, access: Option<Arc<Access>>, drain: Drain) -> Self {
         Self {
             calls: Arc::new(Semaphore::new(limits.calls_max)),
             handler_timeout: limits.handler_timeout,
             stream_age_max: limits.stream_age_max,
+            access,
             drain,
         }
     }
@@ -62,6 +65,21 @@ struct Admitted {
 }
 
 impl CallLayer {
+    /// Says who calls, for the services, or why they may not.
+    fn identify(&self, request: &mut Request<Body>, peer: Option<&PeerInfo>) -> Result<(), Status> {
+        // No service, and nothing it logs, needs the token.
+        let shown = request.headers_mut().remove(AUTHORIZATION);
+        let caller = match &self.access {
+            None => Caller::unrestricted(),
+            Some(access) => {
+                let names = peer.and_then(PeerInfo::certificate_names);
+                access.admit(request.uri().path(), shown.as_ref(), names)?
+            }
+        };
+        request.extensions_mut().insert(caller);
+        Ok(())
+    }
+
     /// Takes a call in, or says why not. Refusing costs little, so it is done before anything else.
     fn admit(&self, peer: Option<&PeerInfo>) -> Result<Admitted, Status> {
         let take = |calls: &Arc<Semaphore>, scope: &'static str| {
@@ -99,7 +117,11 @@ where
         let clone = self.inner.clone();
         let mut inner = mem::replace(&mut self.inner, clone);
         let peer: Option<PeerInfo> = request.extensions().get().cloned();
-        let admitted = self.layer.admit(peer.as_ref());
+        // Who may not call takes no place, and its message is not read.
+        let admitted = self
+            .layer
+            .identify(&mut request, peer.as_ref())
+            .and_then(|()| self.layer.admit(peer.as_ref()));
         let deadline = Deadline::of_headers(request.headers());
         if let Some(deadline) = deadline {
             request.extensions_mut().insert(deadline);

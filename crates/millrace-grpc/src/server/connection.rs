@@ -19,10 +19,11 @@ use tonic::transport::server::Connected;
 use super::gather::Gather;
 use super::meter::Meter;
 use super::peers::{Peers, Place};
+use super::transport::{PeerNames, Transport};
 use super::untaken::Untaken;
 use super::watch::Watch;
 use crate::drain::{Drain, OpenConnection};
-use crate::limits::ServerLimits;
+use crate::{ServerLimits, ServerTls};
 
 /// The process may be out of file descriptors: asking again at once would only burn its CPU.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -34,6 +35,7 @@ pub struct PeerInfo {
     calls: Arc<Semaphore>,
     calls_of_address: Arc<Semaphore>,
     untaken: Arc<Untaken>,
+    names: PeerNames,
 }
 
 impl PeerInfo {
@@ -41,6 +43,12 @@ impl PeerInfo {
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
         self.address
+    }
+
+    /// The URI and DNS names of the client's certificate, which is valid; `None` without one.
+    #[must_use]
+    pub fn certificate_names(&self) -> Option<&[String]> {
+        self.names.get().map(Vec::as_slice)
     }
 
     /// One permit a call of this connection that waits for its response.
@@ -63,9 +71,10 @@ impl PeerInfo {
 pub(super) fn incoming(
     listener: TcpListener,
     limits: &ServerLimits,
+    tls: Option<ServerTls>,
     drain: Drain,
 ) -> impl Stream<Item = Result<Connection, Infallible>> + use<> {
-    let accept = Accept { listener, limits: *limits, peers: Peers::new(limits), drain };
+    let accept = Accept { listener, limits: *limits, tls, peers: Peers::new(limits), drain };
     futures::stream::unfold(accept, |accept| async move {
         let connection = accept.next().await;
         Some((Ok(connection), accept))
@@ -75,6 +84,7 @@ pub(super) fn incoming(
 struct Accept {
     listener: TcpListener,
     limits: ServerLimits,
+    tls: Option<ServerTls>,
     peers: Arc<Peers>,
     drain: Drain,
 }
@@ -111,7 +121,9 @@ impl Accept {
             calls: Arc::new(Semaphore::new(self.limits.calls_per_connection_max)),
             calls_of_address: Arc::clone(place.calls()),
             untaken: Arc::clone(&untaken),
+            names: PeerNames::default(),
         };
+        let stream = Transport::new(stream, self.tls.as_ref(), Arc::clone(&peer.names));
         Connection {
             stream: Gather::new(stream),
             meter: Meter::new(&self.limits.frames, now),
@@ -126,7 +138,7 @@ impl Accept {
 /// A connection that ends with an error once it breaks a limit, or once the drain cuts connections,
 /// so that a peer that neither reads nor closes cannot hold the server up.
 pub(super) struct Connection {
-    stream: Gather<TcpStream>,
+    stream: Gather<Transport>,
     meter: Meter,
     watch: Watch,
     peer: PeerInfo,
@@ -139,7 +151,7 @@ impl Connection {
     fn unless_over<T>(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        operate: impl FnOnce(Pin<&mut Gather<TcpStream>>, &mut Context<'_>) -> Poll<io::Result<T>>,
+        operate: impl FnOnce(Pin<&mut Gather<Transport>>, &mut Context<'_>) -> Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
         let this = &mut *self;
         if let Some(over) = this.watch.cut() {

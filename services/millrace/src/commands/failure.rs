@@ -239,6 +239,13 @@ fn refusal_step(refusal: &Refusal) -> Option<&'static str> {
         ErrorCode::StoreFailed | ErrorCode::StoreDamaged | ErrorCode::Internal => {
             Some("see the server's log")
         }
+        ErrorCode::Unauthenticated => Some(
+            "show a token with --token or MILLRACE_TOKEN, or a certificate with --cert and --key, \
+             that the server knows",
+        ),
+        ErrorCode::PermissionDenied => {
+            Some("use a credential with that role, or have it added to the server's access file")
+        }
         ErrorCode::MethodNotFound | ErrorCode::ServiceNotFound => {
             Some("check the address: another service, or an older millrace, answers there")
         }
