@@ -151,7 +151,11 @@ impl ClientError {
         match self {
             Self::Broken { .. } => true,
             Self::Refused(refusal) => {
-                matches!(refusal.code, Some(ErrorCode::NotServing | ErrorCode::ServerDraining))
+                let Some(code) = refusal.code else { return false };
+                matches!(
+                    code,
+                    ErrorCode::NotServing | ErrorCode::ServerDraining | ErrorCode::StreamAged
+                )
             }
             Self::NotReachable { .. }
             | Self::DeadlineExceeded { .. }

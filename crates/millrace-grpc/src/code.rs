@@ -18,6 +18,10 @@ pub enum ErrorCode {
     CatalogInvalid,
     /// Another catalog version than the expected one is in force.
     CatalogChanged,
+    /// The caller shows no credential that the server knows.
+    Unauthenticated,
+    /// The caller lacks a role.
+    PermissionDenied,
     /// There is no such catalog version.
     CatalogVersionNotFound,
     /// The catalog has no such view.
@@ -36,6 +40,8 @@ pub enum ErrorCode {
     NotServing,
     /// The server is going down.
     ServerDraining,
+    /// A stream is as old as streams get; another one goes on where it was.
+    StreamAged,
     /// The store does not answer.
     StoreUnavailable,
     /// The store cannot write any more.
@@ -54,13 +60,15 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 25] = [
         Self::InvalidArgument,
         Self::MessageMalformed,
         Self::MessageTooLarge,
         Self::BatchInvalid,
         Self::CatalogInvalid,
         Self::CatalogChanged,
+        Self::Unauthenticated,
+        Self::PermissionDenied,
         Self::CatalogVersionNotFound,
         Self::ViewNotFound,
         Self::FeatureNotFound,
@@ -70,6 +78,7 @@ impl ErrorCode {
         Self::ReadBudgetSpent,
         Self::NotServing,
         Self::ServerDraining,
+        Self::StreamAged,
         Self::StoreUnavailable,
         Self::StoreFailed,
         Self::StoreDamaged,
@@ -89,6 +98,8 @@ impl ErrorCode {
             Self::BatchInvalid => "BATCH_INVALID",
             Self::CatalogInvalid => "CATALOG_INVALID",
             Self::CatalogChanged => "CATALOG_CHANGED",
+            Self::Unauthenticated => "UNAUTHENTICATED",
+            Self::PermissionDenied => "PERMISSION_DENIED",
             Self::CatalogVersionNotFound => "CATALOG_VERSION_NOT_FOUND",
             Self::ViewNotFound => "VIEW_NOT_FOUND",
             Self::FeatureNotFound => "FEATURE_NOT_FOUND",
@@ -98,6 +109,7 @@ impl ErrorCode {
             Self::ReadBudgetSpent => "READ_BUDGET_SPENT",
             Self::NotServing => "NOT_SERVING",
             Self::ServerDraining => "SERVER_DRAINING",
+            Self::StreamAged => "STREAM_AGED",
             Self::StoreUnavailable => "STORE_UNAVAILABLE",
             Self::StoreFailed => "STORE_FAILED",
             Self::StoreDamaged => "STORE_DAMAGED",
@@ -125,12 +137,16 @@ impl ErrorCode {
             | Self::CursorInvalid => Code::InvalidArgument,
             Self::MessageTooLarge | Self::KnownAtAhead => Code::OutOfRange,
             Self::CatalogChanged => Code::Aborted,
+            Self::Unauthenticated => Code::Unauthenticated,
+            Self::PermissionDenied => Code::PermissionDenied,
             Self::CatalogVersionNotFound
             | Self::ViewNotFound
             | Self::FeatureNotFound
             | Self::ServiceNotFound => Code::NotFound,
             Self::Overloaded | Self::ReadBudgetSpent => Code::ResourceExhausted,
-            Self::NotServing | Self::ServerDraining | Self::StoreUnavailable => Code::Unavailable,
+            Self::NotServing | Self::ServerDraining | Self::StreamAged | Self::StoreUnavailable => {
+                Code::Unavailable
+            }
             Self::DeadlineExceeded => Code::DeadlineExceeded,
             Self::MethodNotFound => Code::Unimplemented,
             Self::StoreFailed | Self::Internal => Code::Internal,
@@ -143,15 +159,19 @@ impl ErrorCode {
     #[must_use]
     pub const fn is_retryable(self) -> bool {
         match self {
-            Self::Overloaded | Self::NotServing | Self::ServerDraining | Self::StoreUnavailable => {
-                true
-            }
+            Self::Overloaded
+            | Self::NotServing
+            | Self::ServerDraining
+            | Self::StreamAged
+            | Self::StoreUnavailable => true,
             Self::InvalidArgument
             | Self::MessageMalformed
             | Self::MessageTooLarge
             | Self::BatchInvalid
             | Self::CatalogInvalid
             | Self::CatalogChanged
+            | Self::Unauthenticated
+            | Self::PermissionDenied
             | Self::CatalogVersionNotFound
             | Self::ViewNotFound
             | Self::FeatureNotFound
@@ -187,6 +207,8 @@ impl ErrorCode {
             | Self::BatchInvalid
             | Self::CatalogInvalid
             | Self::CatalogChanged
+            | Self::Unauthenticated
+            | Self::PermissionDenied
             | Self::CatalogVersionNotFound
             | Self::ViewNotFound
             | Self::FeatureNotFound
@@ -196,6 +218,7 @@ impl ErrorCode {
             | Self::ReadBudgetSpent
             | Self::NotServing
             | Self::ServerDraining
+            | Self::StreamAged
             | Self::DeadlineExceeded
             | Self::MethodNotFound
             | Self::ServiceNotFound => None,
@@ -228,6 +251,8 @@ mod tests {
                 "BATCH_INVALID InvalidArgument -",
                 "CATALOG_INVALID InvalidArgument -",
                 "CATALOG_CHANGED Aborted -",
+                "UNAUTHENTICATED Unauthenticated -",
+                "PERMISSION_DENIED PermissionDenied -",
                 "CATALOG_VERSION_NOT_FOUND NotFound -",
                 "VIEW_NOT_FOUND NotFound -",
                 "FEATURE_NOT_FOUND NotFound -",
@@ -237,6 +262,7 @@ mod tests {
                 "READ_BUDGET_SPENT ResourceExhausted -",
                 "NOT_SERVING Unavailable retry",
                 "SERVER_DRAINING Unavailable retry",
+                "STREAM_AGED Unavailable retry",
                 "STORE_UNAVAILABLE Unavailable retry",
                 "STORE_FAILED Internal -",
                 "STORE_DAMAGED DataLoss -",

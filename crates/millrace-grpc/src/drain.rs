@@ -25,6 +25,7 @@ struct Shared {
     connections_cut: CancellationToken,
     tasks: TaskTracker,
     calls: AtomicU64,
+    calls_begun: AtomicU64,
     connections: AtomicU64,
 }
 
@@ -99,7 +100,8 @@ impl Drain {
 
     pub(crate) fn open_call(&self) -> OpenCall {
         self.shared.calls.fetch_add(1, Ordering::Relaxed);
-        OpenCall(self.clone())
+        let number = self.shared.calls_begun.fetch_add(1, Ordering::Relaxed);
+        OpenCall { drain: self.clone(), number }
     }
 
     pub(crate) fn open_connection(&self) -> OpenConnection {
@@ -118,11 +120,21 @@ impl Drain {
 
 /// Counts a call until its response is over.
 #[derive(Debug)]
-pub(crate) struct OpenCall(Drain);
+pub(crate) struct OpenCall {
+    drain: Drain,
+    number: u64,
+}
+
+impl OpenCall {
+    /// How many calls began before it.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+}
 
 impl Drop for OpenCall {
     fn drop(&mut self) {
-        self.0.shared.calls.fetch_sub(1, Ordering::Relaxed);
+        self.drain.shared.calls.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -6,12 +6,18 @@ use std::time::Duration;
 /// HTTP/2 ones answer the attacks that tonic's own defaults leave open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ServerLimits {
-    /// Connections open at once. More wait to be accepted.
+    /// Connections open at once. More are closed at once: a client hears so, and one that holds its
+    /// place without a call loses it to [`Self::first_call_within`].
     pub connections_max: usize,
+    /// Connections open at once from one address (an IPv6 network of 64 bits counts as one), so
+    /// that nobody takes all of them.
+    pub connections_per_peer_max: usize,
     /// Streams open at once on a connection, announced to the client. tonic's default is no limit.
     pub streams_per_connection_max: u32,
     /// Calls of one connection that wait for their response at once; beyond it OVERLOADED.
     pub calls_per_connection_max: usize,
+    /// Calls of one address that wait for their response at once; beyond it OVERLOADED.
+    pub calls_per_peer_max: usize,
     /// Calls of all connections that wait for their response at once; beyond it OVERLOADED.
     pub calls_max: usize,
     /// Streams that the server had to reset before a connection is closed. tonic switches this
@@ -29,9 +35,22 @@ pub struct ServerLimits {
     pub keepalive_interval: Duration,
     /// A connection that gave none for this long is closed.
     pub keepalive_timeout: Duration,
-    /// A connection older than this is asked to go; its open calls may end first. Without a period
-    /// of grace, since tonic then leaves the request to go away out.
+    /// A connection on which no call began after this long is closed, whatever else it said.
+    pub first_call_within: Duration,
+    /// A connection older than this is asked to go; its open calls may end first.
     pub connection_age_max: Duration,
+    /// A connection that was asked to go and is still there after this long is closed. Longer than
+    /// [`Self::stream_age_max`], so that only a client that does not listen meets it. Not tonic's
+    /// period of grace, with which it leaves the request to go away out.
+    pub connection_age_grace: Duration,
+    /// A stream older than this is ended with STREAM_AGED; its client begins another one where it
+    /// was. Up to an eighth less, so that streams that began together do not end together.
+    pub stream_age_max: Duration,
+    /// A connection is closed when its client makes no room for a response, or for what is left of
+    /// a message of it, for this long: all of that is kept in memory meanwhile.
+    pub response_stall_max: Duration,
+    /// Control frames taken from one connection.
+    pub frames: FrameLimits,
     /// How long a handler may take to begin its answer when the client set no deadline.
     pub handler_timeout: Duration,
     /// Bytes of one message of a batch to publish.
@@ -44,6 +63,24 @@ pub struct ServerLimits {
     pub response_message_bytes_max: usize,
     /// How the server goes down.
     pub drain: DrainLimits,
+}
+
+/// Control frames a connection may send a second, above what its calls explain: neither `h2` nor
+/// tonic bounds those that open no stream. Ten seconds' worth may come at once, and every response
+/// frame sent allows for one PING and two WINDOW_UPDATEs more, as clients that measure the way and
+/// take what they read send them. A connection that sends more is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FrameLimits {
+    /// PING, answers to ours included.
+    pub pings: u32,
+    /// SETTINGS, answers to ours included.
+    pub settings: u32,
+    /// WINDOW_UPDATE.
+    pub window_updates: u32,
+    /// RST_STREAM: calls that the client gave up.
+    pub resets: u32,
+    /// Every other frame without a part of a call: PRIORITY, GOAWAY, types nobody knows.
+    pub others: u32,
 }
 
 /// How long each step of going down may take.
@@ -62,8 +99,10 @@ impl Default for ServerLimits {
     fn default() -> Self {
         Self {
             connections_max: 1_024,
+            connections_per_peer_max: 512,
             streams_per_connection_max: 256,
             calls_per_connection_max: 256,
+            calls_per_peer_max: 2_048,
             calls_max: 4_096,
             local_error_resets_max: 64,
             pending_accept_resets_max: 20,
@@ -72,7 +111,12 @@ impl Default for ServerLimits {
             connection_window_bytes: 4 * 1024 * 1024,
             keepalive_interval: Duration::from_secs(30),
             keepalive_timeout: Duration::from_secs(10),
+            first_call_within: Duration::from_secs(10),
             connection_age_max: Duration::from_secs(3_600),
+            connection_age_grace: Duration::from_secs(3_900),
+            stream_age_max: Duration::from_secs(3_600),
+            response_stall_max: Duration::from_secs(60),
+            frames: FrameLimits::default(),
             handler_timeout: Duration::from_secs(60),
             publish_message_bytes_max: 4 * 1024 * 1024,
             internal_message_bytes_max: 4 * 1024 * 1024,
@@ -80,6 +124,12 @@ impl Default for ServerLimits {
             response_message_bytes_max: 16 * 1024 * 1024,
             drain: DrainLimits::default(),
         }
+    }
+}
+
+impl Default for FrameLimits {
+    fn default() -> Self {
+        Self { pings: 100, settings: 20, window_updates: 1_000, resets: 500, others: 100 }
     }
 }
 

@@ -5,6 +5,11 @@ mod body;
 mod call;
 mod connection;
 mod gather;
+mod meter;
+mod peers;
+mod transport;
+mod untaken;
+mod watch;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -24,7 +29,7 @@ use tower::Service;
 
 pub use connection::PeerInfo;
 
-use crate::{Drain, Health, ServerLimits};
+use crate::{Drain, Health, Security, ServerLimits};
 
 /// How long connections that were cut may take to notice.
 const CUT_GRACE: Duration = Duration::from_secs(1);
@@ -33,6 +38,7 @@ const CUT_GRACE: Duration = Duration::from_secs(1);
 pub struct GrpcServer {
     limits: ServerLimits,
     drain: Drain,
+    security: Security,
     reporter: HealthReporter,
     routes: RoutesBuilder,
     services: Vec<&'static str>,
@@ -70,6 +76,7 @@ pub enum ServeError {
 }
 
 /// tonic's server with every HTTP/2 limit set. There is no other place where one is built.
+#[expect(clippy::disallowed_methods, reason = "this is the one place")]
 pub fn builder(limits: &ServerLimits) -> Server {
     Server::builder()
         .max_concurrent_streams(limits.streams_per_connection_max)
@@ -92,7 +99,23 @@ impl GrpcServer {
         let health = HealthServer::new(HealthService::from_health_reporter(reporter.clone()));
         let mut routes = Routes::builder();
         routes.add_service(health);
-        Self { limits, drain, reporter, routes, services: Vec::new(), descriptors: Vec::new() }
+        Self {
+            limits,
+            drain,
+            security: Security::default(),
+            reporter,
+            routes,
+            services: Vec::new(),
+            descriptors: Vec::new(),
+        }
+    }
+
+    /// Serves with this protection; without it none, which [`Security::check`] allows on the
+    /// loopback alone.
+    #[must_use]
+    pub fn with_security(mut self, security: Security) -> Self {
+        self.security = security;
+        self
     }
 
     /// Adds a service; take it from [`crate::services`], which sets its limits.
@@ -138,12 +161,13 @@ impl GrpcServer {
         stop: impl Future<Output = ()>,
     ) -> Result<Drained, ServeError> {
         let health = self.health();
-        let Self { limits, drain, mut routes, services, descriptors, .. } = self;
+        let Self { limits, drain, security, mut routes, services, descriptors, .. } = self;
         add_reflection(&mut routes, &services, &descriptors)?;
 
-        let incoming = connection::incoming(listener, &limits, drain.clone());
+        let Security { tls, access } = security;
+        let incoming = connection::incoming(listener, &limits, tls, drain.clone());
         let served = builder(&limits)
-            .layer(call::CallLayer::new(&limits, drain.clone()))
+            .layer(call::CallLayer::new(&limits, access, drain.clone()))
             .add_routes(routes.routes())
             .serve_with_incoming_shutdown(incoming, drain.started());
         let mut served = pin!(served);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use http::header::AUTHORIZATION;
 use http::{Request, Response};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
@@ -14,25 +15,29 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::{Layer, Service};
 
-use super::body::CallBody;
+use super::body::{CallBody, End};
 use super::connection::PeerInfo;
 use crate::deadline::{self, Deadline};
 use crate::status::completed;
-use crate::{Drain, ErrorCode, Fault, ServerLimits};
+use crate::{Access, Caller, Drain, ErrorCode, Fault, ServerLimits};
 
 /// Wraps the services of a server.
 #[derive(Clone)]
 pub(super) struct CallLayer {
     calls: Arc<Semaphore>,
     handler_timeout: Duration,
+    stream_age_max: Duration,
+    access: Option<Arc<Access>>,
     drain: Drain,
 }
 
 impl CallLayer {
-    pub(super) fn new(limits: &ServerLimits, drain: Drain) -> Self {
+    pub(super) fn new(limits: &ServerLimits, access: Option<Arc<Access>>, drain: Drain) -> Self {
         Self {
             calls: Arc::new(Semaphore::new(limits.calls_max)),
             handler_timeout: limits.handler_timeout,
+            stream_age_max: limits.stream_age_max,
+            access,
             drain,
         }
     }
@@ -55,27 +60,42 @@ pub(super) struct CallService<S> {
 
 /// Held until a call's response begins.
 struct Admitted {
-    _of_connection: Option<OwnedSemaphorePermit>,
+    _of_peer: Option<[OwnedSemaphorePermit; 2]>,
     _of_server: OwnedSemaphorePermit,
 }
 
 impl CallLayer {
+    /// Says who calls, for the services, or why they may not.
+    fn identify(&self, request: &mut Request<Body>, peer: Option<&PeerInfo>) -> Result<(), Status> {
+        // No service, and nothing it logs, needs the token.
+        let shown = request.headers_mut().remove(AUTHORIZATION);
+        let caller = match &self.access {
+            None => Caller::unrestricted(),
+            Some(access) => {
+                let names = peer.and_then(PeerInfo::certificate_names);
+                access.admit(request.uri().path(), shown.as_ref(), names)?
+            }
+        };
+        request.extensions_mut().insert(caller);
+        Ok(())
+    }
+
     /// Takes a call in, or says why not. Refusing costs little, so it is done before anything else.
     fn admit(&self, peer: Option<&PeerInfo>) -> Result<Admitted, Status> {
-        let refuse = |scope: &'static str| {
-            Fault::new(ErrorCode::Overloaded, format!("too many calls at once on this {scope}"))
-                .with("scope", scope)
-                .into_status()
+        let take = |calls: &Arc<Semaphore>, scope: &'static str| {
+            Arc::clone(calls).try_acquire_owned().map_err(|_| {
+                Fault::new(ErrorCode::Overloaded, format!("too many calls at once of this {scope}"))
+                    .with("scope", scope)
+                    .into_status()
+            })
         };
-        let of_connection = match peer {
-            Some(peer) => Some(
-                Arc::clone(peer.calls()).try_acquire_owned().map_err(|_| refuse("connection"))?,
-            ),
+        let of_peer = match peer {
+            Some(peer) => {
+                Some([take(peer.calls(), "connection")?, take(peer.calls_of_address(), "address")?])
+            }
             None => None,
         };
-        let of_server =
-            Arc::clone(&self.calls).try_acquire_owned().map_err(|_| refuse("server"))?;
-        Ok(Admitted { _of_connection: of_connection, _of_server: of_server })
+        Ok(Admitted { _of_peer: of_peer, _of_server: take(&self.calls, "server")? })
     }
 }
 
@@ -96,14 +116,20 @@ where
         // The clone was not asked whether it is ready; the original was.
         let clone = self.inner.clone();
         let mut inner = mem::replace(&mut self.inner, clone);
-        let admitted = self.layer.admit(request.extensions().get());
+        let peer: Option<PeerInfo> = request.extensions().get().cloned();
+        // Who may not call takes no place, and its message is not read.
+        let admitted = self
+            .layer
+            .identify(&mut request, peer.as_ref())
+            .and_then(|()| self.layer.admit(peer.as_ref()));
         let deadline = Deadline::of_headers(request.headers());
         if let Some(deadline) = deadline {
             request.extensions_mut().insert(deadline);
         }
-        let until =
-            deadline.map_or_else(|| Instant::now() + self.layer.handler_timeout, Deadline::instant);
+        let now = Instant::now();
+        let until = deadline.map_or(now + self.layer.handler_timeout, Deadline::instant);
         let drain = self.layer.drain.clone();
+        let stream_age_max = self.layer.stream_age_max;
         Box::pin(async move {
             let open = drain.open_call();
             let admitted = match admitted {
@@ -121,7 +147,9 @@ where
             {
                 return Ok(status.into_http());
             }
-            Ok(response.map(|body| Body::new(CallBody::new(body, deadline, drain, open))))
+            let end = End::of(deadline, now, stream_age_max, open.number());
+            let untaken = peer.map(|peer| Arc::clone(peer.untaken()));
+            Ok(response.map(|body| Body::new(CallBody::new(body, end, drain, untaken, open))))
         })
     }
 }

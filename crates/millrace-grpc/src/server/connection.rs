@@ -1,4 +1,5 @@
-//! Connections: accepted up to a number, without Nagle's delay, and closed when the drain says so.
+//! Connections: accepted up to a number, without Nagle's delay, and closed when they break a limit
+//! or the drain says so.
 
 use std::convert::Infallible;
 use std::io;
@@ -11,13 +12,18 @@ use std::time::Duration;
 use futures::Stream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio_util::sync::WaitForCancellationFutureOwned;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use tonic::transport::server::Connected;
 
 use super::gather::Gather;
+use super::meter::Meter;
+use super::peers::{Peers, Place};
+use super::transport::{PeerNames, Transport};
+use super::untaken::Untaken;
+use super::watch::Watch;
 use crate::drain::{Drain, OpenConnection};
-use crate::limits::ServerLimits;
+use crate::{ServerLimits, ServerTls};
 
 /// The process may be out of file descriptors: asking again at once would only burn its CPU.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -27,6 +33,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub struct PeerInfo {
     address: Option<SocketAddr>,
     calls: Arc<Semaphore>,
+    calls_of_address: Arc<Semaphore>,
+    untaken: Arc<Untaken>,
+    names: PeerNames,
 }
 
 impl PeerInfo {
@@ -36,9 +45,25 @@ impl PeerInfo {
         self.address
     }
 
+    /// The URI and DNS names of the client's certificate, which is valid; `None` without one.
+    #[must_use]
+    pub fn certificate_names(&self) -> Option<&[String]> {
+        self.names.get().map(Vec::as_slice)
+    }
+
     /// One permit a call of this connection that waits for its response.
     pub(super) fn calls(&self) -> &Arc<Semaphore> {
         &self.calls
+    }
+
+    /// One permit a call of this address that waits for its response.
+    pub(super) fn calls_of_address(&self) -> &Arc<Semaphore> {
+        &self.calls_of_address
+    }
+
+    /// Where responses say what they handed out.
+    pub(super) fn untaken(&self) -> &Arc<Untaken> {
+        &self.untaken
     }
 }
 
@@ -46,79 +71,122 @@ impl PeerInfo {
 pub(super) fn incoming(
     listener: TcpListener,
     limits: &ServerLimits,
+    tls: Option<ServerTls>,
     drain: Drain,
 ) -> impl Stream<Item = Result<Connection, Infallible>> + use<> {
-    let slots = Arc::new(Semaphore::new(limits.connections_max));
-    let calls_max = limits.calls_per_connection_max;
-    futures::stream::unfold((listener, slots, drain), move |(listener, slots, drain)| async move {
-        let slot = Arc::clone(&slots).acquire_owned().await.ok()?;
-        let (stream, address) = loop {
-            match listener.accept().await {
-                Ok((stream, address)) => break (stream, address),
+    let accept = Accept { listener, limits: *limits, tls, peers: Peers::new(limits), drain };
+    futures::stream::unfold(accept, |accept| async move {
+        let connection = accept.next().await;
+        Some((Ok(connection), accept))
+    })
+}
+
+struct Accept {
+    listener: TcpListener,
+    limits: ServerLimits,
+    tls: Option<ServerTls>,
+    peers: Arc<Peers>,
+    drain: Drain,
+}
+
+impl Accept {
+    /// The next connection that there is a place for. Others are closed at once, which costs less
+    /// than to let them wait, and lets a client go elsewhere.
+    async fn next(&self) -> Connection {
+        loop {
+            let (stream, address) = match self.listener.accept().await {
+                Ok(accepted) => accepted,
                 Err(error) => {
                     tracing::warn!(%error, "accept a connection");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
                 }
+            };
+            match self.peers.place(address.ip()) {
+                Ok(place) => return self.connection(stream, address, place),
+                Err(full) => tracing::debug!(%address, ?full, "connection refused"),
             }
-        };
+        }
+    }
+
+    fn connection(&self, stream: TcpStream, address: SocketAddr, place: Place) -> Connection {
         if let Err(error) = stream.set_nodelay(true) {
             // The peer may be gone already; its connection then ends by itself.
             tracing::debug!(%error, "set TCP_NODELAY");
         }
-        let peer = PeerInfo { address: Some(address), calls: Arc::new(Semaphore::new(calls_max)) };
-        let connection = Connection {
-            stream: Gather::new(stream),
-            cut: Box::pin(drain.connections_cut()),
-            peer,
-            drain: drain.clone(),
-            _open: drain.open_connection(),
-            _slot: slot,
+        let now = Instant::now();
+        let untaken = Arc::new(Untaken::default());
+        let peer = PeerInfo {
+            address: Some(address),
+            calls: Arc::new(Semaphore::new(self.limits.calls_per_connection_max)),
+            calls_of_address: Arc::clone(place.calls()),
+            untaken: Arc::clone(&untaken),
+            names: PeerNames::default(),
         };
-        Some((Ok(connection), (listener, slots, drain)))
-    })
+        let stream = Transport::new(stream, self.tls.as_ref(), Arc::clone(&peer.names));
+        Connection {
+            stream: Gather::new(stream),
+            meter: Meter::new(&self.limits.frames, now),
+            watch: Watch::new(&self.limits, self.drain.clone(), untaken, now),
+            peer,
+            _open: self.drain.open_connection(),
+            _place: place,
+        }
+    }
 }
 
-/// A connection that ends with an error once the drain cuts connections, so that a peer that
-/// neither reads nor closes cannot hold the server up.
+/// A connection that ends with an error once it breaks a limit, or once the drain cuts connections,
+/// so that a peer that neither reads nor closes cannot hold the server up.
 pub(super) struct Connection {
-    stream: Gather<TcpStream>,
-    cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    stream: Gather<Transport>,
+    meter: Meter,
+    watch: Watch,
     peer: PeerInfo,
-    drain: Drain,
     _open: OpenConnection,
-    _slot: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 impl Connection {
-    /// Runs one operation, unless the connection is cut; also wakes the task when it will be.
-    fn unless_cut<T>(
+    /// Runs one operation, unless the connection is over; also wakes the task when it will be.
+    fn unless_over<T>(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        operate: impl FnOnce(Pin<&mut Gather<TcpStream>>, &mut Context<'_>) -> Poll<io::Result<T>>,
+        operate: impl FnOnce(Pin<&mut Gather<Transport>>, &mut Context<'_>) -> Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
-        if self.drain.are_connections_cut() {
-            return Poll::Ready(Err(cut_error()));
+        let this = &mut *self;
+        if let Some(over) = this.watch.cut() {
+            return Poll::Ready(Err(over.into()));
         }
-        let polled = operate(Pin::new(&mut self.stream), cx);
+        let polled = operate(Pin::new(&mut this.stream), cx);
         if polled.is_pending() {
-            ready!(self.cut.as_mut().poll(cx));
-            return Poll::Ready(Err(cut_error()));
+            let over = ready!(this.watch.poll_over(cx, this.meter.has_call()));
+            tracing::debug!(address = ?this.peer.address, %over, "connection closed");
+            return Poll::Ready(Err(over.into()));
         }
         polled
     }
 }
 
-fn cut_error() -> io::Error {
-    io::Error::new(io::ErrorKind::ConnectionAborted, "the server is down")
-}
-
 impl AsyncRead for Connection {
     fn poll_read(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.unless_cut(cx, |stream, cx| stream.poll_read(cx, buffer))
+        let before = buffer.filled().len();
+        ready!(self.as_mut().unless_over(cx, |stream, cx| stream.poll_read(cx, buffer)))?;
+        let this = &mut *self;
+        let read =
+            this.meter.read(&buffer.filled()[before..], || this.peer.untaken.take_responded());
+        if let Err(flood) = read {
+            let address = this.peer.address;
+            tracing::debug!(?address, frames = flood.frames, "connection closed: a flood");
+            return Poll::Ready(Err(io::Error::new(
+                io::ErrorKind::ConnectionAborted,
+                "more control frames than the server takes",
+            )));
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -128,7 +196,7 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.unless_cut(cx, |stream, cx| stream.poll_write(cx, bytes))
+        self.unless_over(cx, |stream, cx| stream.poll_write(cx, bytes))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -136,11 +204,11 @@ impl AsyncWrite for Connection {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.unless_cut(cx, |stream, cx| stream.poll_flush(cx))
+        self.unless_over(cx, |stream, cx| stream.poll_flush(cx))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.unless_cut(cx, |stream, cx| stream.poll_shutdown(cx))
+        self.unless_over(cx, |stream, cx| stream.poll_shutdown(cx))
     }
 }
 

@@ -5,6 +5,13 @@ use tonic_types::StatusExt as _;
 
 use crate::{ErrorCode, Fault};
 
+/// How tonic begins what it says of bytes that are no message.
+const MALFORMED: [&str; 3] = [
+    "failed to decode",
+    "Error decompressing",
+    "protocol error: received message with invalid compression flag",
+];
+
 /// What tonic says, as one of our faults; `None` for a status that a service made.
 pub(crate) fn completed(status: &Status, path: &str) -> Option<Status> {
     if status.get_details_error_info().is_some() {
@@ -14,12 +21,16 @@ pub(crate) fn completed(status: &Status, path: &str) -> Option<Status> {
     // The texts are tonic's; a test of the server holds each of them against the real thing.
     let fault = match status.code() {
         Code::OutOfRange => Fault::new(ErrorCode::MessageTooLarge, message),
+        // What a message unpacks to is bounded like one that comes as it is.
+        Code::ResourceExhausted if message.starts_with("Error decompressing") => {
+            Fault::new(ErrorCode::MessageTooLarge, message)
+        }
         Code::Unimplemented => {
             Fault::new(ErrorCode::MethodNotFound, format!("there is no method {path}"))
                 .with("method", path)
         }
         Code::NotFound => Fault::new(ErrorCode::ServiceNotFound, message),
-        Code::Internal if message.starts_with("failed to decode") => {
+        Code::Internal if MALFORMED.iter().any(|start| message.starts_with(start)) => {
             Fault::new(ErrorCode::MessageMalformed, message)
         }
         Code::ResourceExhausted => Fault::new(ErrorCode::Overloaded, message),

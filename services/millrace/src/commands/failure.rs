@@ -236,11 +236,21 @@ fn refusal_step(refusal: &Refusal) -> Option<&'static str> {
         ErrorCode::CatalogChanged => {
             Some("somebody else applied a catalog; look at the difference again")
         }
-        ErrorCode::NotServing | ErrorCode::ServerDraining | ErrorCode::StoreUnavailable => {
+        ErrorCode::NotServing
+        | ErrorCode::ServerDraining
+        | ErrorCode::StreamAged
+        | ErrorCode::StoreUnavailable => {
             Some("run the command again in a while; `millrace status` shows what is missing")
         }
         ErrorCode::StoreFailed | ErrorCode::StoreDamaged | ErrorCode::Internal => {
             Some("see the server's log")
+        }
+        ErrorCode::Unauthenticated => Some(
+            "show a token with --token or MILLRACE_TOKEN, or a certificate with --cert and --key, \
+             that the server knows",
+        ),
+        ErrorCode::PermissionDenied => {
+            Some("use a credential with that role, or have it added to the server's access file")
         }
         ErrorCode::MethodNotFound | ErrorCode::ServiceNotFound => {
             Some("check the address: another service, or an older millrace, answers there")

@@ -1,0 +1,86 @@
+//! Calls: many of one address, and ones that never end.
+
+use std::time::Duration;
+
+use millrace_grpc::{ErrorCode, ServerLimits};
+use millrace_proto::v1::SubscribeRequest;
+use millrace_proto::v1::join_service_client::JoinServiceClient;
+use tokio::sync::mpsc;
+use tonic::transport::Endpoint;
+use tonic_types::StatusExt as _;
+
+use crate::support::{Attacker, END_STREAM, HEADERS, READ, Target, soon};
+
+/// Each call waits for a message that never comes; together they would hold all the server has.
+#[tokio::test]
+async fn calls_without_a_message_take_no_more_than_their_share() {
+    let limits = ServerLimits { calls_max: 40, calls_per_peer_max: 20, ..ServerLimits::default() };
+    let target = Target::start(limits).await;
+    let (refuse, mut refused) = mpsc::unbounded_channel();
+    for _ in 0..3 {
+        let mut attacker = Attacker::greet(&target, &[]).await;
+        for _ in 0..20 {
+            attacker.call(READ, None).await;
+        }
+        let refuse = refuse.clone();
+        tokio::spawn(async move {
+            while let Some((kind, flags, ..)) = attacker.frame().await {
+                if kind == HEADERS && flags & END_STREAM != 0 {
+                    refuse.send(()).unwrap();
+                }
+            }
+        });
+    }
+    // 40 of the 60 are answered at once, by headers that end their stream.
+    for _ in 0..40 {
+        soon(refused.recv()).await.unwrap();
+    }
+    assert!(refused.try_recv().is_err(), "more were refused");
+    target.reader_noticed_nothing().await;
+}
+
+#[tokio::test]
+async fn a_message_that_never_comes_ends_the_call() {
+    let handler_timeout = Duration::from_millis(300);
+    let target = Target::start(ServerLimits { handler_timeout, ..ServerLimits::default() }).await;
+    let mut attacker = Attacker::greet(&target, &[]).await;
+    attacker.call(READ, None).await;
+    let status = soon(async {
+        loop {
+            let (kind, _, _, payload) = attacker.frame().await.expect("closed without an answer");
+            if kind == HEADERS {
+                break payload;
+            }
+        }
+    })
+    .await;
+    assert!(!status.is_empty());
+    target.reader_noticed_nothing().await;
+}
+
+/// A stream ends at its age with a status of its own, whether or not anything comes on it.
+#[tokio::test]
+async fn a_stream_ends_at_its_age() {
+    let stream_age_max = Duration::from_millis(400);
+    let target = Target::start(ServerLimits { stream_age_max, ..ServerLimits::default() }).await;
+    let endpoint = Endpoint::from_shared(format!("http://{}", target.address)).unwrap();
+    for view in ["quiet", "flood"] {
+        let mut client = JoinServiceClient::new(endpoint.connect().await.unwrap());
+        let request = SubscribeRequest { view: view.to_owned(), ..SubscribeRequest::default() };
+        let mut changes = client.subscribe(request).await.unwrap().into_inner();
+        let status = soon(async {
+            loop {
+                match changes.message().await {
+                    Ok(Some(_)) => {}
+                    Ok(None) => panic!("it ended without a status"),
+                    Err(status) => break status,
+                }
+            }
+        })
+        .await;
+        let info = status.get_details_error_info().unwrap();
+        assert_eq!(info.reason, ErrorCode::StreamAged.reason(), "{view}");
+        assert!(status.get_details_retry_info().is_some());
+    }
+    target.reader_noticed_nothing().await;
+}

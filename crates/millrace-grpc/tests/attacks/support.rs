@@ -1,0 +1,333 @@
+//! A server, its legitimate reader, and an attacker who writes frames.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::pin::Pin;
+use std::time::Duration;
+
+use futures::{Stream, StreamExt as _};
+use millrace_grpc::{Drain, GrpcServer, ServerLimits, services};
+use millrace_proto::v1::feature_service_client::FeatureServiceClient;
+use millrace_proto::v1::feature_service_server::FeatureService;
+use millrace_proto::v1::join_service_server::JoinService;
+use millrace_proto::v1::{
+    Change, GetFeaturesRequest, GetFeaturesResponse, StreamFeaturesRequest, StreamFeaturesResponse,
+    SubscribeRequest, SubscribeResponse,
+};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Response, Status, Streaming};
+
+/// Nothing takes longer, on a busy machine too.
+const SOON: Duration = Duration::from_secs(20);
+
+pub(crate) const DATA: u8 = 0;
+pub(crate) const HEADERS: u8 = 1;
+pub(crate) const PRIORITY: u8 = 2;
+pub(crate) const RST_STREAM: u8 = 3;
+pub(crate) const SETTINGS: u8 = 4;
+pub(crate) const PING: u8 = 6;
+pub(crate) const GOAWAY: u8 = 7;
+pub(crate) const WINDOW_UPDATE: u8 = 8;
+pub(crate) const CONTINUATION: u8 = 9;
+
+pub(crate) const ACK: u8 = 1;
+pub(crate) const END_STREAM: u8 = 1;
+pub(crate) const END_HEADERS: u8 = 4;
+
+pub(crate) const READ: &str = "/millrace.v1.FeatureService/GetFeatures";
+pub(crate) const SUBSCRIBE: &str = "/millrace.v1.JoinService/Subscribe";
+
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// Answers reads, with much where it is asked to, and subscriptions without an end.
+#[derive(Clone, Copy)]
+struct Served;
+
+#[tonic::async_trait]
+impl FeatureService for Served {
+    type StreamFeaturesStream = Answers<StreamFeaturesResponse>;
+
+    async fn get_features(
+        &self,
+        request: Request<GetFeaturesRequest>,
+    ) -> Result<Response<GetFeaturesResponse>, Status> {
+        let view = request.into_inner().view;
+        let text = if view == "large" { "v".repeat(4 << 20) } else { String::new() };
+        Ok(Response::new(GetFeaturesResponse { changelogs: vec![text], ..Default::default() }))
+    }
+
+    async fn stream_features(
+        &self,
+        request: Request<Streaming<StreamFeaturesRequest>>,
+    ) -> Result<Response<Self::StreamFeaturesStream>, Status> {
+        let requests = request.into_inner();
+        Ok(Response::new(Box::pin(requests.map(|r| r.map(|_| StreamFeaturesResponse::default())))))
+    }
+}
+
+#[tonic::async_trait]
+impl JoinService for Served {
+    type SubscribeStream = Answers<SubscribeResponse>;
+
+    async fn subscribe(
+        &self,
+        request: Request<SubscribeRequest>,
+    ) -> Result<Response<Self::SubscribeStream>, Status> {
+        let change = Change { cursor: "c".repeat(64 << 10), kind: None };
+        let flood = SubscribeResponse { schema: None, changes: vec![change] };
+        Ok(Response::new(match request.into_inner().view.as_str() {
+            "flood" => Box::pin(futures::stream::repeat(Ok(flood))),
+            _ => Box::pin(futures::stream::pending()),
+        }))
+    }
+}
+
+/// A server under attack.
+pub(crate) struct Target {
+    pub(crate) address: SocketAddr,
+    reader: JoinHandle<u64>,
+    stop_reader: oneshot::Sender<()>,
+    _served: JoinHandle<()>,
+}
+
+impl Target {
+    /// Starts a server with these limits, and a reader that calls it all the time.
+    pub(crate) async fn start(limits: ServerLimits) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = GrpcServer::new(limits, Drain::new())
+            .add_service(services::features(Served, &limits))
+            .add_service(services::join(Served, &limits));
+        server.health().set_serving(true).await;
+        let served = tokio::spawn(async move {
+            server.serve(listener, std::future::pending()).await.unwrap();
+        });
+        let mut client = reader(address);
+        let (stop_reader, mut stopped) = oneshot::channel();
+        let reader = tokio::spawn(async move {
+            let mut answered = 0;
+            while stopped.try_recv().is_err() {
+                // A call that fails, or takes too long, is noticed.
+                soon(client.get_features(GetFeaturesRequest::default())).await.unwrap();
+                answered += 1;
+                // The machine is shared with the attacker.
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+            answered
+        });
+        Self { address, reader, stop_reader, _served: served }
+    }
+
+    /// Ends the reader: all its calls were answered, and one that comes now is.
+    pub(crate) async fn reader_noticed_nothing(self) {
+        self.stop_reader.send(()).unwrap();
+        let answered = soon(self.reader).await.unwrap();
+        assert!(answered > 0, "the reader never called");
+        let mut newcomer = reader(self.address);
+        soon(newcomer.get_features(GetFeaturesRequest::default())).await.unwrap();
+    }
+}
+
+/// A client on a connection of its own.
+fn reader(address: SocketAddr) -> FeatureServiceClient<Channel> {
+    let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect_lazy();
+    FeatureServiceClient::new(channel)
+}
+
+pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(SOON, future).await.expect("it takes too long")
+}
+
+/// How a connection ended for the attacker.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Closed {
+    /// The code of the last GOAWAY, if there was one.
+    pub(crate) goaway: Option<u32>,
+    /// Streams that the server reset.
+    pub(crate) resets: usize,
+    /// Frames of the attacker that were sent before it was closed, about.
+    pub(crate) sent: usize,
+}
+
+/// A connection whose frames are written by hand.
+pub(crate) struct Attacker {
+    pub(crate) stream: TcpStream,
+    next: u32,
+}
+
+impl Attacker {
+    /// Connects from an address of its own.
+    pub(crate) async fn connect(target: &Target) -> Self {
+        Self {
+            stream: connect(target.address, Ipv4Addr::new(127, 0, 0, 2)).await.unwrap(),
+            next: 1,
+        }
+    }
+
+    /// Connects and says hello, with these settings.
+    pub(crate) async fn greet(target: &Target, settings: &[(u16, u32)]) -> Self {
+        let mut attacker = Self::connect(target).await;
+        let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+        let payload: Vec<u8> = settings
+            .iter()
+            .flat_map(|(id, value)| [&id.to_be_bytes()[..], &value.to_be_bytes()].concat())
+            .collect();
+        bytes.extend(frame(SETTINGS, 0, 0, &payload));
+        bytes.extend(frame(SETTINGS, ACK, 0, &[]));
+        attacker.stream.write_all(&bytes).await.unwrap();
+        attacker
+    }
+
+    /// The number of a new stream.
+    pub(crate) fn open(&mut self) -> u32 {
+        let stream = self.next;
+        self.next += 2;
+        stream
+    }
+
+    /// Begins a call and sends this message, if there is one.
+    pub(crate) async fn call(&mut self, path: &str, message: Option<&[u8]>) -> u32 {
+        let stream = self.open();
+        let mut bytes = headers(stream, 0, path);
+        if let Some(message) = message {
+            bytes.extend(frame(DATA, END_STREAM, stream, &grpc(message)));
+        }
+        self.stream.write_all(&bytes).await.unwrap();
+        stream
+    }
+
+    /// Sends what `pattern` makes, 200 times in a write, until the connection is closed or this
+    /// many were sent; reads meanwhile what the server says, and to the end.
+    pub(crate) async fn flood(
+        mut self,
+        most: usize,
+        mut pattern: impl FnMut(&mut Self) -> Vec<u8>,
+    ) -> Closed {
+        let mut batches = Vec::new();
+        for _ in 0..most / 200 {
+            batches.push((0..200).flat_map(|_| pattern(&mut self)).collect::<Vec<u8>>());
+        }
+        let (mut reading, mut writing) = self.stream.split();
+        let write = async {
+            let mut sent = 0;
+            for batch in batches {
+                if writing.write_all(&batch).await.is_err() {
+                    break;
+                }
+                sent += 200;
+            }
+            sent
+        };
+        let (sent, mut closed) = soon(futures::future::join(write, drain(&mut reading))).await;
+        closed.sent = sent;
+        closed
+    }
+
+    /// Reads to the end of the connection, answering nothing.
+    pub(crate) async fn closed(mut self) -> Closed {
+        soon(drain(&mut self.stream)).await
+    }
+
+    /// The next frame's type, flags, stream and payload; `None` at the end of the connection.
+    pub(crate) async fn frame(&mut self) -> Option<(u8, u8, u32, Vec<u8>)> {
+        read_frame(&mut self.stream).await
+    }
+
+    /// Reads to the end and answers PINGs, as a client does that only does not take responses.
+    pub(crate) async fn stay_alive(&mut self) -> Closed {
+        let mut closed = Closed::default();
+        while let Some((kind, flags, _, payload)) = self.frame().await {
+            if kind == PING && flags & ACK == 0 {
+                let answer = frame(PING, ACK, 0, &payload);
+                if self.stream.write_all(&answer).await.is_err() {
+                    break;
+                }
+            }
+            closed.see(kind, &payload);
+        }
+        closed
+    }
+}
+
+impl Closed {
+    fn see(&mut self, kind: u8, payload: &[u8]) {
+        match kind {
+            RST_STREAM => self.resets += 1,
+            GOAWAY => {
+                self.goaway = Some(u32::from_be_bytes(payload[4..8].try_into().unwrap()));
+            }
+            _ => {}
+        }
+    }
+}
+
+async fn drain(stream: &mut (impl tokio::io::AsyncRead + Unpin)) -> Closed {
+    let mut closed = Closed::default();
+    while let Some((kind, _, _, payload)) = read_frame(stream).await {
+        closed.see(kind, &payload);
+    }
+    closed
+}
+
+async fn read_frame(
+    stream: &mut (impl tokio::io::AsyncRead + Unpin),
+) -> Option<(u8, u8, u32, Vec<u8>)> {
+    let mut head = [0; 9];
+    stream.read_exact(&mut head).await.ok()?;
+    let [a, b, c, kind, flags, id @ ..] = head;
+    let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
+    stream.read_exact(&mut payload).await.ok()?;
+    Some((kind, flags, u32::from_be_bytes(id), payload))
+}
+
+/// Connects from one of the loopback's addresses.
+pub(crate) async fn connect(to: SocketAddr, from: Ipv4Addr) -> std::io::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind(SocketAddr::new(IpAddr::V4(from), 0))?;
+    socket.connect(to).await
+}
+
+pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let [_, a, b, c] = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    let mut frame = vec![a, b, c, kind, flags];
+    frame.extend(stream.to_be_bytes());
+    frame.extend(payload);
+    frame
+}
+
+/// The HEADERS of a call.
+pub(crate) fn headers(stream: u32, flags: u8, path: &str) -> Vec<u8> {
+    frame(HEADERS, flags | END_HEADERS, stream, &fields(path))
+}
+
+/// The fields of a call: `:method: POST`, `:scheme: http`, and literals.
+pub(crate) fn fields(path: &str) -> Vec<u8> {
+    let mut fields = vec![0x83, 0x86];
+    fields.extend(literal(":path", path));
+    fields.extend(literal(":authority", "t"));
+    fields.extend(literal("content-type", "application/grpc"));
+    fields.extend(literal("te", "trailers"));
+    fields
+}
+
+/// A field that is never put in the table. Its parts are shorter than 127 bytes.
+pub(crate) fn literal(name: &str, value: &str) -> Vec<u8> {
+    let mut field = vec![0];
+    for text in [name, value] {
+        assert!(text.len() < 127);
+        field.push(u8::try_from(text.len()).unwrap());
+        field.extend(text.as_bytes());
+    }
+    field
+}
+
+/// A message as gRPC frames it.
+pub(crate) fn grpc(message: &[u8]) -> Vec<u8> {
+    let mut framed = vec![0];
+    framed.extend(u32::try_from(message.len()).unwrap().to_be_bytes());
+    framed.extend(message);
+    framed
+}
