@@ -1,5 +1,6 @@
 //! What went wrong in fjall, in the words of the ports.
 
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -18,7 +19,13 @@ impl Failure {
         Self { folder: folder.to_owned(), first: OnceLock::new() }
     }
 
-    /// A write failed. No later one will succeed.
+    /// What was told of the first write that failed: from then on nothing is written. After a
+    /// failed sync nobody knows what is on the disk, and one that succeeds later proves nothing.
+    pub(crate) fn told(&self) -> Option<StoreError> {
+        self.first.get().map(|reason| StoreError::Failed { reason: reason.clone() })
+    }
+
+    /// A write failed. No later one will be tried.
     pub(crate) fn of_write(&self, error: &fjall::Error) -> StoreError {
         let reason = self.first.get_or_init(|| {
             let folder = self.folder.display();
@@ -45,8 +52,10 @@ impl Failure {
 /// A read failed.
 pub(crate) fn of_read(what: impl FnOnce() -> String, error: &fjall::Error) -> StoreError {
     match system_error(error) {
-        Some(error) => StoreError::Failed { reason: format!("reading {}: {error}", what()) },
-        None => StoreError::Damaged { what: what(), reason: error.to_string() },
+        Some(error) if !is_damage(error) => {
+            StoreError::Failed { reason: format!("reading {}: {error}", what()) }
+        }
+        Some(_) | None => damaged(what(), &error.to_string()),
     }
 }
 
@@ -57,4 +66,27 @@ pub(crate) fn system_error(error: &fjall::Error) -> Option<&std::io::Error> {
     } else {
         None
     }
+}
+
+/// What is wrong with a stored item, and the way out.
+pub(crate) fn damaged(what: String, reason: &str) -> StoreError {
+    StoreError::Damaged {
+        what,
+        reason: format!(
+            "{reason}; `millrace doctor` lists everything that is damaged in the folder: restore \
+             it from a copy"
+        ),
+    }
+}
+
+/// True when the operating system's error comes of files that are shorter than they were, or gone,
+/// or of places read from damaged bytes.
+pub(crate) fn is_damage(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::UnexpectedEof
+            | ErrorKind::InvalidData
+            | ErrorKind::InvalidInput
+            | ErrorKind::NotFound
+    )
 }

@@ -9,7 +9,7 @@ use thiserror::Error;
 use crate::settings::Options;
 
 /// The version of the layout that this build reads and writes.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 
 const LOCK: &str = "millrace.lock";
 const FORMAT: &str = "millrace.format";
@@ -77,12 +77,13 @@ pub enum OpenError {
     Access {
         /// The folder.
         folder: PathBuf,
-        /// What the operating system said, and about which entry.
+        /// What the operating system said, about which entry, and the way out.
         reason: String,
     },
     /// What it holds does not read back.
     #[error(
-        "data folder {} is damaged: {reason}; restore it from a copy, or choose another folder",
+        "data folder {} is damaged: {reason}; nothing was changed: `millrace doctor` looks at the \
+         rest of it, restore it from a copy, or choose another folder",
         folder.display()
     )]
     Damaged {
@@ -93,11 +94,33 @@ pub enum OpenError {
     },
 }
 
+impl OpenError {
+    /// The operating system refused something about an entry of the folder.
+    pub(crate) fn access(folder: &Path, entry: &str, error: &io::Error) -> Self {
+        let kind = error.kind();
+        let way_out = if kind == ErrorKind::ReadOnlyFilesystem {
+            "mount it for writing, or choose another folder"
+        } else if kind == ErrorKind::PermissionDenied {
+            "let this user write there, or choose another folder"
+        } else if matches!(
+            kind,
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge
+        ) {
+            "make room there, then start again: everything acknowledged is kept"
+        } else {
+            "choose another folder"
+        };
+        Self::Access { folder: folder.to_owned(), reason: format!("{entry}: {error}; {way_out}") }
+    }
+}
+
 /// A data folder, locked by this process until dropped.
 #[derive(Debug)]
 pub(crate) struct Folder {
     pub(crate) path: PathBuf,
     pub(crate) slots: u32,
+    /// It was made before: its databases are whole, or damaged.
+    pub(crate) is_made: bool,
     /// The operating system gives the lock up when the process ends, however it ends.
     _lock: File,
 }
@@ -111,10 +134,7 @@ impl Folder {
         {
             return Err(OpenError::BadSlots(slots));
         }
-        let access = |what: &str, error: io::Error| OpenError::Access {
-            folder: path.to_owned(),
-            reason: format!("{what}: {error}"),
-        };
+        let access = |what: &str, error: io::Error| OpenError::access(path, what, &error);
         match fs::metadata(path) {
             Ok(found) if !found.is_dir() => return Err(OpenError::NotAFolder(path.to_owned())),
             Ok(_) => {}
@@ -123,19 +143,21 @@ impl Folder {
             }
             Err(error) => return Err(access("looking at it", error)),
         }
-        let format = match fs::read_to_string(path.join(FORMAT)) {
-            Ok(text) => Some(text),
-            Err(error) if error.kind() == ErrorKind::NotFound => None,
-            Err(error) if error.kind() == ErrorKind::InvalidData => Some(String::new()),
-            Err(error) => return Err(access(FORMAT, error)),
-        };
+        let format = format_text(path)?;
         if format.is_none() && is_strange(path).map_err(|error| access("listing it", error))? {
-            return Err(OpenError::NotADataFolder(path.to_owned()));
+            // Without a lock file, folders of these names may be anybody's.
+            let ours = [LOCK, LOG, SNAPSHOTS].iter().all(|entry| path.join(entry).exists());
+            return Err(if ours {
+                let reason = format!("{FORMAT} is missing");
+                OpenError::Damaged { folder: path.to_owned(), reason }
+            } else {
+                OpenError::NotADataFolder(path.to_owned())
+            });
         }
         let lock = lock(path)?;
         // Whoever made the folder held the lock: what stands there now is complete or abandoned.
-        let slots = match fs::read_to_string(path.join(FORMAT)) {
-            Ok(text) => {
+        let (slots, is_made) = match format_text(path)? {
+            Some(text) => {
                 let stored = read_format(path, &text)?;
                 match options.slots {
                     Some(wanted) if wanted != stored => {
@@ -145,16 +167,15 @@ impl Folder {
                             wanted,
                         });
                     }
-                    Some(_) | None => stored,
+                    Some(_) | None => (stored, true),
                 }
             }
-            Err(error) if error.kind() == ErrorKind::NotFound => {
+            None => {
                 begin(path).map_err(|error| access("making it", error))?;
-                options.slots.unwrap_or(Options::DEFAULT_SLOTS)
+                (options.slots.unwrap_or(Options::DEFAULT_SLOTS), false)
             }
-            Err(error) => return Err(access(FORMAT, error)),
         };
-        Ok(Self { path: path.to_owned(), slots, _lock: lock })
+        Ok(Self { path: path.to_owned(), slots, is_made, _lock: lock })
     }
 
     /// Writes the format file, if there is none yet: from now on this is a data folder.
@@ -166,15 +187,13 @@ impl Folder {
             let creating = self.path.join(CREATING);
             let mut file = File::create(&creating)?;
             let slots = self.slots;
-            write!(file, "{TITLE}\nversion {FORMAT_VERSION}\nslots {slots}\n")?;
+            let text = format!("{TITLE}\nversion {FORMAT_VERSION}\nslots {slots}\n");
+            writeln!(file, "{text}sum {:08x}", crc32fast::hash(text.as_bytes()))?;
             file.sync_all()?;
             fs::rename(&creating, self.path.join(FORMAT))?;
             sync_folder(&self.path)
         };
-        write().map_err(|error| OpenError::Access {
-            folder: self.path.clone(),
-            reason: format!("{FORMAT}: {error}"),
-        })
+        write().map_err(|error| OpenError::access(&self.path, FORMAT, &error))
     }
 }
 
@@ -213,10 +232,7 @@ fn sync_folder(path: &Path) -> io::Result<()> {
 }
 
 fn lock(path: &Path) -> Result<File, OpenError> {
-    let access = |error: io::Error| OpenError::Access {
-        folder: path.to_owned(),
-        reason: format!("{LOCK}: {error}"),
-    };
+    let access = |error: io::Error| OpenError::access(path, LOCK, &error);
     let mut file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -242,6 +258,16 @@ fn lock(path: &Path) -> Result<File, OpenError> {
     Ok(file)
 }
 
+/// The text of the format file, if there is one.
+fn format_text(path: &Path) -> Result<Option<String>, OpenError> {
+    match fs::read(path.join(FORMAT)) {
+        // What is no text does not begin like a format file either.
+        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(OpenError::access(path, FORMAT, &error)),
+    }
+}
+
 fn read_format(path: &Path, text: &str) -> Result<u32, OpenError> {
     let damaged = |reason: &str| OpenError::Damaged {
         folder: path.to_owned(),
@@ -254,6 +280,15 @@ fn read_format(path: &Path, text: &str) -> Result<u32, OpenError> {
     let mut number =
         |key: &str| lines.next()?.strip_prefix(key)?.strip_prefix(' ')?.parse::<u32>().ok();
     let found = number("version").ok_or_else(|| damaged("it names no version"))?;
+    let slots = number("slots").ok_or_else(|| damaged("it names no number of slots"))?;
+    // A flipped bit in the number of slots would look for every entity elsewhere. The first version
+    // had no sum.
+    let is_whole = text.rsplit_once("sum ").map(|(summed, sum)| {
+        sum.trim_end() == format!("{:08x}", crc32fast::hash(summed.as_bytes()))
+    });
+    if is_whole == Some(false) {
+        return Err(damaged("it does not match its checksum"));
+    }
     if found != FORMAT_VERSION {
         return Err(OpenError::OtherVersion {
             folder: path.to_owned(),
@@ -261,5 +296,5 @@ fn read_format(path: &Path, text: &str) -> Result<u32, OpenError> {
             supported: FORMAT_VERSION,
         });
     }
-    number("slots").ok_or_else(|| damaged("it names no number of slots"))
+    is_whole.map(|_| slots).ok_or_else(|| damaged("it has no checksum"))
 }

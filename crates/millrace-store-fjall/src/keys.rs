@@ -1,7 +1,7 @@
 //! Keys: a table's letter, then its key columns in an encoding that keeps their order.
 
 use millrace_store::{Incarnation, NodeId, Part};
-use millrace_types::{Entity, KnownAt, Position, SlotId};
+use millrace_types::{Entity, EntityKey, KindId, KnownAt, Position, SlotId};
 
 const CATALOG: u8 = b'C';
 const EPOCH: u8 = b'E';
@@ -102,6 +102,64 @@ pub(crate) fn part(entity: &Entity, part: Part) -> Vec<u8> {
     key
 }
 
+/// A part's key read back.
+pub(crate) fn read_part(key: &[u8]) -> Option<(Entity, Part)> {
+    let (kind, rest) = key.strip_prefix(&[PART])?.split_first_chunk()?;
+    let (length, rest) = rest.split_first_chunk()?;
+    let (bytes, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
+    let entity =
+        Entity { kind: KindId(u16::from_be_bytes(*kind)), key: EntityKey::from_bytes(bytes).ok()? };
+    let name = || {
+        let (ver, number) = rest.get(1..)?.split_first_chunk()?;
+        let ver = KnownAt((u64::from_be_bytes(*ver) ^ (1 << 63)).cast_signed());
+        Some((ver, u32::from_be_bytes(number.try_into().ok()?)))
+    };
+    let part = match rest.first()? {
+        0 => Part::Head,
+        1 => Part::RebuiltHead(name()?.0),
+        2 => name().map(|(ver, number)| Part::Page(ver, number))?,
+        3 => name().map(|(ver, number)| Part::Ids(ver, number))?,
+        _ => return None,
+    };
+    Some((entity, part))
+}
+
+/// The item of a key as messages show it.
+pub(crate) fn describe(key: &[u8]) -> String {
+    named(key).unwrap_or_else(|| format!("row {}", key.escape_ascii()))
+}
+
+fn named(key: &[u8]) -> Option<String> {
+    let (table, rest) = key.split_first()?;
+    let slot = || Some(u32::from_be_bytes(*rest.first_chunk()?));
+    Some(match *table {
+        CATALOG => format!("catalog version {}", catalog_version(key)?),
+        EPOCH => {
+            let epoch = u64::from_be_bytes(rest.get(4..)?.try_into().ok()?);
+            format!("epoch {epoch} of slot {}", slot()?)
+        }
+        LOG => format!("chunk {} of slot {}", position(key)?, slot()?),
+        MARK => format!("mark of slot {}", slot()?),
+        NODE => format!("lease of node {}", rest.escape_ascii()),
+        RUN => {
+            let (node, run) = rest.split_last_chunk()?;
+            format!("run {:016x} of node {}", u64::from_be_bytes(*run), node.escape_ascii())
+        }
+        WINDOW => format!("window of producer {}", rest.escape_ascii()),
+        PART => {
+            let (entity, part) = read_part(key)?;
+            let part = match part {
+                Part::Head => "head".to_owned(),
+                Part::RebuiltHead(ver) => format!("rebuilt head {}", ver.0),
+                Part::Page(ver, number) => format!("page {}.{number}", ver.0),
+                Part::Ids(ver, number) => format!("ids {}.{number}", ver.0),
+            };
+            format!("{part} of entity {} of kind {}", entity.key, entity.kind.0)
+        }
+        _ => return None,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,6 +176,23 @@ mod tests {
             assert_eq!(position(key), Some(Position { epoch: *epoch, sequence: *sequence }));
         }
         assert_eq!(position(b"L123"), None);
+        assert_eq!(describe(&keys[5]), "chunk 1.1 of slot 2");
+        assert_eq!(describe(b"L123"), "row L123");
         assert_eq!(catalog_version(&catalog(70_000)), Some(70_000));
+    }
+
+    #[test]
+    fn part_keys_read_back() {
+        let key = EntityKey::try_new(&[millrace_types::KeyPart::Int64(-4)]).unwrap();
+        let entity = Entity { kind: KindId(2), key };
+        let ver = KnownAt(-9);
+        for named in
+            [Part::Head, Part::RebuiltHead(ver), Part::Page(KnownAt(1 << 50), 7), Part::Ids(ver, 0)]
+        {
+            let bytes = part(&entity, named);
+            assert_eq!(read_part(&bytes), Some((entity.clone(), named)));
+            assert_eq!(read_part(&bytes[..bytes.len() - 1]), None);
+        }
+        assert_eq!(describe(&part(&entity, Part::Head)), "head of entity -4 of kind 2");
     }
 }

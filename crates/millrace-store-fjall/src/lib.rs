@@ -26,8 +26,8 @@
 //!
 //! Producer windows do not expire here: one takes some 30 bytes while its batches come in order.
 //!
-//! fjall sums every journal batch, block and blob, and checks the sums when it reads them, and
-//! chunks have a checksum of their own; so parts, marks and rows carry none.
+//! Every value has a sum of its own, chunks inside their encoding, everything else before its bytes
+//! (`rows`), beside those of fjall's journal batches, blocks and blobs.
 //!
 //! # Settings, by measurement
 //!
@@ -51,13 +51,24 @@
 //! An I/O error on the write path is final (fjall poisons the database): every later write ends in
 //! `StoreError::Failed` with what the operating system said. Reads go on. After the cause is gone,
 //! opening the folder again finds everything that was acknowledged. The same holds after a killed
-//! process and after a power failure (`repair`).
+//! process and after a power failure (`journal`).
+//!
+//! # Damage
+//!
+//! Before fjall opens a database, its journals and manifests are summed, for fjall passes over damage
+//! there or begins anew (`journal`, `manifest`): what is truncated, flipped or gone is an
+//! [`OpenError::Damaged`] that names it, and nothing is changed. Damage that shows later is a
+//! `StoreError::Damaged` that names the chunk, part or row.
 
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod damage;
 mod failure;
 mod folder;
+mod journal;
 mod keys;
 mod log;
-mod repair;
+mod manifest;
 mod rows;
 mod settings;
 mod snapshots;

@@ -11,16 +11,17 @@ use millrace_store::{
     Append, Applied, CatalogStore, Incarnation, LogPage, LogStore, NodeId, NodeLease,
     ProducerWindows, Seen, SlotEpoch, StoreError,
 };
-use millrace_types::{KnownAt, Position, SlotId};
+use millrace_types::{DecodeError, KnownAt, Position, SlotId};
 
+use crate::keys::describe;
 use crate::store::FjallStore;
-use crate::writer::{Group, describe, get};
+use crate::writer::{Group, get};
 use crate::{failure, keys, rows};
 
 fn decode<T>(
     key: &[u8],
     value: Option<Bytes>,
-    decode: impl FnOnce(&[u8]) -> Result<T, millrace_types::DecodeError>,
+    decode: impl FnOnce(&[u8]) -> Result<T, DecodeError>,
 ) -> Result<Option<T>, StoreError> {
     value.map(|value| decode(&value)).transpose().map_err(rows::damaged(describe(key)))
 }
@@ -68,9 +69,10 @@ fn read_log(
     let mut bytes_left = max_bytes;
     let bounds = (Excluded(keys::chunk(slot, after)), Included(keys::chunk(slot, up_to)));
     for row in table.range::<Vec<u8>, _>(bounds) {
-        let (key, value) = row
-            .into_inner()
-            .map_err(|error| failure::of_read(|| format!("log of slot {}", slot.0), &error))?;
+        let (key, value) = row.into_inner().map_err(|error| {
+            let place = cursor.expected().unwrap_or(after);
+            failure::of_read(|| format!("chunk {place} of slot {}", slot.0), &error)
+        })?;
         let Some(position) = keys::position(&key) else { continue };
         if !cursor.admit(position)? {
             continue;
@@ -95,7 +97,7 @@ fn last_chunk(
     let Some(row) = table.range(at(0)..=at(u64::MAX)).next_back() else { return Ok(None) };
     let (key, value) = row
         .into_inner()
-        .map_err(|error| failure::of_read(|| format!("log of slot {}", slot.0), &error))?;
+        .map_err(|error| failure::of_read(|| format!("last chunk of slot {}", slot.0), &error))?;
     Ok(keys::position(&key).map(|position| (position, value.into())))
 }
 
@@ -270,7 +272,7 @@ impl CatalogStore for FjallStore {
         let put = move |group: &mut Group| match group.get(&key)? {
             Some(standing) => Ok(Applied::No(Some(catalog_text(&key, &standing)?))),
             None => {
-                group.put(key, text.into());
+                group.put(key, rows::seal(text.as_bytes()));
                 group.sync();
                 Ok(Applied::Yes)
             }
@@ -295,17 +297,20 @@ impl CatalogStore for FjallStore {
 }
 
 fn catalog_text(key: &[u8], value: &[u8]) -> Result<String, StoreError> {
-    match std::str::from_utf8(value) {
-        Ok(text) => Ok(text.to_owned()),
-        Err(error) => Err(StoreError::Damaged { what: describe(key), reason: error.to_string() }),
-    }
+    let text = rows::unseal(value)
+        .and_then(|text| std::str::from_utf8(text).map_err(|_| DecodeError::NotUtf8("catalog")));
+    text.map(str::to_owned).map_err(rows::damaged(describe(key)))
+}
+
+fn window(sealed: &[u8]) -> Result<ProducerWindow, DecodeError> {
+    ProducerWindow::decode(rows::unseal(sealed)?)
 }
 
 #[async_trait]
 impl ProducerWindows for FjallStore {
     async fn seen(&self, producer: &str, first: u64, next: u64) -> Result<Vec<Seen>, StoreError> {
         let key = keys::window(producer);
-        let window = decode(&key, get(&self.inner.log.rows, &key)?, ProducerWindow::decode)?;
+        let window = decode(&key, get(&self.inner.log.rows, &key)?, window)?;
         Ok(window.unwrap_or_default().seen_range(first, next))
     }
 
@@ -313,10 +318,9 @@ impl ProducerWindows for FjallStore {
         let key = keys::window(producer);
         // Not synced: a window may forget.
         let mark = move |group: &mut Group| {
-            let window = decode(&key, group.get(&key)?, ProducerWindow::decode)?;
-            let mut window = window.unwrap_or_default();
+            let mut window = decode(&key, group.get(&key)?, window)?.unwrap_or_default();
             window.mark(first, next);
-            group.put(key, window.encode().into());
+            group.put(key, rows::seal(&window.encode()));
             Ok(())
         };
         self.inner.log.writer.run(64, mark).await

@@ -1,4 +1,6 @@
-//! The binary forms of the small rows. Each starts with a version byte; all integers are varints.
+//! The binary forms of rows and parts: `crc32 u32 little-endian over all that follows · bytes`. The
+//! bytes of the small rows start with a version byte, and all their integers are varints. Chunks
+//! stand without it: they have a sum of their own.
 
 use bytes::Bytes;
 use millrace_store::rules::{NodeRow, RunRow};
@@ -6,10 +8,33 @@ use millrace_store::{Incarnation, NodeId, SlotEpoch, StoreError};
 use millrace_types::KnownAt;
 use millrace_types::codec::{DecodeError, Reader, put_bytes, put_signed, put_varint};
 
+use crate::failure;
+
 const VERSION: u8 = 1;
 
-fn versioned(bytes: &[u8]) -> Result<Reader<'_>, DecodeError> {
-    let mut reader = Reader::new(bytes);
+/// Bytes of a sum.
+const SUM: usize = 4;
+
+/// Puts the sum before `bytes`.
+pub(crate) fn seal(bytes: &[u8]) -> Bytes {
+    let mut out = Vec::with_capacity(SUM + bytes.len());
+    out.extend_from_slice(&crc32fast::hash(bytes).to_le_bytes());
+    out.extend_from_slice(bytes);
+    out.into()
+}
+
+/// The bytes behind their sum.
+pub(crate) fn unseal(sealed: &[u8]) -> Result<&[u8], DecodeError> {
+    let (sum, bytes) = sealed.split_first_chunk().ok_or(DecodeError::Truncated("checksum"))?;
+    let (expected, found) = (u32::from_le_bytes(*sum), crc32fast::hash(bytes));
+    if expected != found {
+        return Err(DecodeError::Checksum { expected, found });
+    }
+    Ok(bytes)
+}
+
+fn versioned(sealed: &[u8]) -> Result<Reader<'_>, DecodeError> {
+    let mut reader = Reader::new(unseal(sealed)?);
     match reader.u8("row version")? {
         VERSION => Ok(reader),
         other => Err(DecodeError::Invalid { what: "row version", found: u64::from(other) }),
@@ -18,14 +43,14 @@ fn versioned(bytes: &[u8]) -> Result<Reader<'_>, DecodeError> {
 
 /// Turns what does not decode into damage of the item named.
 pub(crate) fn damaged(what: String) -> impl FnOnce(DecodeError) -> StoreError {
-    move |error| StoreError::Damaged { what, reason: error.to_string() }
+    move |error| failure::damaged(what, &error.to_string())
 }
 
 pub(crate) fn encode_node(row: NodeRow) -> Bytes {
     let mut out = vec![VERSION];
     put_varint(&mut out, row.newest.0);
     put_signed(&mut out, row.ceiling.0);
-    out.into()
+    seal(&out)
 }
 
 pub(crate) fn decode_node(bytes: &[u8]) -> Result<NodeRow, DecodeError> {
@@ -40,7 +65,7 @@ pub(crate) fn encode_run(row: RunRow) -> Bytes {
     let mut out = vec![VERSION];
     put_varint(&mut out, row.renewals);
     out.push(u8::from(row.fenced));
-    out.into()
+    seal(&out)
 }
 
 pub(crate) fn decode_run(bytes: &[u8]) -> Result<RunRow, DecodeError> {
@@ -63,7 +88,7 @@ pub(crate) fn encode_epoch(row: &SlotEpoch) -> Bytes {
             put_signed(&mut out, last_ver.0);
         }
     }
-    out.into()
+    seal(&out)
 }
 
 pub(crate) fn decode_epoch(bytes: &[u8]) -> Result<SlotEpoch, DecodeError> {
@@ -83,17 +108,20 @@ pub(crate) fn decode_epoch(bytes: &[u8]) -> Result<SlotEpoch, DecodeError> {
     })
 }
 
-/// A versioned value: the version in 8 bytes, little-endian, then the bytes.
+/// A versioned value: its sum, the version in 8 bytes, little-endian, then the bytes.
 pub(crate) fn encode_versioned(ver: KnownAt, bytes: &[u8]) -> Bytes {
-    let mut out = Vec::with_capacity(8 + bytes.len());
+    let mut out = Vec::with_capacity(SUM + 8 + bytes.len());
+    out.extend_from_slice(&[0; SUM]);
     out.extend_from_slice(&ver.0.to_le_bytes());
     out.extend_from_slice(bytes);
+    let sum = crc32fast::hash(&out[SUM..]);
+    out[..SUM].copy_from_slice(&sum.to_le_bytes());
     out.into()
 }
 
 pub(crate) fn decode_versioned(value: &Bytes) -> Result<(KnownAt, Bytes), DecodeError> {
-    let (ver, _) = value.split_first_chunk().ok_or(DecodeError::Truncated("version"))?;
-    Ok((KnownAt(i64::from_le_bytes(*ver)), value.slice(8..)))
+    let (ver, _) = unseal(value)?.split_first_chunk().ok_or(DecodeError::Truncated("version"))?;
+    Ok((KnownAt(i64::from_le_bytes(*ver)), value.slice(SUM + 8..)))
 }
 
 #[cfg(test)]
@@ -122,6 +150,13 @@ mod tests {
         let part = encode_versioned(KnownAt(-3), b"head");
         assert_eq!(decode_versioned(&part), Ok((KnownAt(-3), Bytes::from_static(b"head"))));
         assert!(decode_versioned(&Bytes::from_static(b"short")).is_err());
-        assert!(decode_run(&[9, 0, 0]).is_err());
+        assert!(decode_run(&seal(&[9, 0, 0])).is_err());
+        let mut flipped = part.to_vec();
+        for bit in 0..flipped.len() * 8 {
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            let decoded = decode_versioned(&Bytes::copy_from_slice(&flipped));
+            assert!(matches!(decoded, Err(DecodeError::Checksum { .. })), "bit {bit}: {decoded:?}");
+            flipped[bit / 8] ^= 1 << (bit % 8);
+        }
     }
 }

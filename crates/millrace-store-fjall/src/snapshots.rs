@@ -7,8 +7,9 @@ use millrace_store::encoding::{decode_mark, encode_mark};
 use millrace_store::{Mark, Part, Put, SnapshotStore, StoreError};
 use millrace_types::{Entity, KnownAt, SlotId};
 
+use crate::keys::describe;
 use crate::store::FjallStore;
-use crate::writer::{Group, describe, get};
+use crate::writer::{Group, get};
 use crate::{keys, rows};
 
 /// Parts read on the caller's thread: each takes 5 µs from memory, and handing

@@ -1,14 +1,18 @@
 //! [`FjallStore`]: opening a folder, and what both databases share.
 
+use std::fs;
+use std::io;
+use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions};
 use millrace_store::StoreError;
 
-use crate::failure::{Failure, system_error};
+use crate::failure::{Failure, is_damage, system_error};
 use crate::folder::{self, Folder, OpenError};
-use crate::repair;
+use crate::journal::{self, JournalError};
+use crate::manifest::{self, ManifestError};
 use crate::settings::{self, Options};
 use crate::writer::Writer;
 
@@ -128,23 +132,14 @@ impl Table {
     ) -> Result<Self, OpenError> {
         let path = folder.path.join(name);
         let explain = |error: fjall::Error| explain(&folder.path, name, &error);
-        let database = match settings::database(&path, cache_bytes) {
-            Err(error @ fjall::Error::JournalRecovery(_)) => {
-                match repair::cut_torn_batches(&path) {
-                    Ok(true) => {}
-                    Ok(false) => return Err(explain(error)),
-                    Err(error) => return Err(explain(error.into())),
-                }
-                tracing::warn!(
-                    database = %path.display(),
-                    "the last commit was cut short and is left out; nobody was promised it"
-                );
-                settings::database(&path, cache_bytes)
-            }
-            opened => opened,
-        };
-        let database = database.map_err(explain)?;
-        let rows = database.keyspace("rows", rows).map_err(explain)?;
+        if folder.is_made {
+            look_through(&folder.path, name)?;
+        }
+        let (database, rows) = guarded(&folder.path, name, || {
+            let database = settings::database(&path, cache_bytes)?;
+            let rows = database.keyspace("rows", rows)?;
+            Ok((database, rows))
+        })?;
         let thread = format!("store-{name}");
         let writer = Writer::start(&thread, database.clone(), rows.clone(), Arc::clone(failure))
             .map_err(|error| explain(error.into()))?;
@@ -152,10 +147,72 @@ impl Table {
     }
 }
 
+/// The keyspaces of a database: fjall's own, and the rows. Where the `current` file of one is not
+/// there, fjall deletes it and begins anew.
+const KEYSPACES: [&str; 2] = ["keyspaces/0", "keyspaces/1"];
+
+/// Looks for damage that fjall would pass over in silence, and cuts off a commit cut short.
+fn look_through(folder: &Path, name: &str) -> Result<(), OpenError> {
+    let path = folder.join(name);
+    let damaged = |reason: String| OpenError::Damaged {
+        folder: folder.to_owned(),
+        reason: format!("{name}: {reason}"),
+    };
+    let refused = |what: &str, error: &io::Error| {
+        if is_damage(error) {
+            damaged(format!("{what}: {error}"))
+        } else {
+            OpenError::access(folder, &format!("{name}: {what}"), error)
+        }
+    };
+    if !fs::exists(path.join("version")).map_err(|error| refused("version", &error))? {
+        return Err(damaged("version is missing".to_owned()));
+    }
+    for keyspace in KEYSPACES {
+        manifest::check(&path.join(keyspace)).map_err(|error| match error {
+            ManifestError::Damaged(file, how) => damaged(format!("{keyspace}/{file} {how}")),
+            ManifestError::Io(file, error) => refused(&format!("{keyspace}/{file}"), &error),
+        })?;
+    }
+    let torn = match journal::check(&path) {
+        Ok(torn) => torn,
+        Err(JournalError::Io { file, source }) => return Err(refused(&file, &source)),
+        Err(error @ (JournalError::Damaged { .. } | JournalError::Missing(_))) => {
+            return Err(damaged(error.to_string()));
+        }
+    };
+    if let Some(torn) = torn {
+        torn.cut().map_err(|error| refused("its newest journal", &error))?;
+        tracing::warn!(
+            database = %path.display(),
+            "the last commit was cut short and is left out; nobody was promised it"
+        );
+    }
+    Ok(())
+}
+
+/// Runs what fjall does with files whose bytes may be anything: it meets some of them with a panic.
+fn guarded<T>(
+    folder: &Path,
+    name: &str,
+    open: impl FnOnce() -> fjall::Result<T>,
+) -> Result<T, OpenError> {
+    match panic::catch_unwind(AssertUnwindSafe(open)) {
+        Ok(opened) => opened.map_err(|error| explain(folder, name, &error)),
+        Err(panic) => {
+            let said = panic.downcast_ref::<String>().map(String::as_str);
+            let said = said.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or_default();
+            let reason = format!("{name}: its files do not decode ({said})");
+            Err(OpenError::Damaged { folder: folder.to_owned(), reason })
+        }
+    }
+}
+
 fn explain(folder: &Path, name: &str, error: &fjall::Error) -> OpenError {
     let folder: PathBuf = folder.to_owned();
     match system_error(error) {
-        Some(system) => OpenError::Access { folder, reason: format!("{name}: {system}") },
+        Some(system) if !is_damage(system) => OpenError::access(&folder, name, system),
+        Some(system) => OpenError::Damaged { folder, reason: format!("{name}: {system}") },
         None if matches!(error, fjall::Error::Locked) => OpenError::Locked { folder, holder: None },
         None => OpenError::Damaged { folder, reason: format!("{name}: {error}") },
     }

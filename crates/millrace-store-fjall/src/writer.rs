@@ -12,6 +12,7 @@ use millrace_store::StoreError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::failure::{self, Failure};
+use crate::keys::describe;
 use crate::settings::WRITE_BUFFER_BYTES_MAX;
 
 /// Calls that may wait for the thread.
@@ -95,11 +96,6 @@ pub(crate) fn get(rows: &Keyspace, key: &[u8]) -> Result<Option<Bytes>, StoreErr
     }
 }
 
-/// A key as messages show it.
-pub(crate) fn describe(key: &[u8]) -> String {
-    format!("row {}", key.escape_ascii())
-}
-
 /// The way to the writer thread of one database. Dropping it commits what is queued and ends the
 /// thread.
 #[derive(Debug)]
@@ -118,9 +114,15 @@ impl Writer {
         failure: Arc<Failure>,
     ) -> std::io::Result<Self> {
         let (jobs, queue) = mpsc::channel(QUEUE_CALLS);
-        let thread = thread::Builder::new()
-            .name(name.into())
-            .spawn(move || run(queue, &database, &rows, &failure))?;
+        let thread = thread::Builder::new().name(name.into()).spawn(move || {
+            let mut commit = |group: Group| {
+                wait_for_room(&database, &rows)?;
+                group.commit()
+            };
+            run(queue, || Group::new(&database, &rows), &mut commit, &failure);
+            // What was not synced yet goes to the disk; whoever needed it there had it synced.
+            let _ = database.persist(PersistMode::SyncAll);
+        })?;
         let bytes = Arc::new(Semaphore::new(QUEUE_KIB));
         Ok(Self { jobs: Some(jobs), bytes, thread: Some(thread) })
     }
@@ -164,26 +166,24 @@ impl Drop for Writer {
 
 fn run(
     mut queue: mpsc::Receiver<(Job, OwnedSemaphorePermit)>,
-    database: &Database,
-    rows: &Keyspace,
+    group: impl Fn() -> Group,
+    commit: &mut dyn FnMut(Group) -> fjall::Result<()>,
     failure: &Failure,
 ) {
     let mut answers: Vec<(Answer, OwnedSemaphorePermit)> = Vec::new();
     while let Some((job, permit)) = queue.blocking_recv() {
-        let mut group = Group::new(database, rows);
+        let mut group = group();
         answers.push((job(&mut group), permit));
         while group.bytes < GROUP_BYTES && answers.len() < QUEUE_CALLS {
             let Ok((job, permit)) = queue.try_recv() else { break };
             answers.push((job(&mut group), permit));
         }
-        let outcome = wait_for_room(database, rows).and_then(|()| group.commit());
-        let failed = outcome.err().map(|error| failure.of_write(&error));
+        let failed =
+            failure.told().or_else(|| commit(group).err().map(|error| failure.of_write(&error)));
         for (answer, _permit) in answers.drain(..) {
             answer(failed.clone());
         }
     }
-    // What was not synced yet goes to the disk; whoever needed it there had it synced.
-    let _ = database.persist(PersistMode::SyncAll);
 }
 
 /// Waits while fjall is behind with flushing and compacting. fjall waits too, inside a commit, in
@@ -202,5 +202,54 @@ fn wait_for_room(database: &Database, rows: &Keyspace) -> fjall::Result<()> {
         }
         database.persist(PersistMode::Buffer)?; // an error once the database is poisoned
         thread::sleep(STALL);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use std::io;
+
+    use super::*;
+    use crate::settings;
+
+    /// A sync that fails once is final, although the next one would succeed: what it was to make
+    /// durable may be gone from the operating system's buffers.
+    #[tokio::test]
+    async fn nothing_is_written_after_a_failed_sync() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = settings::database(folder.path(), 1 << 20).unwrap();
+        let rows = database.keyspace("rows", settings::log_rows).unwrap();
+        let failure = Failure::new(folder.path());
+        let (sender, queue) = mpsc::channel(QUEUE_CALLS);
+        let table = (database.clone(), rows.clone());
+        let thread = thread::spawn(move || {
+            let mut commits = 0;
+            let mut commit = |group: Group| {
+                commits += 1;
+                group.commit()?;
+                if commits == 2 { Err(io::Error::from_raw_os_error(5).into()) } else { Ok(()) }
+            };
+            run(queue, || Group::new(&table.0, &table.1), &mut commit, &failure);
+            commits
+        });
+        let bytes = Arc::new(Semaphore::new(QUEUE_KIB));
+        let writer = Writer { jobs: Some(sender), bytes, thread: None };
+        let put = async |key: &'static [u8]| {
+            let work = move |group: &mut Group| {
+                group.put(key.to_vec(), Bytes::from_static(b"value"));
+                Ok(())
+            };
+            writer.run(8, work).await
+        };
+        assert_eq!(put(b"a").await, Ok(()));
+        for key in [b"b", b"c", b"d"] {
+            let Err(StoreError::Failed { reason }) = put(key).await else { panic!("{key:?}") };
+            assert!(reason.contains("Input/output error"), "{reason}");
+            assert!(reason.contains("everything acknowledged is kept"), "{reason}");
+        }
+        drop(writer);
+        assert_eq!(thread.join().unwrap(), 2, "nothing was tried after the failure");
+        assert_eq!(get(&rows, b"d"), Ok(None));
     }
 }

@@ -177,6 +177,13 @@ impl Acknowledged {
 async fn child() {
     let Some(folder) = std::env::var_os(FOLDER).map(PathBuf::from) else { return };
     let run: u64 = std::env::var(RUN).unwrap().parse().unwrap();
+    if std::env::var(MODE).as_deref() == Ok("open") {
+        match FjallStore::open(&folder, &Options::default()) {
+            Ok(_) => say("opened"),
+            Err(error) => say(&format!("refused {error}")),
+        }
+        return;
+    }
     let store = Arc::new(open(&folder));
     match std::env::var(MODE).as_deref() {
         Ok("full") => until_full(&store, run).await,
@@ -309,4 +316,37 @@ fn nothing_acknowledged_is_lost_by_a_full_disk() {
             verified.unwrap_or_else(|| panic!("{script}: {out} {err}")).parse().unwrap();
         assert!(chunks > 50, "{chunks} chunks were acknowledged");
     }
+}
+
+/// A folder that cannot be written is refused in words that say what to do, and is left as it is.
+#[test]
+fn a_folder_that_cannot_be_written_is_refused() {
+    let parent = tempfile::tempdir().unwrap();
+    let folder = parent.path().join("data");
+    drop(open(&folder));
+    let child = format!(
+        "{MODE}=open '{}' child --exact --nocapture --quiet",
+        std::env::current_exe().unwrap().display()
+    );
+    let shown = folder.display();
+    let mount = format!(
+        "mount --bind '{shown}' '{shown}' && mount -o remount,ro,bind '{shown}' && {child}"
+    );
+    let run = |mut shell: Command, script: &str| {
+        let output =
+            shell.args(["-c", script]).env(FOLDER, &folder).env(RUN, "1").output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        said.lines()
+            .find(|line| line.starts_with("refused") || *line == "opened")
+            .map(str::to_owned)
+    };
+    let mut namespace = Command::new("unshare");
+    namespace.args(["--mount", "sh"]);
+    // Without the right to mount, this is no superuser, and the rights of files hold.
+    let said = run(namespace, &mount).unwrap_or_else(|| {
+        run(Command::new("sh"), &format!("chmod a-w '{shown}' '{shown}'/*; {child}")).unwrap()
+    });
+    assert!(said.starts_with("refused"), "{said}");
+    assert!(said.contains(folder.to_str().unwrap()) && said.contains("millrace.lock"), "{said}");
+    assert!(said.contains("or choose another folder"), "{said}");
 }

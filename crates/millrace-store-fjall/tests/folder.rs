@@ -123,8 +123,10 @@ fn a_folder_of_another_version_is_left_alone() {
     drop(open(folder.path()).unwrap());
     let format = folder.path().join("millrace.format");
     let text = fs::read_to_string(&format).unwrap();
+    let text_of_64_slots = text.clone();
     assert!(text.contains(&format!("version {FORMAT_VERSION}\n")), "{text}");
-    let newer = text.replace(&format!("version {FORMAT_VERSION}"), "version 99") + "more\n";
+    let newer = text.replace(&format!("version {FORMAT_VERSION}"), "version 99");
+    let newer = format!("{}more\n", newer.split("sum ").next().unwrap());
     fs::write(&format, newer).unwrap();
     let (error, text) = refused(folder.path(), open(folder.path()));
     assert!(matches!(error, OpenError::OtherVersion { found: 99, .. }), "{error:?}");
@@ -136,6 +138,9 @@ fn a_folder_of_another_version_is_left_alone() {
         assert!(matches!(error, OpenError::Damaged { .. }), "{error:?}");
         assert!(text.contains("millrace.format"), "{text}");
     }
+    fs::write(&format, text_of_64_slots.replace("slots 64", "slots 32")).unwrap();
+    let (_, text) = refused(folder.path(), open(folder.path()));
+    assert!(text.contains("checksum"), "{text}");
     fs::write(&format, [0xff, 0xfe]).unwrap();
     refused(folder.path(), open(folder.path()));
 }

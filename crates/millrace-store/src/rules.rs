@@ -175,6 +175,12 @@ impl LogCursor {
         Ok(true)
     }
 
+    /// The chunk that has to come next, unless the log ends before it.
+    #[must_use]
+    pub fn expected(&self) -> Option<Position> {
+        self.current.map(|segment| Position { epoch: segment.epoch, sequence: segment.next })
+    }
+
     /// True when every chunk wanted was given out.
     #[must_use]
     pub fn is_done(&self) -> bool {

@@ -51,6 +51,7 @@ impl Layer {
             "millrace-test-support"
             | "millrace-architecture-tests"
             | "millrace-property-tests"
+            | "millrace-model-tests"
             | "millrace-e2e-tests"
             | "xtask" => Self::Tests,
             _ => return None,

@@ -98,6 +98,9 @@ pub struct Rates {
     pub late: u32,
     /// The greatest number of calls a late write waits for; 0 counts as 1.
     pub late_calls_max: u64,
+    /// [`Fault::Delayed`], of writes, by 1 to `late_calls_max` further calls. Only where something
+    /// else goes on meanwhile, or lets it land.
+    pub delayed: u32,
     /// [`Fault::Unavailable`], of all calls.
     pub unavailable: u32,
 }
@@ -112,6 +115,7 @@ impl Rates {
             torn: 20,
             late: 60,
             late_calls_max: 40,
+            delayed: 0,
             unavailable: 40,
         }
     }
@@ -180,8 +184,9 @@ fn draw(random: &mut SplitMix64, rates: &Rates, writes: bool) -> Option<Fault> {
         (rates.applied_unknown, Fault::AppliedUnknown),
         (rates.torn, Fault::Torn),
         (rates.late, Fault::Late(Landing::AfterCalls(after))),
+        (rates.delayed, Fault::Delayed(Landing::AfterCalls(after))),
     ];
-    for (rate, fault) in faults.into_iter().take(if writes { 5 } else { 1 }) {
+    for (rate, fault) in faults.into_iter().take(if writes { 6 } else { 1 }) {
         if ticket < rate {
             return Some(fault);
         }

@@ -1,8 +1,6 @@
-//! Taking slots over under faults: scripted ones, and a seeded search over interleavings with
-//! negative controls that must be found out.
+//! Taking slots over under scripted faults. `tests/model` searches the interleavings.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod model;
 mod scripted;
 
 use async_trait::async_trait;

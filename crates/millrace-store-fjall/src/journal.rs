@@ -1,0 +1,250 @@
+//! Looking through the journals of a database before fjall does.
+//!
+//! fjall ends its replay at the first entry that it cannot read, cuts the journal there and says
+//! nothing: right for a commit that was under way when the process died, and silent loss when a bit
+//! flipped in the middle. Here every batch is summed first. What follows the last whole batch is
+//! left out only when it is a commit that nobody was promised:
+//!
+//! - the process was killed: the batch breaks off, and nothing but zeros follows;
+//! - the power failed: pages of the batch never reached the disk and read as a sector of zeros.
+//!
+//! Anything else is damage, and is left as it is for a person to look at. A journal that was cut
+//! off at rest looks like a killed process; its slots then end before their marks, which is told
+//! when they are taken over.
+//!
+//! This reads fjall's journal format 3: `1 · items u32 · seqno u64`, the items, `3 · xxh3 of the
+//! items u64 · "FJL" 3`; an item is `2 · kind u8 · compression u8 · keyspace u64 · key length u16 ·
+//! value length u32 · stored length u32 · key · value`; integers are little-endian.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+use xxhash_rust::xxh3::Xxh3;
+
+const SECTOR: usize = 512;
+const MAGIC: &[u8] = b"FJL\x03";
+const START: usize = 13;
+const ITEM_HEADER: usize = 21;
+const END: usize = 13;
+/// Bytes read at a time.
+const BLOCK: usize = 256 << 10;
+
+/// Why a journal is not used.
+#[derive(Debug, Error)]
+pub(crate) enum JournalError {
+    /// Its bytes are not what was written.
+    #[error("journal {file} is damaged at byte {at}: a commit there does not match its checksum")]
+    Damaged { file: String, at: u64 },
+    /// It is not there.
+    #[error("journal {0} is missing")]
+    Missing(String),
+    /// The operating system refused to read it.
+    #[error("journal {file}")]
+    Io { file: String, source: io::Error },
+}
+
+/// A commit cut short at the end of a journal.
+#[derive(Debug)]
+pub(crate) struct Torn {
+    path: PathBuf,
+    length: u64,
+}
+
+impl Torn {
+    /// Cuts it off.
+    pub(crate) fn cut(&self) -> io::Result<()> {
+        let file = OpenOptions::new().write(true).open(&self.path)?;
+        file.set_len(self.length)?;
+        file.sync_all()
+    }
+}
+
+/// Checks all journals of a database: the commit cut short at the end of the newest, if any.
+pub(crate) fn check(database: &Path) -> Result<Option<Torn>, JournalError> {
+    let named = |number: u64| format!("{number}.jnl");
+    let numbers = numbers(database)
+        .map_err(|source| JournalError::Io { file: "folder".to_owned(), source })?;
+    let Some(newest) = numbers.last() else { return Err(JournalError::Missing(named(0))) };
+    for pair in numbers.windows(2) {
+        // fjall numbers them upwards and deletes the oldest first.
+        if pair[1] != pair[0] + 1 {
+            return Err(JournalError::Missing(named(pair[0] + 1)));
+        }
+    }
+    for number in &numbers {
+        let (file, path) = (named(*number), database.join(named(*number)));
+        let ending =
+            ending(&path).map_err(|source| JournalError::Io { file: file.clone(), source })?;
+        match ending {
+            Ending::Clean => {}
+            Ending::Torn(length) if number == newest => return Ok(Some(Torn { path, length })),
+            Ending::Torn(at) | Ending::Damaged(at) => {
+                return Err(JournalError::Damaged { file, at });
+            }
+        }
+    }
+    Ok(None)
+}
+
+fn numbers(database: &Path) -> io::Result<Vec<u64>> {
+    let mut numbers = Vec::new();
+    for entry in fs::read_dir(database)? {
+        let name = entry?.file_name();
+        let number = name.to_str().and_then(|name| name.strip_suffix(".jnl"));
+        numbers.extend(number.and_then(|number| number.parse::<u64>().ok()));
+    }
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+/// What follows the last whole batch of a journal, and where that is.
+enum Ending {
+    /// Zeros or nothing.
+    Clean,
+    /// A commit cut short.
+    Torn(u64),
+    /// Something else.
+    Damaged(u64),
+}
+
+fn ending(path: &Path) -> io::Result<Ending> {
+    let mut file = File::open(path)?;
+    let mut reader = BufReader::with_capacity(BLOCK, &file);
+    let mut at = 0;
+    while let Some(length) = whole_batch(&mut reader)? {
+        at += length;
+    }
+    let used = used(&mut file, at)?;
+    file.seek(SeekFrom::Start(at))?;
+    let mut rest = Vec::new();
+    file.take(used - at).read_to_end(&mut rest)?;
+    Ok(if rest.is_empty() {
+        Ending::Clean
+    } else if is_torn(&rest, at) {
+        Ending::Torn(at)
+    } else {
+        Ending::Damaged(at)
+    })
+}
+
+/// The length of the batch that begins here, if it is whole.
+fn whole_batch(reader: &mut impl BufRead) -> io::Result<Option<u64>> {
+    match read_batch(reader) {
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(None),
+        read => read,
+    }
+}
+
+fn read_batch(reader: &mut impl BufRead) -> io::Result<Option<u64>> {
+    let mut start = [0; START];
+    reader.read_exact(&mut start)?;
+    let [1, promised @ ..] = start else { return Ok(None) };
+    let promised = u32::from_le_bytes([promised[0], promised[1], promised[2], promised[3]]);
+    let (mut sum, mut items, mut length) = (Xxh3::new(), 0, START as u64);
+    loop {
+        let mut header = [0; ITEM_HEADER];
+        reader.read_exact(&mut header[..1])?;
+        match header[0] {
+            2 => {
+                reader.read_exact(&mut header[1..])?;
+                sum.update(&header);
+                let body = body_bytes(&header);
+                skip(reader, body, &mut sum)?;
+                items += 1;
+                length += ITEM_HEADER as u64 + body;
+            }
+            3 => {
+                let mut end = [0; END - 1];
+                reader.read_exact(&mut end)?;
+                let whole = items == promised
+                    && end[..8] == sum.digest().to_le_bytes()
+                    && &end[8..] == MAGIC;
+                return Ok(whole.then_some(length + END as u64));
+            }
+            _ => return Ok(None),
+        }
+    }
+}
+
+/// The bytes of an item's key and value.
+fn body_bytes(header: &[u8; ITEM_HEADER]) -> u64 {
+    let key = u16::from_le_bytes([header[11], header[12]]);
+    let stored = u32::from_le_bytes([header[17], header[18], header[19], header[20]]);
+    u64::from(key) + u64::from(stored)
+}
+
+fn skip(reader: &mut impl BufRead, mut bytes: u64, sum: &mut Xxh3) -> io::Result<()> {
+    while bytes > 0 {
+        let buffer = reader.fill_buf()?;
+        if buffer.is_empty() {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
+        let taken = buffer.len().min(usize::try_from(bytes).unwrap_or(usize::MAX));
+        sum.update(&buffer[..taken]);
+        reader.consume(taken);
+        bytes -= taken as u64;
+    }
+    Ok(())
+}
+
+/// Where the last byte that is not zero ends: a journal is given its length beforehand.
+fn used(file: &mut File, from: u64) -> io::Result<u64> {
+    file.seek(SeekFrom::Start(from))?;
+    let (mut at, mut used) = (from, from);
+    let (mut block, zeros) = (vec![0; BLOCK], vec![0; BLOCK]);
+    loop {
+        let read = file.read(&mut block)?;
+        if read == 0 {
+            return Ok(used);
+        }
+        // Blocks are compared as a whole first: most of a journal is zeros.
+        if block[..read] != zeros[..read]
+            && let Some(last) = block[..read].iter().rposition(|byte| *byte != 0)
+        {
+            used = at + last as u64 + 1;
+        }
+        at += read as u64;
+    }
+}
+
+/// True when what stands behind the whole batches is a commit that nobody was promised. `at` is
+/// its place in the journal: pages are sectors of the file.
+fn is_torn(rest: &[u8], at: u64) -> bool {
+    let later = next_whole(rest);
+    let first = (at.next_multiple_of(SECTOR as u64) - at) as usize; // less than a sector
+    let sectors = rest.get(first..later.unwrap_or(rest.len())).unwrap_or_default();
+    if sectors.chunks_exact(SECTOR).any(|sector| sector.iter().all(|byte| *byte == 0)) {
+        return true;
+    }
+    let complete = rest.len() >= END && rest.ends_with(MAGIC) && rest[rest.len() - END] == 3;
+    later.is_none() && !complete && breaks_off(rest)
+}
+
+/// Where a whole batch begins behind the first one.
+fn next_whole(rest: &[u8]) -> Option<usize> {
+    let ends = rest.windows(MAGIC.len()).enumerate().filter(|(_, bytes)| *bytes == MAGIC);
+    ends.map(|(place, _)| place + MAGIC.len())
+        .find(|next| matches!(whole_batch(&mut &rest[*next..]), Ok(Some(_))))
+}
+
+/// True when the bytes begin a batch and end inside it.
+fn breaks_off(rest: &[u8]) -> bool {
+    if rest.first() != Some(&1) {
+        return false;
+    }
+    let mut at = START as u64;
+    loop {
+        let place = usize::try_from(at).unwrap_or(usize::MAX);
+        match rest.get(place) {
+            None => return true,
+            Some(2) => match rest[place..].first_chunk() {
+                None => return true,
+                Some(header) => at += ITEM_HEADER as u64 + body_bytes(header),
+            },
+            Some(3) => return rest.len() - place < END,
+            Some(_) => return false,
+        }
+    }
+}
