@@ -11,6 +11,7 @@ mod facts;
 mod fold;
 mod folds;
 mod follow;
+pub mod late;
 mod left;
 mod page;
 mod plan;

@@ -9,6 +9,7 @@ mod as_known;
 mod instants;
 mod judge;
 mod live;
+mod watermarks;
 
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ use millrace_catalog::{Catalog, Stream, View};
 use millrace_types::{Entity, Fact, FactBody, FeatureValue, KnownAt, Micros, Status, StreamId};
 
 pub use as_known::AsKnown;
+pub use watermarks::StatedWatermarks;
 
 use crate::condition::{Condition, ConditionError, Scope};
 use crate::joined_row::JoinedRow;
