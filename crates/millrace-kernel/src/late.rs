@@ -43,6 +43,8 @@ pub struct LateScan {
     stream: StreamId,
     after: Option<LatePlace>,
     max: usize,
+    bytes_max: usize,
+    bytes: usize,
     found: Vec<LateFact>,
     /// The found ones by the hash of their entity.
     by_entity: HashMap<u64, Vec<usize>>,
@@ -52,16 +54,27 @@ pub struct LateScan {
 }
 
 impl LateScan {
-    /// Looks for up to `max` LATE facts of this stream after a place, from the beginning without one.
+    /// Looks for up to `max` LATE facts of this stream, of about `bytes_max` bytes together and at
+    /// least one, after a place, or from the beginning without one.
     #[must_use]
-    pub fn new(stream: StreamId, after: Option<LatePlace>, max: usize) -> Self {
+    pub fn new(stream: StreamId, after: Option<LatePlace>, max: usize, bytes_max: usize) -> Self {
         // The chunk at `after` may hold more behind it.
         let covered = after.map_or(Position::START, |a| Position {
             epoch: a.position.epoch,
             sequence: a.position.sequence.saturating_sub(1),
         });
-        let (found, by_entity) = (Vec::new(), HashMap::new());
-        Self { stream, after, max, found, by_entity, covered, more: false, facts: 0 }
+        Self {
+            stream,
+            after,
+            max: max.max(1),
+            bytes_max,
+            bytes: 0,
+            found: Vec::new(),
+            by_entity: HashMap::new(),
+            covered,
+            more: false,
+            facts: 0,
+        }
     }
 
     /// First pass: takes the next chunk in. To be called until [`LateScan::is_full`].
@@ -88,10 +101,11 @@ impl LateScan {
             if !wanted || self.after.is_some_and(|after| place <= after) {
                 continue;
             }
-            if self.found.len() == self.max {
+            if self.found.len() == self.max || self.bytes > self.bytes_max {
                 self.more = true;
                 return Ok(());
             }
+            self.bytes += record.key.len() + record.body.bytes.len();
             let name = plan.kind(record.kind).map_or("", |k| k.kind_name.as_str());
             let same = self.by_entity.entry(entity_hash(name, record.key)).or_default();
             same.push(self.found.len());

@@ -7,6 +7,7 @@ mod changes;
 mod entity;
 mod evaluate;
 mod evict;
+pub mod explain;
 mod facts;
 mod fold;
 mod folds;

@@ -83,10 +83,10 @@ pub struct Answer {
 
 /// Reads features.
 pub struct Reader {
-    join: Arc<dyn JoinPort>,
+    pub(crate) join: Arc<dyn JoinPort>,
     catalog: Arc<dyn CatalogPort>,
-    slots: Slots,
-    log: LogReader,
+    pub(crate) slots: Slots,
+    pub(crate) log: LogReader,
     /// The plan of the newest catalog version, made once a version.
     plan: Mutex<Arc<Plan>>,
 }
@@ -106,7 +106,7 @@ impl Reader {
         Self { join, catalog, slots, log, plan }
     }
 
-    fn plan(&self) -> Arc<Plan> {
+    pub(crate) fn plan(&self) -> Arc<Plan> {
         let newest = self.catalog.current();
         let mut plan = self.plan.lock().unwrap_or_else(PoisonError::into_inner);
         if plan.catalog.version != newest.version {

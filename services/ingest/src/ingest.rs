@@ -270,6 +270,7 @@ impl Ingest {
                 slots: flight.encoded.slot_facts(request),
                 watermarks: watermarks.clone(),
                 departs: false,
+                replays_late: false,
             })
             .await;
         match &sent {
@@ -345,6 +346,7 @@ impl Ingest {
             slots: Vec::new(),
             watermarks: watermarks.clone(),
             departs,
+            replays_late: false,
         };
         // There are no facts whose verdicts could be waited for.
         drop(self.ports.join.process(request).await?);

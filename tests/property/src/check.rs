@@ -1,5 +1,6 @@
 //! Runs a case through the simulated slot and compares everything with the oracle.
 
+mod explain;
 mod late;
 
 use std::collections::BTreeMap;
@@ -183,6 +184,9 @@ impl Check<'_> {
                     .all(|(a, b)| a.1 == b.1 && identical_features(&a.0, &b.0));
             if !same {
                 return Err(Failure(self.describe(&read, &answer, &expected)));
+            }
+            if self.rng.percent(25) {
+                self.compare_explanation(&read)?;
             }
         }
         Ok(())

@@ -56,6 +56,16 @@ fn random_histories_equal_the_oracle() {
             "late",
             "late, again, not at hand",
             "late, in effect after a replay",
+            "left out: outside the window",
+            "left out: retracted",
+            "left out: superseded",
+            "left out: retraction",
+            "left out: no version",
+            "left out: filtered",
+            "left out: null",
+            "left out: not in force",
+            "left out: late",
+            "left out: after known_at",
         ] {
             assert!(reached.contains_key(what), "no case reached {what}: {reached:?}");
         }

@@ -92,6 +92,20 @@ impl Oracle {
         self.facts.get(entity).map_or(0, Vec::len)
     }
 
+    /// The number of facts of an entity and stream that say different things.
+    #[must_use]
+    pub fn distinct_facts(&self, entity: &Entity, stream: StreamId) -> usize {
+        let mut distinct: Vec<&FactBody> = Vec::new();
+        let facts = self.facts.get(entity).into_iter().flatten().filter(|f| f.stream == stream);
+        for fact in facts {
+            let known = |b: &&&FactBody| b.id == fact.body.id && judge::same(b, &fact.body);
+            if !distinct.iter().any(|b| known(&b)) {
+                distinct.push(&fact.body);
+            }
+        }
+        distinct.len()
+    }
+
     /// The value and status of every feature of a view, in the catalog's order.
     ///
     /// # Panics

@@ -11,5 +11,6 @@ mod fixture;
 mod folders;
 mod full_disk;
 mod histories;
+mod late;
 mod real_data;
 mod round_trip;

@@ -71,10 +71,11 @@ impl Check<'_> {
     fn list_late(&mut self, stream: StreamId) -> Result<Vec<LateFact>, Failure> {
         let plan = self.sim.plan.clone();
         let max = self.rng.between(1, 20);
+        let bytes_max = *self.rng.pick(&[0, 500, usize::MAX]);
         let mut all: Vec<LateFact> = Vec::new();
         let mut after: Option<LatePlace> = None;
         loop {
-            let mut scan = LateScan::new(stream, after, max);
+            let mut scan = LateScan::new(stream, after, max, bytes_max);
             let from = scan.covered();
             let chunk = |bytes: &Vec<u8>| Chunk::decode(bytes.clone()).map_err(failed);
             for (position, bytes) in self.sim.log.iter().filter(|(p, _)| *p > from) {

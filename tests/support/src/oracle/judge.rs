@@ -70,7 +70,7 @@ impl Oracle {
 }
 
 /// True when two facts of one id say the same. Of RETRACTs only the revision matters.
-fn same(a: &FactBody, b: &FactBody) -> bool {
+pub(super) fn same(a: &FactBody, b: &FactBody) -> bool {
     if a.op == Op::Retract && b.op == Op::Retract {
         return a.revision == b.revision;
     }
