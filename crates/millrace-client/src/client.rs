@@ -203,8 +203,36 @@ impl Client {
     pub async fn status(&self, include_slots: bool) -> Result<v1::GetStatusResponse, ClientError> {
         let request = v1::GetStatusRequest { include_slots };
         self.call(&self.roles.serving, request, |channel, request| async move {
-            let client = AdminServiceClient::new(channel);
-            client.max_decoding_message_size(ANSWER_BYTES_MAX).get_status(request).await
+            admin(channel).get_status(request).await
+        })
+        .await
+    }
+
+    /// A page of the LATE facts of a stream.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn list_late_facts(
+        &self,
+        request: v1::ListLateFactsRequest,
+    ) -> Result<v1::ListLateFactsResponse, ClientError> {
+        self.call(&self.roles.serving, request, |channel, request| async move {
+            admin(channel).list_late_facts(request).await
+        })
+        .await
+    }
+
+    /// Replays a page of the LATE facts of a stream. Safe to call again after any error: what is in
+    /// effect is passed over.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn replay_late_facts(
+        &self,
+        request: v1::ReplayLateFactsRequest,
+    ) -> Result<v1::ReplayLateFactsResponse, ClientError> {
+        self.call(&self.roles.serving, request, |channel, request| async move {
+            admin(channel).replay_late_facts(request).await
         })
         .await
     }
@@ -262,4 +290,8 @@ pub(crate) fn ingest(channel: Channel) -> IngestServiceClient<Channel> {
 
 fn features(channel: Channel) -> FeatureServiceClient<Channel> {
     FeatureServiceClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX)
+}
+
+fn admin(channel: Channel) -> AdminServiceClient<Channel> {
+    AdminServiceClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX)
 }

@@ -46,6 +46,9 @@ pub struct ProcessRequest {
     pub watermarks: Vec<StreamWatermark>,
     /// True when the incarnation leaves.
     pub departs: bool,
+    /// True when the facts were LATE before and are replayed: they are not LATE this time. Such a
+    /// request says nothing of watermarks.
+    pub replays_late: bool,
 }
 
 /// The verdicts of one slot's facts of a batch, in order, given once their chunk is confirmed.

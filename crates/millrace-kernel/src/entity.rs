@@ -143,6 +143,12 @@ impl EntityState {
         Outcome::Applied { rows, conflict: effect.conflict }
     }
 
+    /// True when this very fact is at hand.
+    pub(crate) fn has(&self, stream: usize, fact: &FactView<'_>) -> bool {
+        let facts = &self.streams[stream];
+        facts.known(fact, &facts.find(fact.id, id_hash(fact.id))) == Known::Same
+    }
+
     /// How many emitted rows the effect retracts, or `None` when it needs what is not at hand or
     /// touches too many.
     fn rows_touched(

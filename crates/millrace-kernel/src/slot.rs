@@ -43,6 +43,8 @@ pub struct Input<'a> {
     pub watermarks: &'a [StreamWatermark],
     /// True when the incarnation leaves.
     pub departs: bool,
+    /// True when the facts were LATE before and are replayed: they are not LATE this time.
+    pub replays_late: bool,
 }
 
 /// A judged chunk, to be appended.
@@ -298,12 +300,17 @@ impl SlotCore {
             judged: Vec::with_capacity(records.len()),
             owners: Vec::with_capacity(records.len()),
             touched: Vec::new(),
+            replays_late: false,
         };
         let mut filter = Vec::with_capacity(records.len());
-        for (index, record) in records.iter().enumerate() {
-            let hash = self.hash(record);
-            filter.push(fingerprint(hash));
-            self.judge_record(&records, index, hash, &mut header, &mut work);
+        for (input, count) in inputs.iter().zip(&counts) {
+            work.replays_late = input.replays_late;
+            for _ in 0..*count {
+                let index = work.judged.len();
+                let hash = self.hash(&records[index]);
+                filter.push(fingerprint(hash));
+                self.judge_record(&records, index, hash, &mut header, &mut work);
+            }
         }
         filter.sort_unstable();
         filter.dedup();
@@ -401,6 +408,14 @@ impl SlotCore {
         if self.residents.touch(slab, work.position) {
             work.touched.push(slab);
         }
+        let state = &self.residents.get(slab).state;
+        let held = !work.replays_late
+            && is_late(&state.plan.streams[stream], record, &work.before.watermarks);
+        // A repeat of what is in effect stays a repeat, however old it is.
+        if held && !state.has(stream, &record.body) {
+            work.judged.push(Verdict::Late.into());
+            return;
+        }
         if self.residents.get(slab).waiting {
             if let Some(waiting) = self.dirty.get_mut(&self.residents.get(slab).entity) {
                 waiting.last = work.position;
@@ -409,11 +424,6 @@ impl SlotCore {
             return;
         }
         let resident = self.residents.get_mut(slab);
-        let plan = resident.state.plan.clone();
-        if is_late(&plan.streams[stream], record, &work.before.watermarks) {
-            work.judged.push(Verdict::Late.into());
-            return;
-        }
         let outcome = match resident.state.is_complete() {
             true => resident.state.apply(stream, &record.body, self.rows_max),
             // A feature came after facts had left: the rebuild that knows it starts here.
@@ -547,9 +557,12 @@ struct Work {
     owners: Vec<Slab>,
     /// The entities of the chunk.
     touched: Vec<Slab>,
+    /// The record at hand comes from a replay of LATE facts.
+    replays_late: bool,
 }
 
-/// True when a stream holds facts back that lie too far behind the watermark before the chunk.
+/// True when a stream holds facts back that lie too far behind the watermark before the chunk. The
+/// `at` of a RETRACT never matters.
 fn is_late(
     stream: &crate::plan::StreamPlan,
     record: &RecordView<'_>,

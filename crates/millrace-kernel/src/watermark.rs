@@ -45,6 +45,9 @@ impl SlotWatermarks {
         incarnation: u64,
         statements: &[StreamWatermark],
     ) -> bool {
+        if statements.is_empty() {
+            return false;
+        }
         let known = self.incarnations.entry(incarnation).or_default();
         let mut changed = false;
         for statement in statements {

@@ -1,4 +1,5 @@
-//! `AdminService`: the state of the services, for `millrace status`.
+//! `AdminService`: the state of the services, for `millrace status`, and LATE facts, for
+//! `millrace late`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,14 +7,17 @@ use std::sync::Arc;
 use millrace_catalog::Catalog;
 use millrace_client::port::{CatalogPort, PeerPort, SlotPort, SlotStatus};
 use millrace_grpc::{Drain, status};
-use millrace_proto::convert::{known_at_timestamp, to_timestamp};
+use millrace_kernel::late::LateFact;
+use millrace_proto::convert::{id_text, known_at_timestamp, to_timestamp};
 use millrace_proto::v1;
 use millrace_proto::v1::admin_service_server::AdminService;
-use millrace_types::{Micros, StreamId};
+use millrace_types::{Micros, SlotId, StreamId};
 use tonic::{Request, Response, Status};
 
 use crate::clock;
 use crate::error::ReadError;
+use crate::late::{Cursor, PAGE_DEFAULT, PAGE_MAX};
+use crate::read::Reader;
 
 /// The service.
 pub struct Admin {
@@ -22,6 +26,7 @@ pub struct Admin {
     drain: Drain,
     /// The services in other processes.
     peers: Vec<Arc<dyn PeerPort>>,
+    reader: Option<Arc<Reader>>,
 }
 
 /// The services of Millrace, in the order of a fact's way.
@@ -31,7 +36,7 @@ impl Admin {
     /// Answers for the services of this process.
     #[must_use]
     pub fn new(owner: Arc<dyn SlotPort>, catalog: Arc<dyn CatalogPort>, drain: Drain) -> Self {
-        Self { owner, catalog, drain, peers: Vec::new() }
+        Self { owner, catalog, drain, peers: Vec::new(), reader: None }
     }
 
     /// The same, with services in other processes, which are asked whether they serve.
@@ -56,6 +61,53 @@ impl Admin {
                 Some(v1::ServiceState { name: (*name).to_owned(), serving })
             })
             .collect()
+    }
+
+    /// Also answers for LATE facts, which stand in the log that this reader reads.
+    #[must_use]
+    pub fn with_reader(mut self, reader: Arc<Reader>) -> Self {
+        self.reader = Some(reader);
+        self
+    }
+
+    fn reader(&self) -> Result<&Reader, ReadError> {
+        self.reader.as_deref().ok_or(ReadError::NoLog)
+    }
+
+    async fn list_late(
+        &self,
+        request: v1::ListLateFactsRequest,
+    ) -> Result<v1::ListLateFactsResponse, ReadError> {
+        let reader = self.reader()?;
+        let plan = reader.plan();
+        let stream = Reader::late_stream(&plan, &request.stream)?;
+        let from = Cursor::parse(&request.cursor, &stream.name, reader.slots.count())?;
+        let page = page_size(request.page_size)?;
+        let page = reader.late_page(&plan, stream.id, from, page).await?;
+        let facts =
+            page.facts.iter().filter(|(_, f)| !request.pending_only || f.in_effect.is_none());
+        Ok(v1::ListLateFactsResponse {
+            facts: facts.map(|(slot, fact)| late_fact(&plan.catalog, *slot, fact)).collect(),
+            fields: stream.fields.iter().map(|f| f.name.clone()).collect(),
+            next_cursor: page.next.map(|c| c.text(&stream.name)).unwrap_or_default(),
+        })
+    }
+
+    async fn replay_late(
+        &self,
+        request: v1::ReplayLateFactsRequest,
+    ) -> Result<v1::ReplayLateFactsResponse, ReadError> {
+        let reader = self.reader()?;
+        let plan = reader.plan();
+        let stream = Reader::late_stream(&plan, &request.stream)?;
+        let from = Cursor::parse(&request.cursor, &stream.name, reader.slots.count())?;
+        let page = page_size(request.page_size)?;
+        let page = reader.late_page(&plan, stream.id, from, page).await?;
+        let counts = reader.replay_late(&plan, stream.id, &page).await?;
+        Ok(v1::ReplayLateFactsResponse {
+            counts: Some(counts.into()),
+            next_cursor: page.next.map(|c| c.text(&stream.name)).unwrap_or_default(),
+        })
     }
 }
 
@@ -92,6 +144,51 @@ impl AdminService for Admin {
             },
         };
         Ok(Response::new(response))
+    }
+
+    async fn list_late_facts(
+        &self,
+        request: Request<v1::ListLateFactsRequest>,
+    ) -> Result<Response<v1::ListLateFactsResponse>, Status> {
+        let listed = self.list_late(request.into_inner()).await;
+        listed.map(Response::new).map_err(|e| status(&e))
+    }
+
+    async fn replay_late_facts(
+        &self,
+        request: Request<v1::ReplayLateFactsRequest>,
+    ) -> Result<Response<v1::ReplayLateFactsResponse>, Status> {
+        let replayed = self.replay_late(request.into_inner()).await;
+        replayed.map(Response::new).map_err(|e| status(&e))
+    }
+}
+
+/// How many facts a page holds at most.
+fn page_size(asked: u32) -> Result<usize, ReadError> {
+    match asked {
+        0 => Ok(PAGE_DEFAULT as usize),
+        1..=PAGE_MAX => Ok(asked as usize),
+        more => Err(ReadError::Invalid {
+            field: "page_size".to_owned(),
+            rule: format!("at most {PAGE_MAX}, not {more}"),
+        }),
+    }
+}
+
+fn late_fact(catalog: &Catalog, slot: SlotId, late: &LateFact) -> v1::LateFact {
+    let kind = catalog.kind(late.entity.kind);
+    v1::LateFact {
+        entity: kind.map(|k| k.name.clone()).unwrap_or_default(),
+        key: Some((&late.entity.key).into()),
+        id: id_text(&late.body.id).into_owned(),
+        at: Some(to_timestamp(late.body.at)),
+        revision: late.body.revision,
+        op: v1::FactOp::from(late.body.op).into(),
+        row: Some(late.body.row.view().into()),
+        known_at: Some(known_at_timestamp(late.known_at)),
+        slot: slot.0,
+        position: Some(late.place.position.into()),
+        in_effect_since: late.in_effect.map(|(_, known_at)| known_at_timestamp(known_at)),
     }
 }
 

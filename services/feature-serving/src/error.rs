@@ -25,6 +25,17 @@ pub enum ReadError {
         /// The views there are.
         known: String,
     },
+    /// The catalog has no such stream.
+    #[error("no stream is called {stream:?}; the catalog has {known}")]
+    StreamNotFound {
+        /// What was asked for.
+        stream: String,
+        /// The streams there are.
+        known: String,
+    },
+    /// A cursor that this server did not give for this request.
+    #[error("cursor is not valid: {0}")]
+    CursorInvalid(String),
     /// The view has no such feature.
     #[error("view {view:?} has no feature {feature:?}; it has {known}")]
     FeatureNotFound {
@@ -54,6 +65,9 @@ pub enum ReadError {
         /// The budget it met.
         limit: String,
     },
+    /// This process does not read the log.
+    #[error("LATE facts are listed and replayed by feature-serving, which is not in this process")]
+    NoLog,
     /// Too many reads from the log are under way.
     #[error("{0} reads from the log are under way, which is the most")]
     TooManyLogReads(usize),
@@ -70,9 +84,12 @@ impl Coded for ReadError {
         match self {
             Self::Invalid { .. } => ErrorCode::InvalidArgument,
             Self::ViewNotFound { .. } => ErrorCode::ViewNotFound,
+            Self::StreamNotFound { .. } => ErrorCode::InvalidArgument,
+            Self::CursorInvalid(_) => ErrorCode::CursorInvalid,
             Self::FeatureNotFound { .. } => ErrorCode::FeatureNotFound,
             Self::KnownAtAhead { .. } => ErrorCode::KnownAtAhead,
             Self::NothingSeen => ErrorCode::InvalidArgument,
+            Self::NoLog => ErrorCode::NotServing,
             Self::BudgetSpent { .. } => ErrorCode::ReadBudgetSpent,
             Self::TooManyLogReads(_) => ErrorCode::Overloaded,
             Self::Join(error) => error.code(),
@@ -84,6 +101,11 @@ impl Coded for ReadError {
         match self {
             Self::Invalid { field, rule } => fault.violation(field, rule),
             Self::ViewNotFound { view, .. } => fault.with("view", view).resource("view", view),
+            Self::StreamNotFound { stream, .. } => fault
+                .violation("stream", "a stream of the catalog")
+                .with("stream", stream)
+                .resource("stream", stream),
+            Self::CursorInvalid(why) => fault.violation("cursor", why),
             Self::FeatureNotFound { view, feature, .. } => fault
                 .with("view", view)
                 .with("feature", feature)
@@ -95,7 +117,7 @@ impl Coded for ReadError {
             Self::NothingSeen => fault.violation("moment", "a fact of the view has been seen"),
             Self::BudgetSpent { limit } => fault.with("limit", limit),
             Self::TooManyLogReads(most) => fault.with("limit", most),
-            Self::Join(_) | Self::Store(_) => fault,
+            Self::NoLog | Self::Join(_) | Self::Store(_) => fault,
         }
     }
 }

@@ -5,6 +5,7 @@ mod admin;
 mod answer;
 mod clock;
 mod error;
+mod late;
 mod log_read;
 mod read;
 mod service;
@@ -12,6 +13,6 @@ mod stored;
 
 pub use admin::Admin;
 pub use error::ReadError;
-pub use read::{Moment, Read, Reader, ReaderConfig};
+pub use read::{Moment, Read, Reader, ReaderConfig, ReaderPorts};
 pub use service::FeatureServing;
 pub use stored::StoredHeads;

@@ -1,5 +1,6 @@
 //! Reads from the slot log: entities folded up to an instant, within a budget.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use millrace_client::port::StorePort;
 use millrace_kernel::slot::Fold;
 use millrace_kernel::{EntityState, Plan};
 use millrace_store::StoreError;
-use millrace_types::{Chunk, Entity, KnownAt, Position, SlotId};
+use millrace_types::{Chunk, DecodeError, Entity, KnownAt, Position, SlotId};
 use tokio::sync::Semaphore;
 
 use crate::error::ReadError;
@@ -43,51 +44,99 @@ impl LogReader {
         known_at: KnownAt,
         up_to: Position,
     ) -> Result<Vec<(Entity, EntityState)>, ReadError> {
-        let fold = Fold::new(plan, entities, known_at);
-        let scan = async {
+        let mut fold = Fold::new(plan, entities, known_at);
+        self.within_budget(self.scan(slot, Position::START, up_to, &mut fold)).await?;
+        Ok(fold.finish())
+    }
+
+    /// Waits for its turn, and stops when it takes too long, waiting included.
+    pub(crate) async fn within_budget<T>(
+        &self,
+        read: impl Future<Output = Result<T, ReadError>>,
+    ) -> Result<T, ReadError> {
+        let in_turn = async {
             let _permit = self
                 .permits
                 .acquire()
                 .await
                 .map_err(|_| ReadError::TooManyLogReads(self.reads_max))?;
-            self.scan(slot, fold, up_to).await
+            read.await
         };
-        match tokio::time::timeout(self.time_max, scan).await {
-            Ok(folded) => folded,
+        match tokio::time::timeout(self.time_max, in_turn).await {
+            Ok(answer) => answer,
             Err(_) => Err(ReadError::BudgetSpent { limit: format!("{:?}", self.time_max) }),
         }
     }
 
-    async fn scan(
+    /// Hands a slot's chunks after one position up to another to a scan, until it has enough. To be
+    /// called in its turn ([`LogReader::within_budget`]).
+    pub(crate) async fn scan(
         &self,
         slot: SlotId,
-        mut fold: Fold,
+        mut after: Position,
         up_to: Position,
-    ) -> Result<Vec<(Entity, EntityState)>, ReadError> {
+        scan: &mut impl Scan,
+    ) -> Result<(), ReadError> {
         loop {
             let page = self
                 .store
-                .read_log(slot, fold.covered(), up_to, SCAN_BYTES)
+                .read_log(slot, after, up_to, SCAN_BYTES)
                 .await
                 .map_err(ReadError::Store)?;
             for (position, bytes) in &page.chunks {
-                let damaged = |error: millrace_types::DecodeError| {
+                let damaged = |error: DecodeError| {
                     ReadError::Store(StoreError::Damaged {
                         what: format!("chunk {position} of slot {}", slot.0),
                         reason: error.to_string(),
                     })
                 };
                 let chunk = Chunk::decode(bytes.as_ref()).map_err(damaged)?;
-                fold.chunk(*position, &chunk).map_err(damaged)?;
+                if scan.chunk(*position, &chunk).map_err(damaged)?.is_break() {
+                    return Ok(());
+                }
+                after = *position;
             }
-            if fold.facts() > self.facts_max {
+            if scan.facts() > self.facts_max {
                 let limit = format!("{} facts", self.facts_max);
                 return Err(ReadError::BudgetSpent { limit });
             }
             if page.complete || page.chunks.is_empty() {
-                return Ok(fold.finish());
+                return Ok(());
             }
             tokio::task::yield_now().await;
         }
+    }
+
+    /// How long a read may take.
+    pub(crate) fn time_max(&self) -> Duration {
+        self.time_max
+    }
+}
+
+/// What a read from the log does with its chunks.
+pub(crate) trait Scan {
+    /// Takes the next chunk; breaks when it needs no more.
+    fn chunk(
+        &mut self,
+        position: Position,
+        chunk: &Chunk<&[u8]>,
+    ) -> Result<ControlFlow<()>, DecodeError>;
+
+    /// Facts looked at so far.
+    fn facts(&self) -> u64;
+}
+
+impl Scan for Fold {
+    fn chunk(
+        &mut self,
+        position: Position,
+        chunk: &Chunk<&[u8]>,
+    ) -> Result<ControlFlow<()>, DecodeError> {
+        Fold::chunk(self, position, chunk)?;
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn facts(&self) -> u64 {
+        Fold::facts(self)
     }
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 use millrace_catalog::{Catalog, View};
 use millrace_client::heads::outcome;
 use millrace_client::port::{
-    CatalogPort, EntityOutcome, HeadAnswer, HeadPort, HeadRequest, JoinError, SlotPort, StorePort,
+    CatalogPort, EntityOutcome, HeadAnswer, HeadPort, HeadRequest, JoinError, JoinPort, SlotPort,
+    StorePort,
 };
 use millrace_kernel::Plan;
 use millrace_kernel::slot::Stamp;
@@ -82,13 +83,30 @@ pub struct Answer {
     pub entities: Vec<(SlotId, EntityOutcome)>,
 }
 
+/// What a reader stands on.
+#[derive(Clone)]
+pub struct ReaderPorts {
+    /// Heads.
+    pub heads: Arc<dyn HeadPort>,
+    /// What owners say of slots.
+    pub owner: Arc<dyn SlotPort>,
+    /// Takes LATE facts that are replayed.
+    pub judge: Arc<dyn JoinPort>,
+    /// The store, for the log.
+    pub store: Arc<dyn StorePort>,
+    /// The catalog.
+    pub catalog: Arc<dyn CatalogPort>,
+}
+
 /// Reads features.
 pub struct Reader {
     heads: Arc<dyn HeadPort>,
-    owner: Arc<dyn SlotPort>,
+    pub(crate) owner: Arc<dyn SlotPort>,
+    /// Takes LATE facts that are replayed.
+    pub(crate) judge: Arc<dyn JoinPort>,
     catalog: Arc<dyn CatalogPort>,
-    slots: Slots,
-    log: LogReader,
+    pub(crate) slots: Slots,
+    pub(crate) log: LogReader,
     /// The plan of the newest catalog version, made once a version.
     plan: Mutex<Arc<Plan>>,
 }
@@ -96,20 +114,14 @@ pub struct Reader {
 impl Reader {
     /// A reader over these ports.
     #[must_use]
-    pub fn new(
-        config: &ReaderConfig,
-        heads: Arc<dyn HeadPort>,
-        owner: Arc<dyn SlotPort>,
-        store: Arc<dyn StorePort>,
-        catalog: Arc<dyn CatalogPort>,
-        slots: Slots,
-    ) -> Self {
+    pub fn new(config: &ReaderConfig, ports: ReaderPorts, slots: Slots) -> Self {
+        let ReaderPorts { heads, owner, judge, store, catalog } = ports;
         let plan = Mutex::new(Arc::new(Plan::new(catalog.current())));
         let log = LogReader::new(store, config.log_reads, config.log_facts, config.log_time);
-        Self { heads, owner, catalog, slots, log, plan }
+        Self { heads, owner, judge, catalog, slots, log, plan }
     }
 
-    fn plan(&self) -> Arc<Plan> {
+    pub(crate) fn plan(&self) -> Arc<Plan> {
         let newest = self.catalog.current();
         let mut plan = self.plan.lock().unwrap_or_else(PoisonError::into_inner);
         if plan.catalog.version != newest.version {

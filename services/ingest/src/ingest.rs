@@ -274,6 +274,7 @@ impl Ingest {
                     slots: flight.encoded.slot_facts(request),
                     watermarks: watermarks.clone(),
                     departs: false,
+                    replays_late: false,
                 },
                 &self.holds,
             )
@@ -357,6 +358,7 @@ impl Ingest {
             slots: Vec::new(),
             watermarks: watermarks.clone(),
             departs,
+            replays_late: false,
         };
         let taken = self.ports.join.process(request, &self.holds).await?;
         dispatch.sent = watermarks;

@@ -37,6 +37,7 @@ pub(crate) struct Batch {
     pub(crate) slots: Vec<SlotFacts>,
     pub(crate) watermarks: Arc<[StreamWatermark]>,
     pub(crate) departs: bool,
+    pub(crate) replays_late: bool,
     pub(crate) reply: Arc<Reply>,
 }
 

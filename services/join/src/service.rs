@@ -251,6 +251,7 @@ impl JoinPort for JoinService {
                 slots,
                 watermarks: watermarks.clone(),
                 departs: request.departs,
+                replays_late: request.replays_late,
                 reply: reply.clone(),
             };
             if worker.send(Message::Process(batch)).await.is_err() {

@@ -137,6 +137,9 @@ pub enum Command {
     /// Follow the joined rows of a view
     #[command(after_help = examples::TAIL)]
     Tail(TailArgs),
+    /// List or replay facts that came too late
+    #[command(subcommand, after_help = examples::LATE)]
+    Late(LateCommand),
     /// Show whether Millrace serves, and how far it is
     #[command(after_help = examples::STATUS)]
     Status(StatusArgs),
@@ -283,6 +286,47 @@ pub struct TailArgs {
     /// End once everything confirmed when it began has been shown
     #[arg(long)]
     pub until_idle: bool,
+}
+
+/// `millrace late …`
+#[derive(Debug, Clone, Subcommand)]
+pub enum LateCommand {
+    /// List the LATE facts of a stream
+    #[command(after_help = examples::LATE)]
+    List(LateListArgs),
+    /// Make the LATE facts of a stream take effect
+    #[command(after_help = examples::LATE)]
+    Replay(LateReplayArgs),
+}
+
+/// `millrace late list`
+#[derive(Debug, Clone, Args)]
+pub struct LateListArgs {
+    /// The stream
+    #[arg(value_name = "STREAM")]
+    pub stream: String,
+    /// List at most this many
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1_000,
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000)
+    )]
+    pub limit: u32,
+    /// Go on after an earlier list: its next_cursor
+    #[arg(long, value_name = "CURSOR")]
+    pub cursor: Option<String>,
+    /// Leave those out that took effect since
+    #[arg(long)]
+    pub pending: bool,
+}
+
+/// `millrace late replay`
+#[derive(Debug, Clone, Args)]
+pub struct LateReplayArgs {
+    /// The stream
+    #[arg(value_name = "STREAM")]
+    pub stream: String,
 }
 
 /// `millrace status`

@@ -4,6 +4,7 @@ pub mod apply;
 mod catalog_file;
 mod failure;
 pub mod get;
+pub mod late;
 pub mod publish;
 mod session;
 pub mod status;

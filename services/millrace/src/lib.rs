@@ -77,6 +77,9 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
             client_runtime()?.block_on(commands::get::run(&args, &global, printer))
         }
         Command::Tail(args) => client_runtime()?.block_on(commands::tail::run(&args, &global)),
+        Command::Late(command) => {
+            client_runtime()?.block_on(commands::late::run(&command, &global, printer))
+        }
         Command::Status(args) => {
             client_runtime()?.block_on(commands::status::run(&args, &global, printer))
         }

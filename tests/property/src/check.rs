@@ -1,5 +1,8 @@
 //! Runs a case through the simulated slot and compares everything with the oracle.
 
+mod explain;
+mod late;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -8,10 +11,12 @@ use millrace_catalog::Catalog;
 use millrace_kernel::slot::{Fold, ReadAnswer, SlotRead};
 use millrace_kernel::{Plan, ViewFollower};
 use millrace_test_support::generate::{Case, Read, Rng, reads};
+use millrace_test_support::oracle::StatedWatermarks;
 use millrace_test_support::order::identical_features;
 use millrace_test_support::{Oracle, ingest};
 use millrace_types::{
-    Chunk, Entity, FeatureValue, Judged, KnownAt, Micros, Status, Value, Verdict, VerdictCounts,
+    Chunk, Entity, Fact, FeatureValue, Judged, KnownAt, Micros, Status, StreamId, Value,
+    VerdictCounts,
 };
 
 use crate::sim::Sim;
@@ -28,6 +33,13 @@ struct Check<'a> {
     oracle: Oracle,
     known_ats: Vec<KnownAt>,
     rng: Rng,
+    watermarks: StatedWatermarks,
+    /// By stream the greatest `at` so far.
+    latest: BTreeMap<StreamId, Micros>,
+    /// What is LATE and was not replayed, in the order of arrival.
+    late: Vec<Fact>,
+    /// Nothing ever leaves or waits, so that every verdict is known.
+    all_at_hand: bool,
 }
 
 /// Runs a case; `variant` seeds the budget, the restarts and the reads. Gives how often each
@@ -43,11 +55,27 @@ pub fn run(case: &Case, variant: u64) -> Result<BTreeMap<&'static str, u64>, Fai
     let rows_max = *rng.pick(&[10_000, 10_000, 2]);
     let sim = Sim::new(Arc::new(Plan::new(catalog.clone())), budget, rows_max);
     let oracle = case.oracle(&catalog);
-    let mut check = Check { case, sim, oracle, known_ats: Vec::new(), rng };
+    let mut check = Check {
+        case,
+        sim,
+        oracle,
+        known_ats: Vec::new(),
+        rng,
+        watermarks: StatedWatermarks::default(),
+        latest: BTreeMap::new(),
+        late: Vec::new(),
+        all_at_hand: budget == usize::MAX && rows_max > 2,
+    };
     check.publish_all(&catalog)?;
     check.settle()?;
     check.compare_reads(4)?;
     check.compare_tail(&catalog)?;
+    if check.replay_late()? {
+        check.settle()?;
+        check.compare_reads(2)?;
+        check.compare_tail(&catalog)?;
+        check.nothing_is_pending()?;
+    }
     check.sim.restart();
     check.settle()?;
     check.compare_reads(2)?;
@@ -65,10 +93,15 @@ impl Check<'_> {
             if facts.is_empty() {
                 continue;
             }
-            let (known_at, judged) = self.sim.publish(&facts);
+            let beside = self.watermarks_after(&facts);
+            let (known_at, judged) = self.sim.publish(&facts, &beside);
             self.known_ats.push(known_at);
             self.compare_verdicts(known_at, facts, &judged)?;
+            self.follow_watermarks(&beside);
             self.disturb();
+            if self.rng.percent(5) {
+                self.replay_late()?;
+            }
             if self.rng.percent(30) {
                 self.compare_reads(1)?;
             }
@@ -76,7 +109,7 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// A verdict that is not queued is the oracle's.
+    /// Verdicts are the oracle's, where it can know them.
     fn compare_verdicts(
         &mut self,
         known_at: KnownAt,
@@ -90,8 +123,8 @@ impl Check<'_> {
         }
         for (fact, judged) in facts.into_iter().zip(judged) {
             let shown = format!("{fact:?}");
-            let expected = self.oracle.insert_judged(known_at, fact);
-            if judged.verdict != Verdict::Queued && *judged != expected {
+            let expected = self.expect(known_at, fact);
+            if !self.may_be(*judged, expected) {
                 return Err(Failure(format!("{judged:?} instead of {expected:?} of {shown}")));
             }
         }
@@ -151,6 +184,9 @@ impl Check<'_> {
                     .all(|(a, b)| a.1 == b.1 && identical_features(&a.0, &b.0));
             if !same {
                 return Err(Failure(self.describe(&read, &answer, &expected)));
+            }
+            if self.rng.percent(25) {
+                self.compare_explanation(&read)?;
             }
         }
         Ok(())

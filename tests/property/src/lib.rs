@@ -5,4 +5,4 @@ mod check;
 mod sim;
 
 pub use check::{Failure, run};
-pub use sim::Sim;
+pub use sim::{Beside, Sim};

@@ -9,7 +9,9 @@ use std::sync::Arc;
 use millrace_kernel::slot::{Fold, Input, MarkState, RebuiltPut, SlotCore};
 use millrace_kernel::{EntityState, Head, PageName, Plan, SnapshotParts};
 use millrace_test_support::generate::Rng;
-use millrace_types::{Chunk, Entity, Fact, Judged, KnownAt, Position, Rebuilt, SlotId};
+use millrace_types::{
+    Chunk, Entity, Fact, Judged, KnownAt, Position, Rebuilt, SlotId, StreamWatermark,
+};
 
 /// The name of a stored part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -18,6 +20,19 @@ pub(crate) enum PartName {
     Rebuilt(KnownAt),
     Page(PageName),
     Ids(PageName),
+}
+
+/// What comes beside the facts of a batch.
+#[derive(Debug, Default)]
+pub struct Beside {
+    /// Who says it.
+    pub incarnation: u64,
+    /// Watermarks after the facts.
+    pub watermarks: Vec<StreamWatermark>,
+    /// The incarnation leaves.
+    pub departs: bool,
+    /// The facts were LATE before.
+    pub replays_late: bool,
 }
 
 /// A slot, its log and its store.
@@ -74,11 +89,12 @@ impl Sim {
         KnownAt(self.now)
     }
 
-    /// Judges, appends and confirms a batch. Gives its known_at and the verdicts.
+    /// Judges, appends and confirms a batch with what its ingest incarnation says beside it. Gives its
+    /// known_at and the verdicts.
     ///
     /// # Panics
     /// When the kernel refuses facts it should take.
-    pub fn publish(&mut self, facts: &[Fact]) -> (KnownAt, Vec<Judged>) {
+    pub fn publish(&mut self, facts: &[Fact], beside: &Beside) -> (KnownAt, Vec<Judged>) {
         let mut bytes = Vec::new();
         facts.iter().for_each(|fact| fact.encode(&mut bytes));
         for entity in self.core.missing(&bytes).expect("encoded facts decode") {
@@ -86,7 +102,13 @@ impl Sim {
             self.core.insert_loaded(&entity, state);
         }
         let known_at = self.next_ver();
-        let input = Input { incarnation: 1, facts: &bytes, watermarks: &[], departs: false };
+        let input = Input {
+            incarnation: beside.incarnation,
+            facts: &bytes,
+            watermarks: &beside.watermarks,
+            departs: beside.departs,
+            replays_late: beside.replays_late,
+        };
         let draft = self.core.judge(&[input], known_at).expect("encoded facts decode");
         let Some(draft) = draft else { return (known_at, Vec::new()) };
         self.steps.push(format!("publish {}", draft.position));

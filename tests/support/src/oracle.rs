@@ -9,6 +9,7 @@ mod as_known;
 mod instants;
 mod judge;
 mod live;
+mod watermarks;
 
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ use millrace_catalog::{Catalog, Stream, View};
 use millrace_types::{Entity, Fact, FactBody, FeatureValue, KnownAt, Micros, Status, StreamId};
 
 pub use as_known::AsKnown;
+pub use watermarks::StatedWatermarks;
 
 use crate::condition::{Condition, ConditionError, Scope};
 use crate::joined_row::JoinedRow;
@@ -88,6 +90,20 @@ impl Oracle {
     #[must_use]
     pub fn fact_count(&self, entity: &Entity) -> usize {
         self.facts.get(entity).map_or(0, Vec::len)
+    }
+
+    /// The number of facts of an entity and stream that say different things.
+    #[must_use]
+    pub fn distinct_facts(&self, entity: &Entity, stream: StreamId) -> usize {
+        let mut distinct: Vec<&FactBody> = Vec::new();
+        let facts = self.facts.get(entity).into_iter().flatten().filter(|f| f.stream == stream);
+        for fact in facts {
+            let known = |b: &&&FactBody| b.id == fact.body.id && judge::same(b, &fact.body);
+            if !distinct.iter().any(|b| known(&b)) {
+                distinct.push(&fact.body);
+            }
+        }
+        distinct.len()
     }
 
     /// The value and status of every feature of a view, in the catalog's order.

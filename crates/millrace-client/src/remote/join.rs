@@ -55,7 +55,14 @@ impl RemoteJoin {
     fn messages(&self, request: ProcessRequest) -> Vec<ProcessRequest> {
         let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
         let before = std::mem::replace(&mut *sent, request.watermarks.clone());
-        let ProcessRequest { incarnation, catalog_version, slots, watermarks, departs } = request;
+        let ProcessRequest {
+            incarnation,
+            catalog_version,
+            slots,
+            watermarks,
+            departs,
+            replays_late,
+        } = request;
         let mut runs = wire::split(slots, |slot| slot.facts.len() + 4 * slot.fingerprints.len());
         let last = runs.pop().unwrap_or_default();
         let early = runs.into_iter().map(|slots| ProcessRequest {
@@ -64,6 +71,7 @@ impl RemoteJoin {
             slots,
             watermarks: before.clone(),
             departs: false,
+            replays_late,
         });
         let mut messages: Vec<ProcessRequest> = early.collect();
         messages.push(ProcessRequest {
@@ -72,6 +80,7 @@ impl RemoteJoin {
             slots: last,
             watermarks,
             departs,
+            replays_late,
         });
         messages
     }

@@ -90,6 +90,7 @@ pub fn process_request(request: &ProcessRequest) -> v1::ProcessRequest {
             })
             .collect(),
         departs: request.departs,
+        replays_late: request.replays_late,
     }
 }
 
@@ -127,6 +128,7 @@ pub fn read_process(from: v1::ProcessRequest) -> Result<ProcessRequest, Malforme
         slots,
         watermarks,
         departs: from.departs,
+        replays_late: from.replays_late,
     })
 }
 

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-use millrace_types::{Position, Row, RowView, Value};
+use millrace_types::{Op, Position, Row, RowView, Value};
 
 use super::error::ConvertError;
 use crate::v1;
@@ -26,6 +26,16 @@ impl TryFrom<&v1::Row> for Row {
         let values: Vec<Value> =
             from.values.iter().enumerate().map(read).collect::<Result<_, _>>()?;
         Ok(Self::from_values(&values))
+    }
+}
+
+impl From<Op> for v1::FactOp {
+    fn from(from: Op) -> Self {
+        match from {
+            Op::Assert => Self::Assert,
+            Op::End => Self::End,
+            Op::Retract => Self::Retract,
+        }
     }
 }
 

@@ -55,7 +55,10 @@ pub(super) async fn run(
                     }
                 };
                 let tag = request.tag;
-                incarnation = Some(request.incarnation).filter(|_| !request.departs);
+                // Only an ingest process can be missed, and only until it takes its leave.
+                if !request.replays_late {
+                    incarnation = Some(request.incarnation).filter(|_| !request.departs);
+                }
                 let request = match wire::join::read_process(request) {
                     Ok(request) => request,
                     Err(malformed) => {

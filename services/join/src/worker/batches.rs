@@ -21,6 +21,7 @@ pub(super) struct Queued {
     pub(super) count: u32,
     pub(super) watermarks: Arc<[StreamWatermark]>,
     pub(super) departs: bool,
+    pub(super) replays_late: bool,
     /// `None` for punctuation, which nobody waits for.
     pub(super) reply: Option<Arc<Reply>>,
 }
@@ -101,18 +102,23 @@ impl Worker {
         for part in batch.slots {
             let Some(slot) = self.slots.get_mut(&part.slot) else { continue };
             self.queued_bytes += part.facts.len();
-            slot.told.insert(batch.incarnation, batch.watermarks.clone());
+            if !batch.replays_late {
+                slot.told.insert(batch.incarnation, batch.watermarks.clone());
+            }
             slot.queue.push(Queued {
                 incarnation: batch.incarnation,
                 facts: part.facts,
                 count: part.count,
                 watermarks: batch.watermarks.clone(),
                 departs: false,
+                replays_late: batch.replays_late,
                 reply: Some(batch.reply.clone()),
             });
         }
         match batch.departs {
             true => self.depart(batch.incarnation),
+            // A replay comes from no ingest process.
+            false if batch.replays_late => {}
             false => {
                 self.statements.insert(batch.incarnation, batch.watermarks);
             }
@@ -149,6 +155,7 @@ impl Worker {
                 count: 0,
                 watermarks: Arc::from([]),
                 departs: true,
+                replays_late: false,
                 reply: None,
             });
         }
@@ -193,6 +200,7 @@ impl Worker {
                         count: 0,
                         watermarks: statement.clone(),
                         departs: false,
+                        replays_late: false,
                         reply: None,
                     });
                 }

@@ -115,6 +115,7 @@ impl Worker {
                 facts: &q.facts,
                 watermarks: &q.watermarks,
                 departs: q.departs,
+                replays_late: q.replays_late,
             })
             .collect();
         self.queued_bytes -= taken.iter().map(|q| q.facts.len()).sum::<usize>();

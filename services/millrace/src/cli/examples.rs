@@ -91,6 +91,17 @@ Examples:
   millrace tail user_activity --until-idle | jq -c 'select(.op == \"+\") | .row'
   millrace tail user_activity --from CURSOR         Go on after a record";
 
+pub(super) const LATE: &str = "\
+Facts more than `repair` behind the watermark are LATE where their stream says
+`beyond_repair: hold`: kept in the log, and in no value until they are replayed. A replay passes
+over what is in effect, so a second one changes nothing.
+
+Examples:
+  millrace late list clicks
+  millrace late list clicks --pending -o json | jq '.facts[].id'
+  millrace late list clicks --limit 100 --cursor CURSOR
+  millrace late replay clicks";
+
 pub(super) const STATUS: &str = "\
 Exits with 0 only when every service takes calls and every slot has an owner.
 

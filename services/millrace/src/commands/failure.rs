@@ -227,7 +227,9 @@ fn refusal_step(refusal: &Refusal) -> Option<&'static str> {
         ErrorCode::ViewNotFound | ErrorCode::FeatureNotFound => {
             Some("the catalog in force names the views and features; `millrace apply` changes it")
         }
-        ErrorCode::CursorInvalid => Some("begin with --from start or --from now"),
+        ErrorCode::CursorInvalid => {
+            Some("begin anew: tail with --from start or now, late list without --cursor")
+        }
         ErrorCode::KnownAtAhead => {
             Some("ask for an instant that has passed, or leave --known-at out")
         }

@@ -4,7 +4,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 
 use millrace_client::port::{CatalogPort, StorePort};
-use millrace_feature_serving::{Admin, FeatureServing, Reader, ReaderConfig};
+use millrace_feature_serving::{Admin, FeatureServing, Reader, ReaderConfig, ReaderPorts};
 use millrace_grpc::{Drain, GrpcServer, ServerLimits, services};
 use millrace_ingest::{
     CatalogApi, CatalogHandle, Ingest, IngestApi, IngestConfig, IngestPorts, SystemClock, punctuate,
@@ -66,10 +66,13 @@ impl Parts {
         let punctuation = tokio::spawn(punctuate(ingest.clone()));
         let reader = Arc::new(Reader::new(
             &ReaderConfig::default(),
-            join.clone(),
-            join.clone(),
-            store_port,
-            catalog_port,
+            ReaderPorts {
+                heads: join.clone(),
+                owner: join.clone(),
+                judge: join.clone(),
+                store: store_port,
+                catalog: catalog_port,
+            },
             slots,
         ));
         Ok(Self { catalog, join, ingest, reader, writer, punctuation })
@@ -83,7 +86,8 @@ impl Parts {
         let catalogs = CatalogApi::new(self.catalog.clone(), drain.clone());
         let features = FeatureServing::new(self.reader.clone(), drain.clone());
         let subscribe = JoinGrpc::new(self.join.clone(), catalog.clone(), drain.clone());
-        let admin = Admin::new(self.join.clone(), catalog, drain.clone());
+        let admin =
+            Admin::new(self.join.clone(), catalog, drain.clone()).with_reader(self.reader.clone());
         GrpcServer::new(limits, drain)
             .add_service(services::ingest(ingest, &limits))
             .add_service(services::catalog(catalogs, &limits))

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use millrace_client::port::{CatalogPort, PeerPort, SlotPort, StorePort};
+use millrace_client::port::{CatalogPort, PeerPort, StorePort};
 use millrace_client::remote::{Persistence, RemoteJoin, RemotePeer, RemoteStore};
-use millrace_feature_serving::{Admin, FeatureServing, Reader, ReaderConfig, StoredHeads};
+use millrace_feature_serving::{
+    Admin, FeatureServing, Reader, ReaderConfig, ReaderPorts, StoredHeads,
+};
 use millrace_grpc::{Drain, GrpcServer, ServerLimits, services};
 use millrace_ingest::{
     CatalogApi, CatalogHandle, Ingest, IngestApi, IngestConfig, IngestPorts, SystemClock, punctuate,
@@ -227,16 +229,22 @@ impl ServingPart {
         let store = RemoteStore::new(&told.store, Persistence::Within(STORE_PATIENCE))?;
         let store = Arc::new(store);
         let (catalog, follows) = catalog(store.clone()).await?;
-        let owner: Arc<dyn SlotPort> = Arc::new(RemoteJoin::new(&told.join)?);
+        let join = Arc::new(RemoteJoin::new(&told.join)?);
         let slots = slots(told)?;
-        let heads = Arc::new(StoredHeads::new(store.clone(), owner, catalog.clone(), slots));
+        let heads = Arc::new(StoredHeads::new(store.clone(), join.clone(), catalog.clone(), slots));
         let config = ReaderConfig {
             log_facts: told.settings.read_facts,
             log_time: told.settings.read_time,
             ..ReaderConfig::default()
         };
-        let reader =
-            Reader::new(&config, heads.clone(), heads.clone(), store, catalog.clone(), slots);
+        let ports = ReaderPorts {
+            heads: heads.clone(),
+            owner: heads.clone(),
+            judge: join,
+            store,
+            catalog: catalog.clone(),
+        };
+        let reader = Reader::new(&config, ports, slots);
         // Reads need the store alone; `status` tells of everything.
         let needs = vec![peer("store-writer", &told.store)?];
         let mut peers = vec![peer("join", &told.join)?, peer("store-writer", &told.store)?];
@@ -253,8 +261,9 @@ impl Service for ServingPart {
         let limits = ServerLimits::default();
         let catalog: Arc<dyn CatalogPort> = self.catalog.clone();
         let features = FeatureServing::new(self.reader.clone(), drain.clone());
-        let admin =
-            Admin::new(self.heads.clone(), catalog, drain.clone()).with_peers(self.peers.clone());
+        let admin = Admin::new(self.heads.clone(), catalog, drain.clone())
+            .with_peers(self.peers.clone())
+            .with_reader(self.reader.clone());
         GrpcServer::new(limits, drain)
             .add_service(services::features(features, &limits))
             .add_service(services::admin(admin, &limits))

@@ -130,6 +130,38 @@ async fn tail_prints_lines_and_says_where_to_go_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn late_facts_are_listed_and_replayed_page_by_page() {
+    let (address, _) = start(Played::default()).await;
+    let ran = run_at(address, &["late", "list", "clicks", "-o", "json"]).await;
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+    let fact = |id: &str, since: &str| {
+        format!(
+            "{{\"entity\":\"user\",\"key\":42,\"id\":\"{id}\",\"at\":\"2026-02-28T11:00:00Z\",\
+             \"revision\":0,\"op\":\"ASSERT\",\"row\":{{\"event_id\":\"e\\\"1\",\"user_id\":42,\
+             \"ts\":null}},\"known_at\":\"2026-03-01T12:00:00Z\",\"slot\":3,\"position\":\"1.7\",\
+             \"in_effect_since\":{since}}}"
+        )
+    };
+    let facts = [fact("e1", "null"), fact("e2", "\"2026-03-01T12:00:00Z\"")].join(",");
+    let expected = format!("{{\"stream\":\"clicks\",\"facts\":[{facts}],\"next_cursor\":null}}\n");
+    assert_eq!(ran.stdout, expected);
+    let one = run_at(address, &["late", "list", "clicks", "--limit", "1"]).await;
+    assert_eq!(one.json()["next_cursor"], "clicks@3:1.7/0");
+    assert_eq!(one.stderr, "hint: there may be more; go on with --cursor clicks@3:1.7/0\n");
+    let pending = run_at(address, &["late", "list", "clicks", "--pending", "-o", "ndjson"]).await;
+    assert_eq!(pending.stdout, format!("{}\n", fact("e1", "null")));
+    let table = run_at(address, &["late", "list", "clicks", "-o", "table"]).await;
+    let next = "1 pending; apply them with: millrace late replay clicks\n";
+    assert!(table.stdout.ends_with(next), "{}", table.stdout);
+    let ran = run_at(address, &["late", "replay", "clicks", "-o", "json"]).await;
+    assert_eq!(
+        ran.stdout,
+        "{\"stream\":\"clicks\",\"replayed\":3,\"accepted\":2,\"repaired\":1,\"queued\":1,\
+         \"duplicate\":0,\"rejected\":0,\"rows_repaired\":0}\n"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn status_ends_with_0_only_when_serving() {
     let (address, _) = start(Played::default()).await;
     let ran = run_at(address, &["status", "-o", "json"]).await;

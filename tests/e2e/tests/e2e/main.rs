@@ -12,5 +12,6 @@ mod fixture;
 mod folders;
 mod full_disk;
 mod histories;
+mod late;
 mod real_data;
 mod round_trip;

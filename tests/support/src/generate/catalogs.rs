@@ -135,7 +135,7 @@ fn stream(
     payload.truncate(rng.between(2, 6));
     payload.into_iter().for_each(|(name, ty)| field(name, ty));
     rng.shuffle(&mut fields);
-    let hold = options.hold && rng.percent(20);
+    let hold = options.hold && rng.percent(60);
     StreamSpec { name, event, keys, op: op.map(|o| o.1), repair: *rng.pick(&REPAIRS), hold, fields }
 }
 

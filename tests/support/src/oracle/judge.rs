@@ -1,16 +1,38 @@
 //! The verdict a fact deserves when facts are taken one by one and everything is at hand.
 
+use millrace_catalog::BeyondRepair;
 use millrace_types::{Fact, FactBody, Judged, KnownAt, Op, Verdict};
 
-use super::Oracle;
+use super::{Oracle, StatedWatermarks};
 use crate::joined_row::JoinedRow;
 
 impl Oracle {
+    /// True when the fact is LATE (design §3): its stream says `beyond_repair: hold`, and it lies more
+    /// than the stream's `repair` behind the slot's watermark as of the chunk before. Not a RETRACT,
+    /// whose `at` never matters, and not a repeat of a fact in effect, which is DUPLICATE.
+    #[must_use]
+    pub fn is_late(&self, fact: &Fact, watermarks: &StatedWatermarks) -> bool {
+        let stream = super::stream(&self.catalog, fact.stream);
+        let held = stream.beyond_repair == BeyondRepair::Hold && fact.body.op != Op::Retract;
+        let behind = watermarks
+            .of(fact.stream)
+            .map(|watermark| i128::from(watermark.0) - i128::from(fact.body.at.0));
+        held && behind.is_some_and(|us| us > i128::from(stream.repair_us)) && !self.has(fact)
+    }
+
+    /// True when this very fact is known.
+    fn has(&self, fact: &Fact) -> bool {
+        let mut known = self.facts.get(&fact.entity).into_iter().flatten();
+        known.any(|k| {
+            k.stream == fact.stream && k.body.id == fact.body.id && same(&k.body, &fact.body)
+        })
+    }
+
     /// Inserts a fact and tells its verdict (design §3): DUPLICATE when the same fact is known;
     /// REPAIRED with the number of joined rows, over all views, that were there before and are no
     /// longer so; otherwise ACCEPTED. Conflict: a new ASSERT or END whose id and revision another
-    /// ASSERT or END has. What goes LATE or waits for a rebuild depends on what is at hand and is
-    /// not judged here.
+    /// ASSERT or END has. What waits for a rebuild depends on what is at hand and is not judged here,
+    /// and what goes LATE is judged by [`Oracle::is_late`].
     pub fn insert_judged(&mut self, known_at: KnownAt, fact: Fact) -> Judged {
         let known = self.facts.get(&fact.entity).into_iter().flatten();
         let of_id: Vec<&FactBody> = known
@@ -48,7 +70,7 @@ impl Oracle {
 }
 
 /// True when two facts of one id say the same. Of RETRACTs only the revision matters.
-fn same(a: &FactBody, b: &FactBody) -> bool {
+pub(super) fn same(a: &FactBody, b: &FactBody) -> bool {
     if a.op == Op::Retract && b.op == Op::Retract {
         return a.revision == b.revision;
     }

@@ -182,4 +182,46 @@ impl AdminService for Service {
             ..Default::default()
         }))
     }
+
+    /// Two facts on two pages; only of `clicks`. The second is in effect.
+    async fn list_late_facts(
+        &self,
+        request: Request<v1::ListLateFactsRequest>,
+    ) -> Result<Response<v1::ListLateFactsResponse>, Status> {
+        let request = request.into_inner();
+        let first = request.cursor.is_empty();
+        let values = vec![Value::String("e\"1".into()).into(), Value::Int64(42).into()];
+        let part = v1::KeyPart { kind: Some(v1::key_part::Kind::Int64(42)) };
+        let fact = v1::LateFact {
+            entity: "user".to_owned(),
+            key: Some(v1::EntityKey { parts: vec![part] }),
+            id: if first { "e1" } else { "e2" }.to_owned(),
+            at: Some(to_timestamp(NOON.minus(90_000_000_000))),
+            revision: 0,
+            op: v1::FactOp::Assert.into(),
+            row: Some(v1::Row { values }),
+            known_at: Some(to_timestamp(NOON)),
+            slot: 3,
+            position: Some(v1::LogPosition { epoch: 1, sequence: 7 }),
+            in_effect_since: (!first).then(|| to_timestamp(NOON)),
+        };
+        Ok(Response::new(v1::ListLateFactsResponse {
+            facts: if first || !request.pending_only { vec![fact] } else { Vec::new() },
+            fields: ["event_id", "user_id", "ts"].map(str::to_owned).to_vec(),
+            next_cursor: if first { "clicks@3:1.7/0" } else { "" }.to_owned(),
+        }))
+    }
+
+    async fn replay_late_facts(
+        &self,
+        request: Request<v1::ReplayLateFactsRequest>,
+    ) -> Result<Response<v1::ReplayLateFactsResponse>, Status> {
+        let first = request.into_inner().cursor.is_empty();
+        let counts = match first {
+            true => v1::VerdictCounts { accepted: 2, ..Default::default() },
+            false => v1::VerdictCounts { repaired: 1, queued: 1, ..Default::default() },
+        };
+        let next_cursor = if first { "clicks@3:1.7/0" } else { "" }.to_owned();
+        Ok(Response::new(v1::ReplayLateFactsResponse { counts: Some(counts), next_cursor }))
+    }
 }

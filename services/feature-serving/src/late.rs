@@ -1,0 +1,314 @@
+//! LATE facts: listed from the log, and replayed through the join service (design §3).
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use millrace_catalog::Stream;
+use millrace_client::port::{Holds, JoinError, ProcessRequest, SlotFacts};
+use millrace_kernel::Plan;
+use millrace_kernel::late::{LateFact, LatePlace, LateScan, pending};
+use millrace_store::StoreError;
+use millrace_types::chunk::fingerprint;
+use millrace_types::entity::entity_hash;
+use millrace_types::fact::{encode_body, encode_route};
+use millrace_types::{Chunk, DecodeError, Position, SlotId, StreamId, VerdictCounts};
+use tokio::time::Instant;
+
+use crate::error::ReadError;
+use crate::log_read::Scan;
+use crate::read::Reader;
+
+/// Facts of a page where the request does not say.
+pub(crate) const PAGE_DEFAULT: u32 = 1_000;
+/// Facts of a page at most.
+pub(crate) const PAGE_MAX: u32 = 10_000;
+/// Bytes of the facts of a page, about; a page always holds one.
+const PAGE_BYTES: usize = 4 << 20;
+/// Bytes of a replay's facts that go to the join service together.
+const REPLAY_BYTES: usize = 256 << 10;
+
+/// A page of LATE facts, by slot.
+#[derive(Debug)]
+pub(crate) struct LatePage {
+    /// The facts with their slots, in the order of the slots' logs.
+    pub(crate) facts: Vec<(SlotId, LateFact)>,
+    /// Where the next page begins; `None` after the last.
+    pub(crate) next: Option<Cursor>,
+}
+
+/// A place among the LATE facts of a stream: everything before it was seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Cursor {
+    slot: u32,
+    /// `None` before the slot's first.
+    after: Option<LatePlace>,
+}
+
+impl Cursor {
+    /// `STREAM@SLOT:POSITION/INDEX`, or `STREAM@SLOT` before the slot's first.
+    pub(crate) fn text(self, stream: &str) -> String {
+        match self.after {
+            None => format!("{stream}@{}", self.slot),
+            Some(LatePlace { position, index }) => {
+                format!("{stream}@{}:{position}/{index}", self.slot)
+            }
+        }
+    }
+
+    /// Reads what [`Cursor::text`] wrote for this stream; empty text is the beginning.
+    pub(crate) fn parse(text: &str, stream: &str, slots: u32) -> Result<Self, ReadError> {
+        if text.is_empty() {
+            return Ok(Self::default());
+        }
+        let bad = |why: &str| ReadError::CursorInvalid(why.to_owned());
+        let (name, place) = text.rsplit_once('@').ok_or_else(|| bad("it has no '@'"))?;
+        if name != stream {
+            return Err(ReadError::CursorInvalid(format!("it is one of stream {name:?}")));
+        }
+        let (slot, after) = match place.split_once(':') {
+            None => (place, None),
+            Some((slot, after)) => {
+                let (position, index) =
+                    after.split_once('/').ok_or_else(|| bad("its place has no '/'"))?;
+                let position =
+                    position.parse().map_err(|_| bad("its position is not epoch.sequence"))?;
+                let index = index.parse().map_err(|_| bad("its index is no number"))?;
+                (slot, Some(LatePlace { position, index }))
+            }
+        };
+        let slot: u32 = slot.parse().map_err(|_| bad("its slot is no number"))?;
+        if slot >= slots {
+            return Err(bad("its slot is out of range"));
+        }
+        Ok(Self { slot, after })
+    }
+}
+
+impl Reader {
+    /// The stream of this name.
+    pub(crate) fn late_stream<'p>(plan: &'p Plan, name: &str) -> Result<&'p Stream, ReadError> {
+        plan.catalog.stream(name).ok_or_else(|| {
+            let names: Vec<&str> = plan.catalog.streams.iter().map(|s| s.name.as_str()).collect();
+            let known = if names.is_empty() { "none yet".to_owned() } else { names.join(", ") };
+            ReadError::StreamNotFound { stream: name.to_owned(), known }
+        })
+    }
+
+    /// A page of the LATE facts of a stream, as of what is confirmed now.
+    pub(crate) async fn late_page(
+        &self,
+        plan: &Arc<Plan>,
+        stream: StreamId,
+        from: Cursor,
+        max: usize,
+    ) -> Result<LatePage, ReadError> {
+        let ends: Vec<(SlotId, Position)> = {
+            let status = self.owner.status().await.map_err(ReadError::Join)?;
+            let mut ends: Vec<_> = status.iter().map(|s| (s.slot, s.position)).collect();
+            ends.sort_unstable();
+            ends
+        };
+        // Half of the time is for finding facts, so that a page comes back before its limit.
+        let enough = Instant::now() + self.log.time_max() / 2;
+        self.log
+            .within_budget(async {
+                let mut facts = Vec::new();
+                for (slot, end) in ends.into_iter().filter(|(slot, _)| slot.0 >= from.slot) {
+                    let after = from.after.filter(|_| slot.0 == from.slot);
+                    let left = max - facts.len();
+                    if left == 0 || (!facts.is_empty() && Instant::now() >= enough) {
+                        return Ok(LatePage { facts, next: Some(Cursor { slot: slot.0, after }) });
+                    }
+                    let scan = LateScan::new(stream, after, left, PAGE_BYTES);
+                    let (scan, stopped) = self.late_of_slot(plan, slot, end, scan, enough).await?;
+                    let covered = LatePlace { position: scan.covered(), index: u32::MAX };
+                    let stopped = stopped.then_some(covered);
+                    let full = scan.is_full();
+                    facts.extend(scan.finish().into_iter().map(|fact| (slot, fact)));
+                    let last = facts.last().map(|(_, fact)| fact.place).filter(|_| full);
+                    if let Some(place) = last.or(stopped) {
+                        let next = Some(Cursor { slot: slot.0, after: Some(place) });
+                        return Ok(LatePage { facts, next });
+                    }
+                }
+                Ok(LatePage { facts, next: None })
+            })
+            .await
+    }
+
+    /// Finds LATE facts of one slot, and which of them are in effect. True when the time was up before
+    /// the end was reached.
+    async fn late_of_slot(
+        &self,
+        plan: &Plan,
+        slot: SlotId,
+        end: Position,
+        scan: LateScan,
+        enough: Instant,
+    ) -> Result<(LateScan, bool), ReadError> {
+        let from = scan.covered();
+        let mut find = Find { plan, scan, enough, stopped: false };
+        self.log.scan(slot, from, end, &mut find).await?;
+        let stopped = find.stopped;
+        let mut settle = Settle { plan, scan: find.scan };
+        if !settle.scan.is_empty() {
+            self.log.scan(slot, Position::START, end, &mut settle).await?;
+        }
+        Ok((settle.scan, stopped))
+    }
+
+    /// Appends those facts of a page anew that are not in effect yet. Gives their verdicts, which
+    /// are there once the facts are durable.
+    pub(crate) async fn replay_late(
+        &self,
+        plan: &Plan,
+        stream: StreamId,
+        page: &LatePage,
+    ) -> Result<VerdictCounts, ReadError> {
+        let mut counts = VerdictCounts::default();
+        for of_slot in page.facts.chunk_by(|a, b| a.0 == b.0) {
+            let slot = of_slot[0].0;
+            let found: Vec<LateFact> = of_slot.iter().map(|(_, fact)| fact.clone()).collect();
+            let mut batch = ReplayBatch::default();
+            for fact in pending(&found) {
+                batch.push(plan, stream, fact);
+                if batch.facts.len() >= REPLAY_BYTES {
+                    counts += self.send(plan, slot, std::mem::take(&mut batch)).await?;
+                }
+            }
+            if !batch.facts.is_empty() {
+                counts += self.send(plan, slot, batch).await?;
+            }
+        }
+        Ok(counts)
+    }
+
+    async fn send(
+        &self,
+        plan: &Plan,
+        slot: SlotId,
+        batch: ReplayBatch,
+    ) -> Result<VerdictCounts, ReadError> {
+        let request = ProcessRequest {
+            // No ingest process has this number, and a replay says nothing of watermarks.
+            incarnation: 0,
+            catalog_version: plan.catalog.version,
+            slots: vec![SlotFacts {
+                slot,
+                count: batch.fingerprints.len() as u32,
+                facts: Bytes::from(batch.facts),
+                fingerprints: batch.fingerprints,
+            }],
+            watermarks: Vec::new(),
+            departs: false,
+            replays_late: true,
+        };
+        let pending =
+            self.judge.process(request, &Holds::default()).await.map_err(ReadError::Join)?;
+        let gone = |_| {
+            let reason = "the service stopped".to_owned();
+            JoinError::Store(StoreError::Unavailable { operation: "replay", reason })
+        };
+        let verdicts = pending.await.map_err(gone).map_err(ReadError::Join)?;
+        let verdicts = verdicts.map_err(|failed| ReadError::Join(failed.error))?;
+        let mut counts = VerdictCounts::default();
+        verdicts.iter().flat_map(|v| &v.judged).for_each(|j| counts.add(j.verdict));
+        Ok(counts)
+    }
+}
+
+/// Facts of one slot to append anew.
+#[derive(Debug, Default)]
+struct ReplayBatch {
+    facts: Vec<u8>,
+    fingerprints: Vec<u32>,
+}
+
+impl ReplayBatch {
+    fn push(&mut self, plan: &Plan, stream: StreamId, late: &LateFact) {
+        let (kind, key) = (late.entity.kind, late.entity.key.as_bytes());
+        let name = plan.catalog.kind(kind).map_or("", |k| k.name.as_str());
+        self.fingerprints.push(fingerprint(entity_hash(name, key)));
+        encode_route(&mut self.facts, kind, key, stream);
+        let body = &late.body;
+        // It becomes known with its new chunk, whatever it stated before.
+        encode_body(
+            &mut self.facts,
+            body.op,
+            body.at,
+            body.seq,
+            body.revision,
+            None,
+            &body.id,
+            body.row.as_bytes(),
+        );
+    }
+}
+
+/// The first pass.
+struct Find<'a> {
+    plan: &'a Plan,
+    scan: LateScan,
+    enough: Instant,
+    stopped: bool,
+}
+
+impl Scan for Find<'_> {
+    fn chunk(
+        &mut self,
+        position: Position,
+        chunk: &Chunk<&[u8]>,
+    ) -> Result<ControlFlow<()>, DecodeError> {
+        self.scan.chunk(self.plan, position, chunk)?;
+        self.stopped = !self.scan.is_full() && Instant::now() >= self.enough;
+        Ok(match self.scan.is_full() || self.stopped {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        })
+    }
+
+    fn facts(&self) -> u64 {
+        self.scan.facts()
+    }
+}
+
+/// The second pass.
+struct Settle<'a> {
+    plan: &'a Plan,
+    scan: LateScan,
+}
+
+impl Scan for Settle<'_> {
+    fn chunk(
+        &mut self,
+        position: Position,
+        chunk: &Chunk<&[u8]>,
+    ) -> Result<ControlFlow<()>, DecodeError> {
+        self.scan.settle(self.plan, position, chunk)?;
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn facts(&self) -> u64 {
+        self.scan.facts()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cursors_read_back_and_bad_ones_say_why() {
+        let position = Position { epoch: 2, sequence: 7 };
+        for after in [None, Some(LatePlace { position, index: 5 })] {
+            let cursor = Cursor { slot: 3, after };
+            assert_eq!(Cursor::parse(&cursor.text("s"), "s", 4).unwrap(), cursor);
+        }
+        assert_eq!(Cursor::parse("", "s", 4).unwrap(), Cursor::default());
+        for bad in ["s", "t@1", "s@4", "s@x", "s@1:2.7", "s@1:x/1", "s@1:2.7/x"] {
+            let parsed = Cursor::parse(bad, "s", 4);
+            assert!(matches!(parsed, Err(ReadError::CursorInvalid(_))), "{bad}");
+        }
+    }
+}
