@@ -176,7 +176,7 @@ impl Reader {
         Ok(Answer { catalog, view: view_index, features, at, known_at, entities })
     }
 
-    async fn instant(&self, moment: Moment, view: &View) -> Result<Micros, ReadError> {
+    pub(crate) async fn instant(&self, moment: Moment, view: &View) -> Result<Micros, ReadError> {
         match moment {
             Moment::At(at) => Ok(at),
             Moment::Now => Ok(clock::now()),
@@ -193,7 +193,7 @@ impl Reader {
         }
     }
 
-    fn known_at(&self, known_at: Option<Micros>) -> Result<Option<KnownAt>, ReadError> {
+    pub(crate) fn known_at(&self, known_at: Option<Micros>) -> Result<Option<KnownAt>, ReadError> {
         let Some(known_at) = known_at else { return Ok(None) };
         let now = clock::now();
         if known_at > now {
@@ -263,7 +263,10 @@ impl Reader {
     }
 }
 
-fn find_view<'a>(catalog: &'a Catalog, name: &str) -> Result<(usize, &'a View), ReadError> {
+pub(crate) fn find_view<'a>(
+    catalog: &'a Catalog,
+    name: &str,
+) -> Result<(usize, &'a View), ReadError> {
     let found = catalog.views.iter().enumerate().find(|(_, v)| v.name == name);
     found.ok_or_else(|| {
         let names: Vec<&str> = catalog.views.iter().map(|v| v.name.as_str()).collect();
@@ -272,7 +275,7 @@ fn find_view<'a>(catalog: &'a Catalog, name: &str) -> Result<(usize, &'a View), 
     })
 }
 
-fn find_features(view: &View, names: &[String]) -> Result<Vec<usize>, ReadError> {
+pub(crate) fn find_features(view: &View, names: &[String]) -> Result<Vec<usize>, ReadError> {
     if names.is_empty() {
         return Ok((0..view.features.len()).collect());
     }
@@ -291,7 +294,11 @@ fn find_features(view: &View, names: &[String]) -> Result<Vec<usize>, ReadError>
         .collect()
 }
 
-fn check_keys(catalog: &Catalog, view: &View, keys: &[EntityKey]) -> Result<(), ReadError> {
+pub(crate) fn check_keys(
+    catalog: &Catalog,
+    view: &View,
+    keys: &[EntityKey],
+) -> Result<(), ReadError> {
     if keys.is_empty() || keys.len() > ENTITIES_MAX {
         return Err(ReadError::Invalid {
             field: "entities".to_owned(),

@@ -84,7 +84,8 @@ impl Parts {
         let catalogs = CatalogApi::new(self.catalog.clone(), drain.clone());
         let features = FeatureServing::new(self.reader.clone(), drain.clone());
         let subscribe = JoinGrpc::new(join.clone(), catalog.clone(), drain.clone());
-        let admin = Admin::new(join, catalog, drain.clone()).with_reader(self.reader.clone());
+        let admin =
+            Admin::new(join.clone(), catalog, drain.clone()).with_late(self.reader.clone(), join);
         GrpcServer::new(limits, drain)
             .add_service(services::ingest(ingest, &limits))
             .add_service(services::catalog(catalogs, &limits))
