@@ -142,6 +142,20 @@ impl Client {
         .await
     }
 
+    /// Explains the value of a feature: the facts behind it, and those left out.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn explain(
+        &self,
+        request: v1::ExplainRequest,
+    ) -> Result<v1::ExplainResponse, ClientError> {
+        self.call(&self.roles.serving, request, |channel, request| async move {
+            features(channel).explain(request).await
+        })
+        .await
+    }
+
     /// Reads features many times on one call. Answers come in the order of the requests, which are
     /// taken as fast as the server takes them. A call that breaks is not resumed.
     ///

@@ -18,7 +18,7 @@ use crate::plan::Plan;
 pub struct LatePlace {
     /// The chunk.
     pub position: Position,
-    /// The fact's index in the chunk, from 0.
+    /// The fact's index in the chunk, from 0; the greatest number stands for the chunk's end.
     pub index: u32,
 }
 
@@ -58,11 +58,14 @@ impl LateScan {
     /// least one, after a place, or from the beginning without one.
     #[must_use]
     pub fn new(stream: StreamId, after: Option<LatePlace>, max: usize, bytes_max: usize) -> Self {
-        // The chunk at `after` may hold more behind it.
-        let covered = after.map_or(Position::START, |a| Position {
-            epoch: a.position.epoch,
-            sequence: a.position.sequence.saturating_sub(1),
-        });
+        let covered = match after {
+            None => Position::START,
+            Some(LatePlace { position, index: u32::MAX }) => position,
+            // The chunk may hold more behind that place.
+            Some(LatePlace { position: Position { epoch, sequence }, .. }) => {
+                Position { epoch, sequence: sequence.saturating_sub(1) }
+            }
+        };
         Self {
             stream,
             after,
@@ -170,6 +173,12 @@ impl LateScan {
     #[must_use]
     pub fn facts(&self) -> u64 {
         self.facts
+    }
+
+    /// The size of the facts found, in bytes, about.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// True when the page holds none, so that no second pass is needed.

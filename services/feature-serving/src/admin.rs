@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use millrace_catalog::Catalog;
-use millrace_client::port::{CatalogPort, PeerPort, SlotPort, SlotStatus};
+use millrace_client::port::{CatalogPort, JoinPort, PeerPort, SlotPort, SlotStatus};
 use millrace_grpc::{Drain, status};
 use millrace_kernel::late::LateFact;
 use millrace_proto::convert::{id_text, known_at_timestamp, to_timestamp};
@@ -16,7 +16,7 @@ use tonic::{Request, Response, Status};
 
 use crate::clock;
 use crate::error::ReadError;
-use crate::late::{Cursor, PAGE_DEFAULT, PAGE_MAX};
+use crate::late::{self, Cursor, PAGE_DEFAULT, PAGE_MAX};
 use crate::read::Reader;
 
 /// The service.
@@ -26,7 +26,8 @@ pub struct Admin {
     drain: Drain,
     /// The services in other processes.
     peers: Vec<Arc<dyn PeerPort>>,
-    reader: Option<Arc<Reader>>,
+    /// What LATE facts are read and replayed through.
+    late: Option<(Arc<Reader>, Arc<dyn JoinPort>)>,
 }
 
 /// The services of Millrace, in the order of a fact's way.
@@ -36,7 +37,7 @@ impl Admin {
     /// Answers for the services of this process.
     #[must_use]
     pub fn new(owner: Arc<dyn SlotPort>, catalog: Arc<dyn CatalogPort>, drain: Drain) -> Self {
-        Self { owner, catalog, drain, peers: Vec::new(), reader: None }
+        Self { owner, catalog, drain, peers: Vec::new(), late: None }
     }
 
     /// The same, with services in other processes, which are asked whether they serve.
@@ -63,22 +64,23 @@ impl Admin {
             .collect()
     }
 
-    /// Also answers for LATE facts, which stand in the log that this reader reads.
+    /// Also answers for LATE facts, which stand in the log that this reader reads, and which the join
+    /// service takes once more when they are replayed.
     #[must_use]
-    pub fn with_reader(mut self, reader: Arc<Reader>) -> Self {
-        self.reader = Some(reader);
+    pub fn with_late(mut self, reader: Arc<Reader>, join: Arc<dyn JoinPort>) -> Self {
+        self.late = Some((reader, join));
         self
     }
 
-    fn reader(&self) -> Result<&Reader, ReadError> {
-        self.reader.as_deref().ok_or(ReadError::NoLog)
+    fn late(&self) -> Result<&(Arc<Reader>, Arc<dyn JoinPort>), ReadError> {
+        self.late.as_ref().ok_or(ReadError::NoLog)
     }
 
     async fn list_late(
         &self,
         request: v1::ListLateFactsRequest,
     ) -> Result<v1::ListLateFactsResponse, ReadError> {
-        let reader = self.reader()?;
+        let (reader, _) = self.late()?;
         let plan = reader.plan();
         let stream = Reader::late_stream(&plan, &request.stream)?;
         let from = Cursor::parse(&request.cursor, &stream.name, reader.slots.count())?;
@@ -97,13 +99,13 @@ impl Admin {
         &self,
         request: v1::ReplayLateFactsRequest,
     ) -> Result<v1::ReplayLateFactsResponse, ReadError> {
-        let reader = self.reader()?;
+        let (reader, join) = self.late()?;
         let plan = reader.plan();
         let stream = Reader::late_stream(&plan, &request.stream)?;
         let from = Cursor::parse(&request.cursor, &stream.name, reader.slots.count())?;
         let page = page_size(request.page_size)?;
         let page = reader.late_page(&plan, stream.id, from, page).await?;
-        let counts = reader.replay_late(&plan, stream.id, &page).await?;
+        let counts = late::replay(&**join, &plan, stream.id, &page).await?;
         Ok(v1::ReplayLateFactsResponse {
             counts: Some(counts.into()),
             next_cursor: page.next.map(|c| c.text(&stream.name)).unwrap_or_default(),
@@ -184,7 +186,7 @@ fn late_fact(catalog: &Catalog, slot: SlotId, late: &LateFact) -> v1::LateFact {
         at: Some(to_timestamp(late.body.at)),
         revision: late.body.revision,
         op: v1::FactOp::from(late.body.op).into(),
-        row: Some(late.body.row.view().into()),
+        values: late.body.row.view().values().map(Into::into).collect(),
         known_at: Some(known_at_timestamp(late.known_at)),
         slot: slot.0,
         position: Some(late.place.position.into()),

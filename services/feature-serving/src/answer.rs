@@ -38,7 +38,7 @@ pub(crate) fn response(answer: Answer) -> v1::GetFeaturesResponse {
     }
 }
 
-fn column(feature: &Feature, at: Micros) -> v1::FeatureColumn {
+pub(crate) fn column(feature: &Feature, at: Micros) -> v1::FeatureColumn {
     let window = (feature.aggregate != Aggregate::Latest).then(|| {
         let start = feature.window.start(at);
         v1::FeatureWindow {

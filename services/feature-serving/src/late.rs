@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use millrace_catalog::Stream;
-use millrace_client::port::{Holds, JoinError, ProcessRequest, SlotFacts};
+use millrace_client::port::{Holds, JoinError, JoinPort, ProcessRequest, SlotFacts};
 use millrace_kernel::Plan;
 use millrace_kernel::late::{LateFact, LatePlace, LateScan, pending};
 use millrace_store::StoreError;
@@ -25,6 +25,8 @@ pub(crate) const PAGE_DEFAULT: u32 = 1_000;
 pub(crate) const PAGE_MAX: u32 = 10_000;
 /// Bytes of the facts of a page, about; a page always holds one.
 const PAGE_BYTES: usize = 4 << 20;
+/// Facts looked at to find a page; the next page goes on where this one stopped.
+const FIND_FACTS: u64 = 1_000_000;
 /// Bytes of a replay's facts that go to the join service together.
 const REPLAY_BYTES: usize = 256 << 10;
 
@@ -109,22 +111,24 @@ impl Reader {
             ends.sort_unstable();
             ends
         };
-        // Half of the time is for finding facts, so that a page comes back before its limit.
-        let enough = Instant::now() + self.log.time_max() / 2;
         self.log
             .within_budget(async {
-                let mut facts = Vec::new();
+                // Half of the time is for finding facts, so that a page comes back before its limit.
+                let enough = Instant::now() + self.log.time_max() / 2;
+                let (mut facts, mut bytes) = (Vec::new(), 0);
                 for (slot, end) in ends.into_iter().filter(|(slot, _)| slot.0 >= from.slot) {
                     let after = from.after.filter(|_| slot.0 == from.slot);
                     let left = max - facts.len();
-                    if left == 0 || (!facts.is_empty() && Instant::now() >= enough) {
+                    let spent = bytes >= PAGE_BYTES || Instant::now() >= enough;
+                    if left == 0 || (spent && !facts.is_empty()) {
                         return Ok(LatePage { facts, next: Some(Cursor { slot: slot.0, after }) });
                     }
-                    let scan = LateScan::new(stream, after, left, PAGE_BYTES);
+                    let scan = LateScan::new(stream, after, left, PAGE_BYTES - bytes);
                     let (scan, stopped) = self.late_of_slot(plan, slot, end, scan, enough).await?;
                     let covered = LatePlace { position: scan.covered(), index: u32::MAX };
                     let stopped = stopped.then_some(covered);
                     let full = scan.is_full();
+                    bytes = (bytes + scan.bytes()).min(PAGE_BYTES);
                     facts.extend(scan.finish().into_iter().map(|fact| (slot, fact)));
                     let last = facts.last().map(|(_, fact)| fact.place).filter(|_| full);
                     if let Some(place) = last.or(stopped) {
@@ -137,7 +141,7 @@ impl Reader {
             .await
     }
 
-    /// Finds LATE facts of one slot, and which of them are in effect. True when the time was up before
+    /// Finds LATE facts of one slot, and which of them are in effect. True when it stopped before
     /// the end was reached.
     async fn late_of_slot(
         &self,
@@ -157,65 +161,65 @@ impl Reader {
         }
         Ok((settle.scan, stopped))
     }
+}
 
-    /// Appends those facts of a page anew that are not in effect yet. Gives their verdicts, which
-    /// are there once the facts are durable.
-    pub(crate) async fn replay_late(
-        &self,
-        plan: &Plan,
-        stream: StreamId,
-        page: &LatePage,
-    ) -> Result<VerdictCounts, ReadError> {
-        let mut counts = VerdictCounts::default();
-        for of_slot in page.facts.chunk_by(|a, b| a.0 == b.0) {
-            let slot = of_slot[0].0;
-            let found: Vec<LateFact> = of_slot.iter().map(|(_, fact)| fact.clone()).collect();
-            let mut batch = ReplayBatch::default();
-            for fact in pending(&found) {
-                batch.push(plan, stream, fact);
-                if batch.facts.len() >= REPLAY_BYTES {
-                    counts += self.send(plan, slot, std::mem::take(&mut batch)).await?;
-                }
-            }
-            if !batch.facts.is_empty() {
-                counts += self.send(plan, slot, batch).await?;
+/// Appends those facts of a page anew that are not in effect yet. Gives their verdicts, which
+/// are there once the facts are durable.
+pub(crate) async fn replay(
+    join: &dyn JoinPort,
+    plan: &Plan,
+    stream: StreamId,
+    page: &LatePage,
+) -> Result<VerdictCounts, ReadError> {
+    let mut counts = VerdictCounts::default();
+    for of_slot in page.facts.chunk_by(|a, b| a.0 == b.0) {
+        let slot = of_slot[0].0;
+        let found: Vec<LateFact> = of_slot.iter().map(|(_, fact)| fact.clone()).collect();
+        let mut batch = ReplayBatch::default();
+        for fact in pending(&found) {
+            batch.push(plan, stream, fact);
+            if batch.facts.len() >= REPLAY_BYTES {
+                counts += send(join, plan, slot, std::mem::take(&mut batch)).await?;
             }
         }
-        Ok(counts)
+        if !batch.facts.is_empty() {
+            counts += send(join, plan, slot, batch).await?;
+        }
     }
+    Ok(counts)
+}
 
-    async fn send(
-        &self,
-        plan: &Plan,
-        slot: SlotId,
-        batch: ReplayBatch,
-    ) -> Result<VerdictCounts, ReadError> {
-        let request = ProcessRequest {
-            // No ingest process has this number, and a replay says nothing of watermarks.
-            incarnation: 0,
-            catalog_version: plan.catalog.version,
-            slots: vec![SlotFacts {
-                slot,
-                count: batch.fingerprints.len() as u32,
-                facts: Bytes::from(batch.facts),
-                fingerprints: batch.fingerprints,
-            }],
-            watermarks: Vec::new(),
-            departs: false,
-            replays_late: true,
-        };
-        let pending =
-            self.judge.process(request, &Holds::default()).await.map_err(ReadError::Join)?;
-        let gone = |_| {
-            let reason = "the service stopped".to_owned();
-            JoinError::Store(StoreError::Unavailable { operation: "replay", reason })
-        };
-        let verdicts = pending.await.map_err(gone).map_err(ReadError::Join)?;
-        let verdicts = verdicts.map_err(|failed| ReadError::Join(failed.error))?;
-        let mut counts = VerdictCounts::default();
-        verdicts.iter().flat_map(|v| &v.judged).for_each(|j| counts.add(j.verdict));
-        Ok(counts)
-    }
+/// Hands facts to the join service and waits for their verdicts.
+async fn send(
+    join: &dyn JoinPort,
+    plan: &Plan,
+    slot: SlotId,
+    batch: ReplayBatch,
+) -> Result<VerdictCounts, ReadError> {
+    let request = ProcessRequest {
+        // No ingest process has this number, and a replay says nothing of watermarks.
+        incarnation: 0,
+        catalog_version: plan.catalog.version,
+        slots: vec![SlotFacts {
+            slot,
+            count: batch.fingerprints.len() as u32,
+            facts: Bytes::from(batch.facts),
+            fingerprints: batch.fingerprints,
+        }],
+        watermarks: Vec::new(),
+        departs: false,
+        replays_late: true,
+    };
+    let pending = join.process(request, &Holds::default()).await.map_err(ReadError::Join)?;
+    let gone = |_| {
+        let reason = "the service stopped".to_owned();
+        JoinError::Store(StoreError::Unavailable { operation: "replay", reason })
+    };
+    let verdicts = pending.await.map_err(gone).map_err(ReadError::Join)?;
+    let verdicts = verdicts.map_err(|failed| ReadError::Join(failed.error))?;
+    let mut counts = VerdictCounts::default();
+    verdicts.iter().flat_map(|v| &v.judged).for_each(|j| counts.add(j.verdict));
+    Ok(counts)
 }
 
 /// Facts of one slot to append anew.
@@ -261,7 +265,8 @@ impl Scan for Find<'_> {
         chunk: &Chunk<&[u8]>,
     ) -> Result<ControlFlow<()>, DecodeError> {
         self.scan.chunk(self.plan, position, chunk)?;
-        self.stopped = !self.scan.is_full() && Instant::now() >= self.enough;
+        let spent = self.scan.facts() >= FIND_FACTS || Instant::now() >= self.enough;
+        self.stopped = spent && !self.scan.is_full();
         Ok(match self.scan.is_full() || self.stopped {
             true => ControlFlow::Break(()),
             false => ControlFlow::Continue(()),

@@ -5,6 +5,7 @@ mod admin;
 mod answer;
 mod clock;
 mod error;
+mod explain;
 mod late;
 mod log_read;
 mod read;

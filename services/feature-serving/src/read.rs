@@ -7,8 +7,7 @@ use std::time::Duration;
 use millrace_catalog::{Catalog, View};
 use millrace_client::heads::outcome;
 use millrace_client::port::{
-    CatalogPort, EntityOutcome, HeadAnswer, HeadPort, HeadRequest, JoinError, JoinPort, SlotPort,
-    StorePort,
+    CatalogPort, EntityOutcome, HeadAnswer, HeadPort, HeadRequest, JoinError, SlotPort, StorePort,
 };
 use millrace_kernel::Plan;
 use millrace_kernel::slot::Stamp;
@@ -90,8 +89,6 @@ pub struct ReaderPorts {
     pub heads: Arc<dyn HeadPort>,
     /// What owners say of slots.
     pub owner: Arc<dyn SlotPort>,
-    /// Takes LATE facts that are replayed.
-    pub judge: Arc<dyn JoinPort>,
     /// The store, for the log.
     pub store: Arc<dyn StorePort>,
     /// The catalog.
@@ -102,8 +99,6 @@ pub struct ReaderPorts {
 pub struct Reader {
     heads: Arc<dyn HeadPort>,
     pub(crate) owner: Arc<dyn SlotPort>,
-    /// Takes LATE facts that are replayed.
-    pub(crate) judge: Arc<dyn JoinPort>,
     catalog: Arc<dyn CatalogPort>,
     pub(crate) slots: Slots,
     pub(crate) log: LogReader,
@@ -115,10 +110,10 @@ impl Reader {
     /// A reader over these ports.
     #[must_use]
     pub fn new(config: &ReaderConfig, ports: ReaderPorts, slots: Slots) -> Self {
-        let ReaderPorts { heads, owner, judge, store, catalog } = ports;
+        let ReaderPorts { heads, owner, store, catalog } = ports;
         let plan = Mutex::new(Arc::new(Plan::new(catalog.current())));
         let log = LogReader::new(store, config.log_reads, config.log_facts, config.log_time);
-        Self { heads, owner, judge, catalog, slots, log, plan }
+        Self { heads, owner, catalog, slots, log, plan }
     }
 
     pub(crate) fn plan(&self) -> Arc<Plan> {
@@ -197,7 +192,7 @@ impl Reader {
         Ok(Answer { catalog, view: view_index, features, at, known_at, entities })
     }
 
-    async fn instant(&self, moment: Moment, view: &View) -> Result<Micros, ReadError> {
+    pub(crate) async fn instant(&self, moment: Moment, view: &View) -> Result<Micros, ReadError> {
         match moment {
             Moment::At(at) => Ok(at),
             Moment::Now => Ok(clock::now()),
@@ -214,7 +209,7 @@ impl Reader {
         }
     }
 
-    fn known_at(&self, known_at: Option<Micros>) -> Result<Option<KnownAt>, ReadError> {
+    pub(crate) fn known_at(&self, known_at: Option<Micros>) -> Result<Option<KnownAt>, ReadError> {
         let Some(known_at) = known_at else { return Ok(None) };
         let now = clock::now();
         if known_at > now {
@@ -271,7 +266,10 @@ impl Reader {
     }
 }
 
-fn find_view<'a>(catalog: &'a Catalog, name: &str) -> Result<(usize, &'a View), ReadError> {
+pub(crate) fn find_view<'a>(
+    catalog: &'a Catalog,
+    name: &str,
+) -> Result<(usize, &'a View), ReadError> {
     let found = catalog.views.iter().enumerate().find(|(_, v)| v.name == name);
     found.ok_or_else(|| {
         let names: Vec<&str> = catalog.views.iter().map(|v| v.name.as_str()).collect();
@@ -280,7 +278,7 @@ fn find_view<'a>(catalog: &'a Catalog, name: &str) -> Result<(usize, &'a View), 
     })
 }
 
-fn find_features(view: &View, names: &[String]) -> Result<Vec<usize>, ReadError> {
+pub(crate) fn find_features(view: &View, names: &[String]) -> Result<Vec<usize>, ReadError> {
     if names.is_empty() {
         return Ok((0..view.features.len()).collect());
     }
@@ -299,7 +297,11 @@ fn find_features(view: &View, names: &[String]) -> Result<Vec<usize>, ReadError>
         .collect()
 }
 
-fn check_keys(catalog: &Catalog, view: &View, keys: &[EntityKey]) -> Result<(), ReadError> {
+pub(crate) fn check_keys(
+    catalog: &Catalog,
+    view: &View,
+    keys: &[EntityKey],
+) -> Result<(), ReadError> {
     if keys.is_empty() || keys.len() > ENTITIES_MAX {
         return Err(ReadError::Invalid {
             field: "entities".to_owned(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use millrace_grpc::status::fault;
 use millrace_grpc::{Drain, status};
-use millrace_proto::convert::from_timestamp;
+use millrace_proto::convert::{ConvertError, from_timestamp};
 use millrace_proto::v1;
 use millrace_proto::v1::feature_service_server::FeatureService;
 use millrace_types::EntityKey;
@@ -14,6 +14,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::answer::response;
 use crate::error::ReadError;
+use crate::explain::{self, FACTS_DEFAULT, FACTS_MAX, Question};
 use crate::read::{Moment, Read, Reader};
 
 /// Reads of one `StreamFeatures` call under way at a time.
@@ -33,13 +34,53 @@ impl FeatureServing {
     }
 }
 
+fn invalid(field: &str, error: ConvertError) -> ReadError {
+    let error = error.within(field);
+    ReadError::Invalid { field: error.field().to_owned(), rule: error.rule().to_string() }
+}
+
+fn to_moment(moment: i32) -> Result<Moment, ReadError> {
+    match v1::Moment::try_from(moment) {
+        Ok(v1::Moment::Latest) => Ok(Moment::Latest),
+        Ok(v1::Moment::Now | v1::Moment::Unspecified) => Ok(Moment::Now),
+        Err(_) => {
+            Err(ReadError::Invalid { field: "moment".to_owned(), rule: "NOW or LATEST".to_owned() })
+        }
+    }
+}
+
+fn to_question(request: v1::ExplainRequest) -> Result<Question, ReadError> {
+    use v1::explain_request::Instant;
+
+    let key = EntityKey::try_from(&request.entity.unwrap_or_default());
+    let moment = match request.instant {
+        Some(Instant::At(at)) => Moment::At(from_timestamp(&at).map_err(|e| invalid("at", e))?),
+        Some(Instant::Moment(m)) => to_moment(m)?,
+        None => Moment::Now,
+    };
+    let known_at = request.known_at.map(|k| from_timestamp(&k));
+    let max = match request.max_facts {
+        0 => FACTS_DEFAULT,
+        1..=FACTS_MAX => request.max_facts,
+        more => {
+            let (field, rule) =
+                ("max_facts".to_owned(), format!("at most {FACTS_MAX}, not {more}"));
+            return Err(ReadError::Invalid { field, rule });
+        }
+    };
+    Ok(Question {
+        view: request.view,
+        key: key.map_err(|e| invalid("entity", e))?,
+        feature: request.feature,
+        moment,
+        known_at: known_at.transpose().map_err(|e| invalid("known_at", e))?,
+        max: max as usize,
+    })
+}
+
 fn to_read(request: v1::GetFeaturesRequest) -> Result<Read, ReadError> {
     use v1::get_features_request::Instant;
 
-    let invalid = |field: &str, error: millrace_proto::convert::ConvertError| {
-        let error = error.within(field);
-        ReadError::Invalid { field: error.field().to_owned(), rule: error.rule().to_string() }
-    };
     let keys = request
         .entities
         .iter()
@@ -48,16 +89,7 @@ fn to_read(request: v1::GetFeaturesRequest) -> Result<Read, ReadError> {
         .collect::<Result<_, _>>()?;
     let moment = match request.instant {
         Some(Instant::At(at)) => Moment::At(from_timestamp(&at).map_err(|e| invalid("at", e))?),
-        Some(Instant::Moment(m)) => match v1::Moment::try_from(m) {
-            Ok(v1::Moment::Latest) => Moment::Latest,
-            Ok(v1::Moment::Now | v1::Moment::Unspecified) => Moment::Now,
-            Err(_) => {
-                return Err(ReadError::Invalid {
-                    field: "moment".to_owned(),
-                    rule: "NOW or LATEST".to_owned(),
-                });
-            }
-        },
+        Some(Instant::Moment(m)) => to_moment(m)?,
         None => Moment::Now,
     };
     let known_at = request
@@ -84,6 +116,17 @@ impl FeatureService for FeatureServing {
             Ok(response) => Ok(Response::new(response)),
             Err(error) => Err(status(&error)),
         }
+    }
+
+    async fn explain(
+        &self,
+        request: Request<v1::ExplainRequest>,
+    ) -> Result<Response<v1::ExplainResponse>, Status> {
+        let explain = async {
+            let question = to_question(request.into_inner())?;
+            Ok(explain::response(self.reader.explain(question).await?))
+        };
+        explain.await.map(Response::new).map_err(|e: ReadError| status(&e))
     }
 
     type StreamFeaturesStream =

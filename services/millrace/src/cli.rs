@@ -134,6 +134,9 @@ pub enum Command {
     /// Read the features of entities
     #[command(after_help = examples::GET)]
     Get(GetArgs),
+    /// Show the facts behind a value, and those left out with the reason
+    #[command(after_help = examples::EXPLAIN)]
+    Explain(ExplainArgs),
     /// Follow the joined rows of a view
     #[command(after_help = examples::TAIL)]
     Tail(TailArgs),
@@ -272,6 +275,34 @@ pub struct GetArgs {
     /// The features wanted, separated by commas; by default all
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     pub features: Vec<String>,
+}
+
+/// `millrace explain`
+#[derive(Debug, Clone, Args)]
+pub struct ExplainArgs {
+    /// The view
+    #[arg(value_name = "VIEW")]
+    pub view: String,
+    /// The key of an entity; the parts of a composite key are joined by commas
+    #[arg(value_name = "KEY", allow_negative_numbers = true)]
+    pub key: String,
+    /// The feature
+    #[arg(value_name = "FEATURE")]
+    pub feature: String,
+    /// The instant of the read: RFC 3339, integer microseconds, now or latest
+    #[arg(long, value_name = "T", default_value = "now", allow_hyphen_values = true)]
+    pub at: ReadInstant,
+    /// Use only what was known at this instant; by default everything confirmed
+    #[arg(long, value_name = "T", allow_hyphen_values = true)]
+    pub known_at: Option<ReadInstant>,
+    /// List at most this many facts, used and left out each
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 100,
+        value_parser = clap::value_parser!(u32).range(1..=1_000)
+    )]
+    pub limit: u32,
 }
 
 /// `millrace tail`

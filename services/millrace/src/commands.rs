@@ -2,6 +2,7 @@
 
 pub mod apply;
 mod catalog_file;
+pub mod explain;
 mod failure;
 pub mod get;
 pub mod late;

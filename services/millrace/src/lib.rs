@@ -76,6 +76,9 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Get(args) => {
             client_runtime()?.block_on(commands::get::run(&args, &global, printer))
         }
+        Command::Explain(args) => {
+            client_runtime()?.block_on(commands::explain::run(&args, &global, printer))
+        }
         Command::Tail(args) => client_runtime()?.block_on(commands::tail::run(&args, &global)),
         Command::Late(command) => {
             client_runtime()?.block_on(commands::late::run(&command, &global, printer))

@@ -19,7 +19,7 @@ pub enum Need {
 
 /// Every method and its need. Those of a whole service end with a slash: only [`Need::Internal`],
 /// which no method can exceed, may stand for what is not named.
-const TABLE: [(&str, Need); 16] = [
+const TABLE: [(&str, Need); 17] = [
     ("/grpc.health.v1.Health/Check", Need::Nothing),
     ("/grpc.health.v1.Health/Watch", Need::Nothing),
     ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Need::Known),
@@ -32,6 +32,7 @@ const TABLE: [(&str, Need); 16] = [
     ("/millrace.v1.CatalogService/ApplyCatalog", Need::Admin),
     ("/millrace.v1.FeatureService/GetFeatures", Need::Read),
     ("/millrace.v1.FeatureService/StreamFeatures", Need::Read),
+    ("/millrace.v1.FeatureService/Explain", Need::Read),
     ("/millrace.v1.JoinService/Subscribe", Need::Read),
     // Changes nothing and shows no fact: watermarks and slots, which publishers and readers watch.
     ("/millrace.v1.AdminService/GetStatus", Need::Known),

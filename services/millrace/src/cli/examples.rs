@@ -82,6 +82,16 @@ Examples:
   millrace get user_item 42,B007                    A composite key
   millrace get user_item -- -42,B007                One that begins with a minus";
 
+pub(super) const EXPLAIN: &str = "\
+Lists the events counted and the versions they meet, and every other fact of the streams that the
+feature reads with the reason it does not count. Computed from the log, as known at --known-at.
+
+Examples:
+  millrace explain user_activity 42 clicks_1h
+  millrace explain user_activity 42 gold_clicks_7d --at 2026-03-01T12:00:00Z
+  millrace explain user_activity 42 spend_30d --at latest -o json | jq '.left_out_totals'
+  millrace explain user_activity 42 spend_30d --known-at 2026-03-01T13:00:00Z --limit 1000";
+
 pub(super) const TAIL: &str = "\
 One JSON object a line: rows that appear (\"op\":\"+\") and disappear (\"-\"), and watermarks (\"w\"), which
 make the rows before them final. The cursor of any record is where to resume.

@@ -11,6 +11,7 @@ use millrace_proto::v1;
 use millrace_types::EntityKey;
 
 pub use keys::KeyArgumentError;
+pub(super) use keys::parse as parse_key;
 pub use report::{GetReport, GetRow, JsonCell, JsonVersion, JsonWindow};
 
 use super::{Failure, session};

@@ -69,7 +69,6 @@ impl Parts {
             ReaderPorts {
                 heads: join.clone(),
                 owner: join.clone(),
-                judge: join.clone(),
                 store: store_port,
                 catalog: catalog_port,
             },
@@ -86,8 +85,8 @@ impl Parts {
         let catalogs = CatalogApi::new(self.catalog.clone(), drain.clone());
         let features = FeatureServing::new(self.reader.clone(), drain.clone());
         let subscribe = JoinGrpc::new(self.join.clone(), catalog.clone(), drain.clone());
-        let admin =
-            Admin::new(self.join.clone(), catalog, drain.clone()).with_reader(self.reader.clone());
+        let admin = Admin::new(self.join.clone(), catalog, drain.clone())
+            .with_late(self.reader.clone(), self.join.clone());
         GrpcServer::new(limits, drain)
             .add_service(services::ingest(ingest, &limits))
             .add_service(services::catalog(catalogs, &limits))

@@ -35,6 +35,16 @@ impl Serialize for JsonValue<'_> {
     }
 }
 
+/// A value that a report owns.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OwnedValue(pub Value);
+
+impl Serialize for OwnedValue {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        JsonValue(self.0.as_ref()).serialize(serializer)
+    }
+}
+
 /// The value of a feature.
 #[derive(Debug, Clone, PartialEq)]
 pub struct JsonFeature(pub FeatureValue);

@@ -213,6 +213,7 @@ impl Service for IngestPart {
 
 /// feature-serving, on stored heads.
 pub(super) struct ServingPart {
+    join: Arc<RemoteJoin>,
     reader: Arc<Reader>,
     heads: Arc<StoredHeads>,
     catalog: Arc<CatalogHandle>,
@@ -240,7 +241,6 @@ impl ServingPart {
         let ports = ReaderPorts {
             heads: heads.clone(),
             owner: heads.clone(),
-            judge: join,
             store,
             catalog: catalog.clone(),
         };
@@ -251,7 +251,7 @@ impl ServingPart {
         if !told.ingest.is_empty() {
             peers.push(peer("ingest", &told.ingest)?);
         }
-        Ok(Self { reader: Arc::new(reader), heads, catalog, needs, peers, _follows: follows })
+        Ok(Self { join, reader: Arc::new(reader), heads, catalog, needs, peers, _follows: follows })
     }
 }
 
@@ -263,7 +263,7 @@ impl Service for ServingPart {
         let features = FeatureServing::new(self.reader.clone(), drain.clone());
         let admin = Admin::new(self.heads.clone(), catalog, drain.clone())
             .with_peers(self.peers.clone())
-            .with_reader(self.reader.clone());
+            .with_late(self.reader.clone(), self.join.clone());
         GrpcServer::new(limits, drain)
             .add_service(services::features(features, &limits))
             .add_service(services::admin(admin, &limits))

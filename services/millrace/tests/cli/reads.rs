@@ -130,6 +130,44 @@ async fn tail_prints_lines_and_says_where_to_go_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn explanations_list_what_counts_and_what_does_not() {
+    let (address, _) = start(Played::default()).await;
+    let arguments = ["explain", "user_activity", "42", "spend_24h", "-o", "json"];
+    let ran = run_at(address, &arguments).await;
+    assert_eq!(
+        (ran.code, ran.stderr.as_str()),
+        (0, "hint: not every fact is listed; list more with --limit N\n")
+    );
+    let fact = |id: &str, reason: &str, value: &str, versions: &str| {
+        format!(
+            "{{\"stream\":\"clicks\",\"id\":\"{id}\",\"at\":\"2026-03-01T11:59:00Z\",\
+             \"known_at\":\"2026-03-01T12:00:00Z\",\"revision\":1,\"op\":\"ASSERT\",\
+             \"position\":\"1.7\",\"reason\":{reason},\"tile\":\"2026-03-01T11:59:00Z\",\
+             \"value\":{value},\"versions\":{versions}}}"
+        )
+    };
+    let met = "{\"profiles\":{\"valid_from\":\"2026-03-01T11:58:00Z\",\"id\":\"p1\",\
+               \"revision\":0,\"end\":false},\"plans\":null}";
+    let (used, late) = (fact("e1", "null", "12.5", met), fact("e2", "\"LATE\"", "null", "{}"));
+    let noon = "\"2026-03-01T12:00:00Z\"";
+    assert_eq!(
+        ran.stdout,
+        format!(
+            "{{\"view\":\"user_activity\",\"key\":42,\"feature\":\"spend_24h\",\"at\":{noon},\
+             \"known_at\":{noon},\"window\":{{\"start\":null,\"end\":{noon}}},\"value\":12.5,\
+             \"status\":\"PRESENT\",\"version\":\"3:0:1.22\",\"used\":[{used}],\"used_total\":1,\
+             \"left_out\":[{late}],\"left_out_totals\":{{\"LATE\":2}}}}\n"
+        )
+    );
+    let table =
+        run_at(address, &["explain", "user_activity", "42", "spend_24h", "-o", "table"]).await;
+    assert!(table.stdout.starts_with("spend_24h = 12.5 (PRESENT)\n"), "{}", table.stdout);
+    assert!(table.stdout.contains("\nleft out: 2 LATE\n"), "{}", table.stdout);
+    let bad = run_at(address, &["explain", "user_activity", "alice", "spend_24h"]).await;
+    assert_eq!(bad.code, 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn late_facts_are_listed_and_replayed_page_by_page() {
     let (address, _) = start(Played::default()).await;
     let ran = run_at(address, &["late", "list", "clicks", "-o", "json"]).await;

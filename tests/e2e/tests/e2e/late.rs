@@ -34,6 +34,16 @@ fn listed(cli: &Cli, args: &[&str]) -> Vec<Value> {
     report["facts"].as_array().expect("`facts` is a list").clone()
 }
 
+fn explain(site: &Site, args: &[&str]) -> Value {
+    let args = ["explain", "user_activity", "7", "spend", "--at", AT].iter().chain(args);
+    site.cli().json(args).expect("the value is explained")
+}
+
+fn ids(facts: &Value) -> Vec<&str> {
+    let facts = facts.as_array().expect("a list of facts");
+    facts.iter().map(|f| f["id"].as_str().expect("an id")).collect()
+}
+
 #[track_caller]
 fn assert_clicks(site: &Site, args: &[&str], clicks: u64, spend: f64) {
     let features = site.features(&[&["7", "--at", AT], args].concat());
@@ -77,11 +87,22 @@ fn late_facts_change_nothing_until_they_are_replayed() {
     assert_eq!(facts[0]["in_effect_since"], Value::Null);
     site.crash_and_restart();
     assert_clicks(&site, &[], 3, 11.5);
+    let explained = explain(&site, &[]);
+    assert_eq!((&explained["value"], &explained["used_total"]), (&json!(11.5), &json!(3)));
+    assert_eq!(ids(&explained["used"]), ["b", "d", "a"]);
+    assert_eq!(ids(&explained["left_out"]), ["c"]);
+    assert_eq!(explained["left_out_totals"], json!({"LATE": 1}));
 
     let replayed = site.cli().json(["late", "replay", "clicks"]).expect("replayed");
     assert_eq!((&replayed["replayed"], &replayed["accepted"]), (&json!(1), &json!(1)));
     assert_clicks(&site, &[], 4, 15.5);
     assert_clicks(&site, &["--known-at", &before], 3, 11.5);
+    let explained = explain(&site, &[]);
+    assert_eq!(ids(&explained["used"]), ["b", "d", "c", "a"]);
+    assert_eq!(explained["left_out"], json!([]));
+    let explained = explain(&site, &["--known-at", &before]);
+    assert_eq!(explained["value"], 11.5);
+    assert_eq!(explained["left_out_totals"], json!({"AFTER_KNOWN_AT": 1}));
     let again = site.cli().json(["late", "replay", "clicks"]).expect("replayed");
     assert_eq!(again["replayed"], 0);
     assert!(listed(&site.cli(), &["--pending"]).is_empty());

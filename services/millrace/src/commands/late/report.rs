@@ -5,9 +5,9 @@ use std::io::{self, Write};
 use millrace_proto::convert::{ConvertError, Rule, from_timestamp};
 use millrace_proto::v1;
 use millrace_types::{EntityKey, Position, Value, VerdictCounts};
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
-use crate::output::json::{self, Entries, JsonInstant, JsonKey, JsonValue};
+use crate::output::json::{self, Entries, JsonInstant, JsonKey, OwnedValue};
 use crate::output::{Report, Table};
 
 /// The LATE facts of a stream.
@@ -48,16 +48,6 @@ pub struct LateRow {
     pub in_effect_since: Option<JsonInstant>,
 }
 
-/// A value that a report owns.
-#[derive(Debug, Clone, PartialEq)]
-pub struct OwnedValue(pub Value);
-
-impl Serialize for OwnedValue {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        JsonValue(self.0.as_ref()).serialize(serializer)
-    }
-}
-
 impl LateListReport {
     /// A report without facts.
     #[must_use]
@@ -82,7 +72,7 @@ impl LateRow {
         let missing = || ConvertError::new(Rule::Required);
         let key = fact.key.as_ref().ok_or_else(missing)?;
         // Values left out at the end are NULL.
-        let values = fact.row.iter().flat_map(|row| &row.values).map(Some);
+        let values = fact.values.iter().map(Some);
         let row = fields.iter().zip(values.chain(std::iter::repeat(None))).map(|(name, value)| {
             let value = value.map_or(Ok(Value::Null), Value::try_from)?;
             Ok((name.clone(), OwnedValue(value)))

@@ -72,6 +72,54 @@ impl FeatureService for Service {
         }))
     }
 
+    /// One click with the profile it meets, one of two left out.
+    async fn explain(
+        &self,
+        request: Request<v1::ExplainRequest>,
+    ) -> Result<Response<v1::ExplainResponse>, Status> {
+        let request = request.into_inner();
+        let fact = |id: &str| v1::ExplainedFact {
+            stream: "clicks".to_owned(),
+            id: id.to_owned(),
+            at: Some(to_timestamp(NOON.minus(60_000_000))),
+            known_at: Some(to_timestamp(NOON)),
+            revision: 1,
+            op: v1::FactOp::Assert.into(),
+            position: Some(v1::LogPosition { epoch: 1, sequence: 7 }),
+            tile: Some(to_timestamp(NOON.minus(60_000_000))),
+            ..Default::default()
+        };
+        let met = v1::MetVersion {
+            changelog: "profiles".to_owned(),
+            valid_from: Some(to_timestamp(NOON.minus(120_000_000))),
+            id: "p1".to_owned(),
+            ..Default::default()
+        };
+        let none = v1::MetVersion { changelog: "plans".to_owned(), ..Default::default() };
+        let used = v1::ExplainedFact {
+            value: Some(Value::Double(12.5).into()),
+            versions: vec![met, none],
+            ..fact("e1")
+        };
+        let late = v1::LeftOutReason::Late;
+        let left_out = v1::ExplainedFact { reason: late.into(), ..fact("e2") };
+        Ok(Response::new(v1::ExplainResponse {
+            at: Some(to_timestamp(NOON)),
+            known_at: Some(to_timestamp(NOON)),
+            feature: Some(v1::FeatureColumn {
+                name: request.feature,
+                window: Some(v1::FeatureWindow { start: None, end: Some(to_timestamp(NOON)) }),
+            }),
+            value: Some(FeatureValue::Scalar(Value::Double(12.5)).into()),
+            status: v1::ValueStatus::Present.into(),
+            version: "3:0:1.22".to_owned(),
+            used: vec![used],
+            used_total: 1,
+            left_out: vec![left_out],
+            left_out_totals: vec![v1::LeftOutCount { reason: late.into(), facts: 2 }],
+        }))
+    }
+
     async fn stream_features(
         &self,
         _request: Request<Streaming<v1::StreamFeaturesRequest>>,
@@ -199,7 +247,7 @@ impl AdminService for Service {
             at: Some(to_timestamp(NOON.minus(90_000_000_000))),
             revision: 0,
             op: v1::FactOp::Assert.into(),
-            row: Some(v1::Row { values }),
+            values,
             known_at: Some(to_timestamp(NOON)),
             slot: 3,
             position: Some(v1::LogPosition { epoch: 1, sequence: 7 }),
