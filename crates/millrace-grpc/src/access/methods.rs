@@ -19,7 +19,7 @@ pub enum Need {
 
 /// Every method and its need. Those of a whole service end with a slash: only [`Need::Internal`],
 /// which no method can exceed, may stand for what is not named.
-const TABLE: [(&str, Need); 17] = [
+const TABLE: [(&str, Need); 19] = [
     ("/grpc.health.v1.Health/Check", Need::Nothing),
     ("/grpc.health.v1.Health/Watch", Need::Nothing),
     ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Need::Known),
@@ -36,6 +36,9 @@ const TABLE: [(&str, Need); 17] = [
     ("/millrace.v1.JoinService/Subscribe", Need::Read),
     // Changes nothing and shows no fact: watermarks and slots, which publishers and readers watch.
     ("/millrace.v1.AdminService/GetStatus", Need::Known),
+    // LATE facts are shown whole, of any stream.
+    ("/millrace.v1.AdminService/ListLateFacts", Need::Admin),
+    ("/millrace.v1.AdminService/ReplayLateFacts", Need::Admin),
     ("/millrace.v1.AdminService/", Need::Internal),
     ("/millrace.v1.JoinService/", Need::Internal),
     ("/millrace.v1.StoreService/", Need::Internal),
