@@ -16,10 +16,12 @@ mod error;
 pub mod port;
 mod publisher;
 mod reach;
+mod security;
 mod subscription;
 
 pub use client::{Client, ClientOptions};
 pub use endpoints::{DEFAULT_ENDPOINT, EndpointError, Endpoints};
 pub use error::{ClientError, FieldViolation, Refusal};
 pub use publisher::{Batch, Outcomes, Payload, Published, Publisher, PublisherOptions};
+pub use security::ClientSecurity;
 pub use subscription::Subscription;
