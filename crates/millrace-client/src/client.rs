@@ -15,13 +15,13 @@ use millrace_proto::v1::join_service_client::JoinServiceClient;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
 use crate::endpoints::{EndpointError, Endpoints, Role, Roles};
 use crate::error::ClientError;
 use crate::publisher::{self, Outcomes, Publisher, PublisherOptions};
 use crate::reach::Patience;
+use crate::security::{ClientSecurity, Wire};
 use crate::subscription::Subscription;
 
 /// Bytes of an answer that are taken; servers send less.
@@ -59,7 +59,19 @@ impl Client {
     /// # Errors
     /// [`EndpointError`] for an address that is none.
     pub fn new(endpoints: &Endpoints, options: ClientOptions) -> Result<Self, EndpointError> {
-        Ok(Self { roles: endpoints.roles()?, options })
+        Self::secure(endpoints, options, &ClientSecurity::default())
+    }
+
+    /// The same, over TLS or with a credential.
+    ///
+    /// # Errors
+    /// [`EndpointError`] for an address that is none, or that is not fit for what would be sent.
+    pub fn secure(
+        endpoints: &Endpoints,
+        options: ClientOptions,
+        security: &ClientSecurity,
+    ) -> Result<Self, EndpointError> {
+        Ok(Self { roles: endpoints.roles(security)?, options })
     }
 
     /// Checks a catalog, on its own and against the one in force.
@@ -171,7 +183,7 @@ impl Client {
         let (taken, answers) = self
             .attempt(role, |_remaining| {
                 let (taken, stream) = mpsc::channel(READS_BUFFERED);
-                let mut client = features(role.channel.clone());
+                let mut client = features(role.wire());
                 async move {
                     let answers = client.stream_features(ReceiverStream::new(stream)).await?;
                     Ok((taken, answers.into_inner()))
@@ -201,8 +213,8 @@ impl Client {
         let role = &self.roles.join;
         let answers = self
             .attempt(role, |_remaining| {
-                let mut client = JoinServiceClient::new(role.channel.clone())
-                    .max_decoding_message_size(ANSWER_BYTES_MAX);
+                let mut client =
+                    JoinServiceClient::new(role.wire()).max_decoding_message_size(ANSWER_BYTES_MAX);
                 let request = request.clone();
                 async move { client.subscribe(request).await.map(Response::into_inner) }
             })
@@ -256,7 +268,7 @@ impl Client {
         &self,
         role: &Role,
         message: Req,
-        send: impl Fn(Channel, Request<Req>) -> F,
+        send: impl Fn(Wire, Request<Req>) -> F,
     ) -> Result<Resp, ClientError>
     where
         Req: Clone,
@@ -265,7 +277,7 @@ impl Client {
         self.attempt(role, |remaining| {
             let mut request = Request::new(message.clone());
             request.set_timeout(remaining);
-            let sent = send(role.channel.clone(), request);
+            let sent = send(role.wire(), request);
             async move { sent.await.map(Response::into_inner) }
         })
         .await
@@ -294,18 +306,18 @@ impl Client {
     }
 }
 
-fn catalog(channel: Channel) -> CatalogServiceClient<Channel> {
+fn catalog(channel: Wire) -> CatalogServiceClient<Wire> {
     CatalogServiceClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX)
 }
 
-pub(crate) fn ingest(channel: Channel) -> IngestServiceClient<Channel> {
+pub(crate) fn ingest(channel: Wire) -> IngestServiceClient<Wire> {
     IngestServiceClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX)
 }
 
-fn features(channel: Channel) -> FeatureServiceClient<Channel> {
+fn features(channel: Wire) -> FeatureServiceClient<Wire> {
     FeatureServiceClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX)
 }
 
-fn admin(channel: Channel) -> AdminServiceClient<Channel> {
+fn admin(channel: Wire) -> AdminServiceClient<Wire> {
     AdminServiceClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX)
 }

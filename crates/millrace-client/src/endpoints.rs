@@ -1,9 +1,12 @@
 //! Where the services are.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use thiserror::Error;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{Channel, Endpoint, Uri};
+
+use crate::security::{ClientSecurity, Credential, Wire};
 
 /// Where one process serves everything by default.
 pub const DEFAULT_ENDPOINT: &str = "http://127.0.0.1:7400";
@@ -67,11 +70,11 @@ impl Endpoints {
         self
     }
 
-    pub(crate) fn roles(&self) -> Result<Roles, EndpointError> {
+    pub(crate) fn roles(&self, security: &ClientSecurity) -> Result<Roles, EndpointError> {
         Ok(Roles {
-            ingest: Role::lazy("ingest", &self.ingest)?,
-            join: Role::lazy("join", &self.join)?,
-            serving: Role::lazy("feature-serving", &self.serving)?,
+            ingest: Role::secure("ingest", &self.ingest, security)?,
+            join: Role::secure("join", &self.join, security)?,
+            serving: Role::secure("feature-serving", &self.serving, security)?,
         })
     }
 }
@@ -98,36 +101,69 @@ pub(crate) struct Role {
     /// For messages.
     pub(crate) address: String,
     pub(crate) channel: Channel,
+    credential: Credential,
 }
 
 impl Role {
     /// Connects at the first call.
-    pub(crate) fn lazy(name: &'static str, endpoints: &[String]) -> Result<Self, EndpointError> {
+    pub(crate) fn secure(
+        name: &'static str,
+        endpoints: &[String],
+        security: &ClientSecurity,
+    ) -> Result<Self, EndpointError> {
         let parsed: Vec<Endpoint> =
-            endpoints.iter().map(|e| endpoint(e)).collect::<Result<_, _>>()?;
+            endpoints.iter().map(|e| endpoint(e, security)).collect::<Result<_, _>>()?;
         let channel = match parsed.as_slice() {
             [one] => one.connect_lazy(),
             _ => Channel::balance_list(parsed.into_iter()),
         };
-        Ok(Self { name, address: endpoints.join(", "), channel })
+        let credential = security.credential().clone();
+        Ok(Self { name, address: endpoints.join(", "), channel, credential })
+    }
+
+    /// Its channel, with the credential in every call.
+    pub(crate) fn wire(&self) -> Wire {
+        Wire::new(self.channel.clone(), self.credential.clone())
     }
 }
 
-fn endpoint(text: &str) -> Result<Endpoint, EndpointError> {
+fn endpoint(text: &str, security: &ClientSecurity) -> Result<Endpoint, EndpointError> {
     let error = |rule| EndpointError { endpoint: text.to_owned(), rule };
     let parsed = Endpoint::from_shared(text.to_owned())
         .map_err(|_| error("must be an address such as http://127.0.0.1:7400"))?;
-    match parsed.uri().scheme_str() {
-        Some("http") => {}
-        Some("https") => return Err(error("TLS is not built in yet: use http://")),
-        _ => return Err(error("must start with http://")),
-    }
+    let parsed = match parsed.uri().scheme_str() {
+        Some("http") if security.needs_tls() => {
+            return Err(error("is without TLS: use https://, or leave ca, cert and key out"));
+        }
+        Some("http") if !security.credential().is_none() && !is_loopback(parsed.uri()) => {
+            return Err(error(
+                "is without TLS: a token is sent over https:// alone, or to 127.0.0.1",
+            ));
+        }
+        Some("http") => parsed,
+        Some("https") => {
+            let tls = security.tls().ok_or_else(|| {
+                error("needs the certificate of who signed the server's: give it with ca")
+            })?;
+            parsed.tls_config(tls).map_err(|_| {
+                error("ca, cert or key is not what it should be: PEM files, the key that of cert")
+            })?
+        }
+        _ => return Err(error("must start with http:// or https://")),
+    };
     Ok(parsed
         .connect_timeout(CONNECT_TIMEOUT)
         .tcp_nodelay(true)
         .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
         .keep_alive_timeout(KEEPALIVE_TIMEOUT)
         .keep_alive_while_idle(true))
+}
+
+/// Whether an address is one of this machine, whatever name servers say.
+fn is_loopback(uri: &Uri) -> bool {
+    let host = uri.host().unwrap_or_default();
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
 }
 
 #[cfg(test)]
@@ -139,7 +175,7 @@ mod tests {
         let endpoints = Endpoints::single("http://a:1")
             .with_join(vec!["http://b:2".to_owned(), "http://c:3".to_owned()])
             .with_serving(Vec::new());
-        let roles = endpoints.roles().unwrap();
+        let roles = endpoints.roles(&ClientSecurity::default()).unwrap();
         assert_eq!(roles.ingest.address, "http://a:1");
         assert_eq!(roles.join.address, "http://b:2, http://c:3");
         assert_eq!(roles.serving.address, "http://a:1");
@@ -149,12 +185,28 @@ mod tests {
     fn what_is_no_endpoint_is_named() {
         for (text, rule) in [
             ("http://a b", "must be an address such as http://127.0.0.1:7400"),
-            ("127.0.0.1:7400", "must start with http://"),
-            ("localhost", "must start with http://"),
-            ("https://a:1", "TLS is not built in yet: use http://"),
+            ("127.0.0.1:7400", "must start with http:// or https://"),
+            ("localhost", "must start with http:// or https://"),
+            ("https://a:1", "needs the certificate of who signed the server's: give it with ca"),
         ] {
-            let error = Endpoints::single(text).roles().unwrap_err();
+            let error = Endpoints::single(text).roles(&ClientSecurity::default()).unwrap_err();
             assert_eq!(error, EndpointError { endpoint: text.to_owned(), rule });
         }
+    }
+
+    #[tokio::test]
+    async fn nothing_secret_goes_where_others_read() {
+        let check = |text: &str, security: &ClientSecurity| {
+            Endpoints::single(text).roles(security).map(|_| ()).map_err(|e| e.rule)
+        };
+        let token = ClientSecurity::default().with_token("a-token").unwrap();
+        for text in ["http://127.0.0.1:1", "http://[::1]:1", "http://localhost:1"] {
+            assert_eq!(check(text, &token), Ok(()));
+        }
+        for text in ["http://10.0.0.1:1", "http://localhost.example:1", "http://127.0.0.1.evil:1"] {
+            assert!(check(text, &token).unwrap_err().contains("https:// alone"), "{text}");
+        }
+        let ca = ClientSecurity::default().with_ca(b"no PEM".to_vec());
+        assert!(check("http://127.0.0.1:1", &ca).unwrap_err().contains("use https://"));
     }
 }

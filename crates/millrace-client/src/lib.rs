@@ -18,6 +18,7 @@ pub mod port;
 mod publisher;
 mod reach;
 pub mod remote;
+mod security;
 mod subscription;
 pub mod wire;
 
@@ -25,4 +26,5 @@ pub use client::{Client, ClientOptions};
 pub use endpoints::{DEFAULT_ENDPOINT, EndpointError, Endpoints};
 pub use error::{ClientError, FieldViolation, Refusal};
 pub use publisher::{Batch, Outcomes, Payload, Published, Publisher, PublisherOptions};
+pub use security::ClientSecurity;
 pub use subscription::Subscription;

@@ -126,7 +126,7 @@ impl Driver {
         requests: ReceiverStream<v1::PublishRequest>,
     ) -> Result<Streaming<v1::PublishResponse>, ClientError> {
         let limit = self.client.call_timeout;
-        let mut client = ingest(self.role.channel.clone());
+        let mut client = ingest(self.role.wire());
         match timeout(limit, client.publish(requests)).await {
             Ok(Ok(answers)) => Ok(answers.into_inner()),
             Ok(Err(status)) => Err(ClientError::of(&status, limit)),

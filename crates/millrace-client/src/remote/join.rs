@@ -9,7 +9,6 @@ use millrace_proto::v1::join_service_client::JoinServiceClient;
 use millrace_store::StoreError;
 use millrace_types::{KnownAt, Position, SlotId, StreamWatermark};
 use tokio::sync::oneshot;
-use tonic::transport::Channel;
 use tonic::{Request, Status};
 
 use super::hop::{Broken, Hop};
@@ -19,6 +18,7 @@ use crate::port::{
     Failed, Holds, JoinError, JoinPort, PendingVerdicts, ProcessRequest, SlotPort, SlotStatus,
     SlotVerdicts,
 };
+use crate::security::{ClientSecurity, Wire};
 use crate::wire;
 
 /// How long a question to the owner of slots may take.
@@ -28,7 +28,7 @@ const ASK_WITHIN: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct RemoteJoin {
     process: Hop<v1::ProcessRequest, v1::ProcessResponse>,
-    client: JoinServiceClient<Channel>,
+    client: JoinServiceClient<Wire>,
     /// The watermarks sent last, for the messages of a batch before its last one.
     sent: Mutex<Vec<StreamWatermark>>,
 }
@@ -38,11 +38,11 @@ impl RemoteJoin {
     /// tokio runtime.
     ///
     /// # Errors
-    /// [`EndpointError`] for an address that is none.
-    pub fn new(endpoints: &[String]) -> Result<Self, EndpointError> {
-        let role = Role::lazy("join", endpoints)?;
+    /// [`EndpointError`] for an address that is none, or that is not fit for what would be sent.
+    pub fn new(endpoints: &[String], security: &ClientSecurity) -> Result<Self, EndpointError> {
+        let role = Role::secure("join", endpoints, security)?;
         let client =
-            JoinServiceClient::new(role.channel).max_decoding_message_size(ANSWER_BYTES_MAX);
+            JoinServiceClient::new(role.wire()).max_decoding_message_size(ANSWER_BYTES_MAX);
         let calls = client.clone();
         let process = Hop::spawn("process", move |requests| {
             let mut client = calls.clone();

@@ -10,6 +10,7 @@ use tonic_health::pb::health_client::HealthClient;
 
 use crate::endpoints::{EndpointError, Role};
 use crate::port::PeerPort;
+use crate::security::ClientSecurity;
 
 /// A service that does not answer after this long does not serve.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
@@ -25,9 +26,13 @@ impl RemotePeer {
     /// tokio runtime.
     ///
     /// # Errors
-    /// [`EndpointError`] for an address that is none.
-    pub fn new(name: &'static str, endpoints: &[String]) -> Result<Self, EndpointError> {
-        Ok(Self { role: Role::lazy(name, endpoints)? })
+    /// [`EndpointError`] for an address that is none, or that is not fit for what would be sent.
+    pub fn new(
+        name: &'static str,
+        endpoints: &[String],
+        security: &ClientSecurity,
+    ) -> Result<Self, EndpointError> {
+        Ok(Self { role: Role::secure(name, endpoints, security)? })
     }
 }
 
@@ -38,7 +43,7 @@ impl PeerPort for RemotePeer {
     }
 
     async fn serves(&self) -> bool {
-        let mut client = HealthClient::new(self.role.channel.clone());
+        let mut client = HealthClient::new(self.role.wire());
         // The empty name is the process as a whole.
         let asked = client.check(HealthCheckRequest { service: String::new() });
         match timeout(ANSWERS_WITHIN, asked).await {

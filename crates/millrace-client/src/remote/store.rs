@@ -12,7 +12,6 @@ use millrace_store::{
     Put, Seen, SlotEpoch, StoreError, until_known,
 };
 use millrace_types::{Entity, KnownAt, Position, SlotId};
-use tonic::transport::Channel;
 use tonic::{Code, Response, Status};
 
 use super::hop::{Broken, Hop};
@@ -20,6 +19,7 @@ use super::patience::Persistence;
 use crate::client::ANSWER_BYTES_MAX;
 use crate::endpoints::{EndpointError, Role};
 use crate::port::{AppendOutcome, AppendRequest, StorePort};
+use crate::security::{ClientSecurity, Wire};
 use crate::wire;
 
 /// A store-writer in another process.
@@ -27,7 +27,7 @@ use crate::wire;
 pub struct RemoteStore {
     append: Hop<v1::AppendRequest, v1::AppendResponse>,
     put: Hop<v1::PutRequest, v1::PutResponse>,
-    client: StoreServiceClient<Channel>,
+    client: StoreServiceClient<Wire>,
     persistence: Persistence,
 }
 
@@ -36,11 +36,15 @@ impl RemoteStore {
     /// tokio runtime.
     ///
     /// # Errors
-    /// [`EndpointError`] for an address that is none.
-    pub fn new(endpoints: &[String], persistence: Persistence) -> Result<Self, EndpointError> {
-        let role = Role::lazy("store-writer", endpoints)?;
+    /// [`EndpointError`] for an address that is none, or that is not fit for what would be sent.
+    pub fn new(
+        endpoints: &[String],
+        security: &ClientSecurity,
+        persistence: Persistence,
+    ) -> Result<Self, EndpointError> {
+        let role = Role::secure("store-writer", endpoints, security)?;
         let client =
-            StoreServiceClient::new(role.channel).max_decoding_message_size(ANSWER_BYTES_MAX);
+            StoreServiceClient::new(role.wire()).max_decoding_message_size(ANSWER_BYTES_MAX);
         let calls = client.clone();
         let append = Hop::spawn("append", move |requests| {
             let mut client = calls.clone();
@@ -67,7 +71,7 @@ impl RemoteStore {
         &self,
         operation: &'static str,
         request: Q,
-        call: impl Fn(StoreServiceClient<Channel>, Q) -> F,
+        call: impl Fn(StoreServiceClient<Wire>, Q) -> F,
         read: impl Fn(A) -> Result<T, StoreError>,
     ) -> Result<T, StoreError>
     where

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
+use millrace_client::ClientSecurity;
 use millrace_config::{Config, Settings};
 use serde::{Deserialize, Deserializer};
 
@@ -59,6 +60,8 @@ pub struct ServeKeys {
 pub(super) struct Told {
     pub(super) settings: Config,
     pub(super) node: String,
+    /// How the hops to other services are secured.
+    pub(super) security: ClientSecurity,
     pub(super) store: Vec<String>,
     pub(super) join: Vec<String>,
     /// Empty: `status` does not tell of ingest.
@@ -121,6 +124,7 @@ pub(super) fn told(args: &ServeArgs, global: &Global) -> Result<Told, ServeError
     let store = flags.store_endpoint.or(file.store_endpoint);
     Ok(Told {
         settings,
+        security: ClientSecurity::default(),
         node: flags.node.or(file.node).unwrap_or_else(|| "join-0".to_owned()),
         store: vec![store.unwrap_or_else(|| ServiceName::StoreWriter.endpoint())],
         join: list(&global.join_endpoint, file.join_endpoint, Some(ServiceName::Join.endpoint())),

@@ -52,8 +52,12 @@ pub(super) trait Service: Send + Sync {
     async fn drain(&self);
 }
 
-fn peer(name: &'static str, endpoints: &[String]) -> Result<Arc<dyn PeerPort>, ServeError> {
-    Ok(Arc::new(RemotePeer::new(name, endpoints)?))
+fn peer(
+    name: &'static str,
+    endpoints: &[String],
+    told: &Told,
+) -> Result<Arc<dyn PeerPort>, ServeError> {
+    Ok(Arc::new(RemotePeer::new(name, endpoints, &told.security)?))
 }
 
 async fn catalog(
@@ -113,7 +117,8 @@ pub(super) struct JoinPart {
 impl JoinPart {
     /// Waits for the store-writer as long as it takes.
     pub(super) async fn start(told: &Told) -> Result<Self, ServeError> {
-        let store = Arc::new(RemoteStore::new(&told.store, Persistence::UntilKnown)?);
+        let store =
+            Arc::new(RemoteStore::new(&told.store, &told.security, Persistence::UntilKnown)?);
         let (catalog, follows) = catalog(store.clone()).await?;
         let settings = &told.settings;
         let config = JoinConfig {
@@ -129,7 +134,7 @@ impl JoinPart {
         let (node, run) = (NodeId(told.node.clone()), Incarnation(incarnation()));
         let join = JoinService::start(config, node, run, store, catalog.clone());
         let join = Arc::new(join.await.map_err(DevError::Start)?);
-        let needs = vec![peer("store-writer", &told.store)?];
+        let needs = vec![peer("store-writer", &told.store, told)?];
         Ok(Self { join, catalog, needs, _follows: follows })
     }
 }
@@ -167,14 +172,15 @@ impl IngestPart {
     /// Waits for the store-writer as long as it takes.
     pub(super) async fn start(told: &Told) -> Result<Self, ServeError> {
         // The first load of the catalog waits; what comes later has callers with deadlines.
-        let patient = RemoteStore::new(&told.store, Persistence::UntilKnown)?;
+        let patient = RemoteStore::new(&told.store, &told.security, Persistence::UntilKnown)?;
         patient.catalogs_after(u32::MAX).await.map_err(DevError::Stopped)?;
-        let store = RemoteStore::new(&told.store, Persistence::Within(STORE_PATIENCE))?;
+        let store =
+            RemoteStore::new(&told.store, &told.security, Persistence::Within(STORE_PATIENCE))?;
         let store = Arc::new(store);
         let (catalog, follows) = catalog(store.clone()).await?;
         let ports = IngestPorts {
             catalog: catalog.clone(),
-            join: Arc::new(RemoteJoin::new(&told.join)?),
+            join: Arc::new(RemoteJoin::new(&told.join, &told.security)?),
             windows: store,
             clock: Arc::new(SystemClock::default()),
         };
@@ -183,7 +189,7 @@ impl IngestPart {
         config.idle_after = told.settings.idle_after;
         let ingest = Ingest::new(config, ports);
         let punctuation = AbortOnDropHandle::new(tokio::spawn(punctuate(ingest.clone())));
-        let needs = vec![peer("store-writer", &told.store)?, peer("join", &told.join)?];
+        let needs = vec![peer("store-writer", &told.store, told)?, peer("join", &told.join, told)?];
         Ok(Self { ingest, catalog, needs, _tasks: [follows, punctuation] })
     }
 }
@@ -225,12 +231,13 @@ pub(super) struct ServingPart {
 impl ServingPart {
     /// Waits for the store-writer as long as it takes.
     pub(super) async fn start(told: &Told) -> Result<Self, ServeError> {
-        let patient = RemoteStore::new(&told.store, Persistence::UntilKnown)?;
+        let patient = RemoteStore::new(&told.store, &told.security, Persistence::UntilKnown)?;
         patient.catalogs_after(u32::MAX).await.map_err(DevError::Stopped)?;
-        let store = RemoteStore::new(&told.store, Persistence::Within(STORE_PATIENCE))?;
+        let store =
+            RemoteStore::new(&told.store, &told.security, Persistence::Within(STORE_PATIENCE))?;
         let store = Arc::new(store);
         let (catalog, follows) = catalog(store.clone()).await?;
-        let join = Arc::new(RemoteJoin::new(&told.join)?);
+        let join = Arc::new(RemoteJoin::new(&told.join, &told.security)?);
         let slots = slots(told)?;
         let heads = Arc::new(StoredHeads::new(store.clone(), join.clone(), catalog.clone(), slots));
         let config = ReaderConfig {
@@ -246,10 +253,11 @@ impl ServingPart {
         };
         let reader = Reader::new(&config, ports, slots);
         // Reads need the store alone; `status` tells of everything.
-        let needs = vec![peer("store-writer", &told.store)?];
-        let mut peers = vec![peer("join", &told.join)?, peer("store-writer", &told.store)?];
+        let needs = vec![peer("store-writer", &told.store, told)?];
+        let mut peers =
+            vec![peer("join", &told.join, told)?, peer("store-writer", &told.store, told)?];
         if !told.ingest.is_empty() {
-            peers.push(peer("ingest", &told.ingest)?);
+            peers.push(peer("ingest", &told.ingest, told)?);
         }
         Ok(Self { join, reader: Arc::new(reader), heads, catalog, needs, peers, _follows: follows })
     }
