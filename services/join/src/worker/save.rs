@@ -84,9 +84,8 @@ impl Worker {
         let Some(first) = self.clock.next() else { return };
         let heads = slot.core.heads_to_put(PUT_BYTES, first);
         if heads.is_empty() {
-            // With a chunk in flight its facts are unsaved too, though nothing can be put yet.
-            let saved = slot.core.mark().is_some_and(|m| m.position == slot.core.confirmed().0);
-            if saved && slot.flight.is_none() {
+            let mark = slot.core.mark().map(|mark| mark.position);
+            if is_saved(slot.flight.is_some(), mark, slot.core.confirmed().0) {
                 slot.unsaved = None;
             }
             return;
@@ -266,6 +265,12 @@ impl Slot {
     }
 }
 
+/// True when stored heads have every fact of a slot. With a chunk in flight they have not, though
+/// nothing of it can be put yet and the mark is where the log is confirmed.
+fn is_saved(in_flight: bool, mark: Option<Position>, confirmed: Position) -> bool {
+    !in_flight && mark == Some(confirmed)
+}
+
 /// What a slot with `own` of `total` bytes gives up of `over`.
 fn share_of(over: usize, own: usize, total: usize) -> usize {
     (over as u128 * own as u128).div_ceil(total.max(1) as u128) as usize
@@ -284,7 +289,18 @@ fn dropped(head: &HeadPut) -> Vec<Part> {
 
 #[cfg(test)]
 mod tests {
-    use super::share_of;
+    use millrace_types::Position;
+
+    use super::{is_saved, share_of};
+
+    #[test]
+    fn facts_of_a_chunk_in_flight_are_not_forgotten() {
+        let at = |sequence| Position { epoch: 1, sequence };
+        assert!(is_saved(false, Some(at(3)), at(3)));
+        assert!(!is_saved(true, Some(at(3)), at(3)));
+        assert!(!is_saved(false, Some(at(2)), at(3)));
+        assert!(!is_saved(false, None, at(3)));
+    }
 
     #[test]
     fn slots_give_up_in_proportion_and_together_enough() {
