@@ -10,6 +10,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::files::Format;
+use crate::security::{ClientArgs, SecurityArgs};
 pub use values::{ReadInstant, Source, SourceError, TailFrom};
 
 /// The whole command line.
@@ -93,6 +94,10 @@ pub struct Global {
         value_name = "TIME"
     )]
     pub timeout: Duration,
+
+    /// How to know servers, and who to be.
+    #[command(flatten)]
+    pub security: ClientArgs,
 }
 
 /// How results are printed.
@@ -164,6 +169,9 @@ pub struct DevArgs {
     /// Bytes of facts a slot keeps at hand; older facts are read from the log
     #[arg(long, value_name = "N", default_value_t = 64 * 1024 * 1024)]
     pub at_hand_bytes: u64,
+    /// What protects it.
+    #[command(flatten)]
+    pub security: SecurityArgs,
 }
 
 /// `millrace demo`

@@ -12,6 +12,7 @@ pub mod dev;
 pub mod exit;
 pub mod files;
 pub mod output;
+pub mod security;
 
 use std::error::Error;
 use std::io::{self, IsTerminal, Write};
