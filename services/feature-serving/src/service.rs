@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use millrace_grpc::status::fault;
-use millrace_grpc::{Drain, status};
+use millrace_grpc::{Caller, Drain, Fault, status};
 use millrace_proto::convert::{ConvertError, from_timestamp};
 use millrace_proto::v1;
 use millrace_proto::v1::feature_service_server::FeatureService;
@@ -112,6 +112,7 @@ impl FeatureService for FeatureServing {
         &self,
         request: Request<v1::GetFeaturesRequest>,
     ) -> Result<Response<v1::GetFeaturesResponse>, Status> {
+        Caller::of(&request).may_read(&request.get_ref().view)?;
         match answer(&self.reader, request.into_inner()).await {
             Ok(response) => Ok(Response::new(response)),
             Err(error) => Err(status(&error)),
@@ -122,6 +123,7 @@ impl FeatureService for FeatureServing {
         &self,
         request: Request<v1::ExplainRequest>,
     ) -> Result<Response<v1::ExplainResponse>, Status> {
+        Caller::of(&request).may_read(&request.get_ref().view)?;
         let explain = async {
             let question = to_question(request.into_inner())?;
             Ok(explain::response(self.reader.explain(question).await?))
@@ -137,11 +139,12 @@ impl FeatureService for FeatureServing {
         request: Request<Streaming<v1::StreamFeaturesRequest>>,
     ) -> Result<Response<Self::StreamFeaturesStream>, Status> {
         let reader = self.reader.clone();
+        let caller = Caller::of(&request);
         let requests = futures::StreamExt::map(request.into_inner(), move |message| {
-            let reader = reader.clone();
+            let (reader, caller) = (reader.clone(), caller.clone());
             async move {
                 let message = message?;
-                Ok(one_of_many(&reader, message).await)
+                Ok(one_of_many(&reader, &caller, message).await)
             }
         });
         let answers = futures::StreamExt::buffered(requests, PIPELINE);
@@ -158,21 +161,26 @@ impl FeatureService for FeatureServing {
 
 async fn one_of_many(
     reader: &Reader,
+    caller: &Caller,
     message: v1::StreamFeaturesRequest,
 ) -> v1::StreamFeaturesResponse {
     use v1::stream_features_response::Outcome;
 
-    let outcome = match answer(reader, message.read.unwrap_or_default()).await {
-        Ok(response) => Outcome::Features(response),
-        Err(error) => {
-            let fault = fault(&error);
-            Outcome::Error(v1::ReadError {
-                code: fault.code().grpc_code() as i32,
-                reason: fault.code().reason().to_owned(),
-                message: fault.message().to_owned(),
-                metadata: fault.metadata().clone().into_iter().collect(),
-            })
-        }
+    let refused = |fault: &Fault| {
+        Outcome::Error(v1::ReadError {
+            code: fault.code().grpc_code() as i32,
+            reason: fault.code().reason().to_owned(),
+            message: fault.message().to_owned(),
+            metadata: fault.metadata().clone().into_iter().collect(),
+        })
+    };
+    let read = message.read.unwrap_or_default();
+    let outcome = match caller.may_read(&read.view) {
+        Ok(()) => match answer(reader, read).await {
+            Ok(response) => Outcome::Features(response),
+            Err(error) => refused(&fault(&error)),
+        },
+        Err(fault) => refused(&fault),
     };
     v1::StreamFeaturesResponse { tag: message.tag, outcome: Some(outcome) }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt};
-use millrace_grpc::{Drain, ErrorCode, Fault, status};
+use millrace_grpc::{Caller, Drain, ErrorCode, Fault, status};
 use millrace_proto::v1;
 use millrace_proto::v1::ingest_service_server::IngestService;
 use tokio::time::{MissedTickBehavior, interval};
@@ -79,7 +79,14 @@ impl IngestService for IngestApi {
         &self,
         request: Request<Streaming<v1::PublishRequest>>,
     ) -> Result<Response<Self::PublishStream>, Status> {
-        let answers = publish::start(Arc::clone(&self.ingest), &self.drain, request.into_inner());
+        let caller = Caller::of(&request);
+        let requests =
+            request.into_inner().map(move |request| -> Result<v1::PublishRequest, Status> {
+                let request: v1::PublishRequest = request?;
+                caller.may_publish(&request.stream)?;
+                Ok(request)
+            });
+        let answers = publish::start(Arc::clone(&self.ingest), &self.drain, requests);
         let answers = ReceiverStream::new(answers).map(|answered| answered.response);
         Ok(Response::new(Box::pin(answers)))
     }
@@ -88,7 +95,10 @@ impl IngestService for IngestApi {
         &self,
         request: Request<v1::PublishBatchRequest>,
     ) -> Result<Response<v1::PublishBatchResponse>, Status> {
-        let result = self.batch(request.into_inner().into()).await?;
+        let caller = Caller::of(&request);
+        let request = v1::PublishRequest::from(request.into_inner());
+        caller.may_publish(&request.stream)?;
+        let result = self.batch(request).await?;
         Ok(Response::new(v1::PublishBatchResponse {
             result: Some(result),
             dedup_retention: self.ingest.dedup_retention(),

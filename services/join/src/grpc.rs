@@ -10,7 +10,7 @@ use millrace_client::port::{
     CatalogPort, Change, JoinError, SlotPort as _, SubscribeFrom, SubscribePort as _,
 };
 use millrace_client::wire;
-use millrace_grpc::{Coded, Drain, ErrorCode, Fault, status};
+use millrace_grpc::{Caller, Coded, Drain, ErrorCode, Fault, status};
 use millrace_proto::convert::{id_text, to_timestamp};
 use millrace_proto::v1;
 use millrace_types::{KnownAt, RowView, SlotId};
@@ -76,6 +76,7 @@ impl v1::join_service_server::JoinService for JoinGrpc {
         &self,
         request: Request<v1::SubscribeRequest>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
+        Caller::of(&request).may_read(&request.get_ref().view)?;
         let request = request.into_inner();
         let from = from_of(&request).map_err(|e| status(&e))?;
         let catalog = self.catalog.current();

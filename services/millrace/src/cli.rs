@@ -10,6 +10,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::files::Format;
+use crate::security::{ClientArgs, SecurityArgs};
 use crate::serve::ServeKeys;
 pub(crate) use values::duration;
 pub use values::{ReadInstant, Source, SourceError, TailFrom};
@@ -95,6 +96,10 @@ pub struct Global {
         value_name = "TIME"
     )]
     pub timeout: Duration,
+
+    /// How to know servers, and who to be.
+    #[command(flatten)]
+    pub security: ClientArgs,
 }
 
 /// How results are printed.
@@ -175,6 +180,9 @@ pub struct DevArgs {
     /// Bytes of facts a slot keeps at hand; older facts are read from the log
     #[arg(long, value_name = "N", default_value_t = 64 * 1024 * 1024)]
     pub at_hand_bytes: u64,
+    /// What protects it.
+    #[command(flatten)]
+    pub security: SecurityArgs,
 }
 
 /// `millrace serve`

@@ -67,6 +67,7 @@ pub async fn run() -> Result<Exit, DemoError> {
         slots: 64,
         at_hand_bytes: 64 << 20,
         catalog: None,
+        security: Default::default(),
     };
     let dev = Dev::start(&options).await?;
     let outcome = show(&dev).await;

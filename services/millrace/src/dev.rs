@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use millrace_grpc::{Drain, GrpcServer};
+use millrace_grpc::{Drain, GrpcServer, Security};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
@@ -39,6 +39,8 @@ pub struct DevOptions {
     pub at_hand_bytes: usize,
     /// A catalog to apply at the start.
     pub catalog: Option<PathBuf>,
+    /// What protects the server.
+    pub security: Security,
 }
 
 impl From<&DevArgs> for DevOptions {
@@ -49,6 +51,7 @@ impl From<&DevArgs> for DevOptions {
             slots: args.slots,
             at_hand_bytes: usize::try_from(args.at_hand_bytes).unwrap_or(usize::MAX),
             catalog: args.catalog.clone(),
+            security: Security::default(),
         }
     }
 }
@@ -79,7 +82,7 @@ impl Dev {
             apply(&parts, path).await?;
         }
         let drain = Drain::new();
-        let server = parts.server(drain);
+        let server = parts.server(drain).with_security(options.security.clone());
         let health = server.health();
         let (stop, stopped) = oneshot::channel();
         let serve = serve(server, listener, stopped);
@@ -149,7 +152,8 @@ pub async fn run(args: &DevArgs) -> Result<Exit, DevError> {
     if args.admin.is_some() {
         return Err(DevError::NoAdmin);
     }
-    let options = DevOptions::from(args);
+    let security = args.security.load(args.listen)?;
+    let options = DevOptions { security, ..DevOptions::from(args) };
     let dev = Dev::start(&options).await?;
     announce(&dev, &options);
     let outcome = tokio::select! {
@@ -163,7 +167,8 @@ pub async fn run(args: &DevArgs) -> Result<Exit, DevError> {
 /// One line on standard output once everything serves: scripts wait for it.
 fn announce(dev: &Dev, options: &DevOptions) {
     let line = format!(
-        "millrace dev is ready on http://{} (data: {}, slots: {}); next: {}\n",
+        "millrace dev is ready on {}://{} (data: {}, slots: {}); next: {}\n",
+        if options.security.tls.is_some() { "https" } else { "http" },
         dev.address(),
         options.data.display(),
         options.slots,

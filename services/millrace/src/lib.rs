@@ -12,6 +12,7 @@ pub mod dev;
 pub mod exit;
 pub mod files;
 pub mod output;
+pub mod security;
 pub mod serve;
 
 use std::error::Error;

@@ -23,7 +23,8 @@ kill -9 loses nothing that was acknowledged.
 
 Examples:
   millrace dev --catalog catalog.yaml
-  millrace dev --data /var/lib/millrace --listen 0.0.0.0:7400
+  millrace dev --data /var/lib/millrace --listen 0.0.0.0:7400 \
+    --tls-cert server.pem --tls-key server.key --access access.toml
   millrace dev --at-hand-bytes 65536                Make rebuilds common, for tests";
 
 pub(super) const SERVE: &str = "\

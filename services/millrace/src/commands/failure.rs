@@ -15,6 +15,7 @@ use crate::demo::DemoError;
 use crate::dev::DevError;
 use crate::exit::Exit;
 use crate::files::ReadError;
+use crate::security::ClientSecurityError;
 use crate::serve::ServeError;
 
 /// Why a command failed.
@@ -31,6 +32,9 @@ pub enum Failure {
     /// An address that is none.
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
+    /// A certificate, key or token that cannot be used.
+    #[error(transparent)]
+    Security(#[from] ClientSecurityError),
     /// A catalog file that cannot be read.
     #[error("cannot read catalog {}", path.display())]
     CatalogFile {
@@ -123,7 +127,9 @@ impl Failure {
     #[must_use]
     pub fn exit(&self) -> Exit {
         match self {
-            Self::Usage { .. } | Self::Endpoint(_) | Self::Key(_) => Exit::Usage,
+            Self::Usage { .. } | Self::Endpoint(_) | Self::Security(_) | Self::Key(_) => {
+                Exit::Usage
+            }
             Self::Client(error) | Self::TailBroken { source: error, .. } => client_exit(error),
             Self::CatalogFile { .. }
             | Self::CatalogInvalid { .. }
@@ -148,6 +154,7 @@ impl Failure {
     pub fn next_step(&self) -> Option<String> {
         let step = match self {
             Self::Usage { next, .. } => next,
+            Self::Security(_) => "check --ca, --cert, --key and --token, and their variables",
             Self::Endpoint(_) => "give an address such as --endpoint http://127.0.0.1:7400",
             Self::CatalogInvalid { .. } => "correct the errors above; nothing was applied",
             Self::CatalogNotUnderstood(_) | Self::Answer(_) => {

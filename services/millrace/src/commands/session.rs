@@ -9,7 +9,8 @@ use crate::cli::Global;
 /// A client for the addresses and limits of the command line. Connects when it first has to.
 ///
 /// # Errors
-/// [`Failure::Endpoint`] for an address that is none.
+/// [`Failure::Endpoint`] for an address that is none, [`Failure::Security`] for files that cannot be
+/// used.
 pub(super) fn client(global: &Global) -> Result<Client, Failure> {
     // A variable of the environment that is set to nothing is as good as unset.
     let stated = |endpoints: &[String]| -> Vec<String> {
@@ -20,7 +21,7 @@ pub(super) fn client(global: &Global) -> Result<Client, Failure> {
         .with_join(stated(&global.join_endpoint))
         .with_serving(stated(&global.serving_endpoint));
     let options = ClientOptions { call_timeout: global.timeout, ..ClientOptions::default() };
-    Ok(Client::new(&endpoints, options)?)
+    Ok(Client::secure(&endpoints, options, &global.security.load()?)?)
 }
 
 /// The catalog in force; without streams and views before the first is applied.

@@ -12,6 +12,8 @@ use millrace_store::StoreError;
 use millrace_store_fjall::OpenError;
 use thiserror::Error;
 
+use crate::security::SecurityError;
+
 /// Why `millrace dev` does not start or does not go on.
 #[derive(Debug, Error)]
 pub enum DevError {
@@ -23,6 +25,9 @@ pub enum DevError {
         /// Why.
         source: io::Error,
     },
+    /// It is not protected as asked for, or not enough.
+    #[error(transparent)]
+    Security(#[from] SecurityError),
     /// The data folder cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -78,6 +83,7 @@ impl DevError {
         match self {
             Self::Listen { .. } => Some("stop what listens there, or choose another --listen"),
             Self::Catalog { .. } => Some("see all of it with `millrace validate`"),
+            Self::Security(error) => Some(error.next_step()),
             Self::CatalogFile { .. } => Some("check the path given with --catalog"),
             Self::Stopped(_) => {
                 Some("make room on the disk or mend it, then start again on the same folder")

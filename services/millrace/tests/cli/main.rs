@@ -8,4 +8,5 @@ mod help;
 mod process;
 mod publish;
 mod reads;
+mod secure;
 mod server;

@@ -25,6 +25,12 @@ pub(crate) fn millrace(arguments: &[&str]) -> Command {
     for name in ["", "_INGEST", "_JOIN", "_SERVING"] {
         command.env_remove(format!("MILLRACE{name}_ENDPOINT"));
     }
+    for name in ["CA", "CERT", "KEY", "TOKEN", "ACCESS", "INSECURE"] {
+        command.env_remove(format!("MILLRACE_{name}"));
+    }
+    for name in ["CERT", "KEY", "CLIENT_CA"] {
+        command.env_remove(format!("MILLRACE_TLS_{name}"));
+    }
     command.args(arguments).stdin(Stdio::null());
     command
 }

@@ -100,7 +100,7 @@ async fn reads_that_cannot_be_answered_say_what_to_do() {
         (
             vec!["status", "--endpoint", "https://127.0.0.1:1"],
             2,
-            "error: endpoint \"https://127.0.0.1:1\": TLS is not built in yet: use http://\n  \
+            "error: endpoint \"https://127.0.0.1:1\": needs the certificate of who signed the server's: give it with ca\n  \
              next: give an address such as --endpoint http://127.0.0.1:7400\n",
         ),
     ] {

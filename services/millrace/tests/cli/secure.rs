@@ -1,0 +1,214 @@
+//! `millrace dev` under TLS with roles, and commands that show who they are.
+
+use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+
+use rcgen::string::Ia5String;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType};
+use tempfile::TempDir;
+
+use crate::process::{Ran, millrace, run};
+use crate::server::CATALOG;
+
+const ADMIN: &str = "admin-s3cret-token";
+const PUBLISHER: &str = "publisher-s3cret-token";
+const CLICKS: &str = "event_id,user_id,ts,price\ne1,42,1767225600000,2.5\n";
+
+/// A folder with everything a secured server and its clients need.
+struct Site {
+    folder: TempDir,
+}
+
+impl Site {
+    fn new() -> Self {
+        let site = Self { folder: TempDir::new().unwrap() };
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        site.write("ca.pem", &ca.pem());
+        let server = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+        let mut reader = CertificateParams::new(Vec::new()).unwrap();
+        let uri = Ia5String::try_from("spiffe://shop/reader").unwrap();
+        reader.subject_alt_names = vec![SanType::URI(uri)];
+        for (name, params) in [("server", server), ("reader", reader)] {
+            let key = KeyPair::generate().unwrap();
+            site.write(&format!("{name}.pem"), &params.signed_by(&key, &ca).unwrap().pem());
+            site.write(&format!("{name}.key"), &key.serialize_pem());
+        }
+        let other = CertificateParams::new(Vec::new()).unwrap();
+        let other = other.self_signed(&KeyPair::generate().unwrap()).unwrap();
+        site.write("other.pem", &other.pem());
+        site.write(
+            "access.toml",
+            &format!(
+                "[[token]]\nname = \"admin\"\ntoken = \"{ADMIN}\"\nroles = [\"admin\"]\n\
+                 [[token]]\nname = \"publisher\"\ntoken = \"{PUBLISHER}\"\n\
+                 roles = [\"publish:clicks\"]\n\
+                 [[certificate]]\nname = \"spiffe://shop/reader\"\n\
+                 roles = [\"read:user_activity\"]\n"
+            ),
+        );
+        site.write("catalog.yaml", CATALOG);
+        site.write("clicks.csv", CLICKS);
+        site.write("visits.csv", "user_id,page,ts\n1,a,1767225600000000\n");
+        site.write("token", &format!("{PUBLISHER}\n"));
+        site
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.path(name), text).unwrap();
+    }
+
+    /// Words of which `%NAME` is a file of the site.
+    fn words(&self, line: &str) -> Vec<String> {
+        let word = |word: &str| match word.split_once('%') {
+            Some((before, name)) => format!("{before}{}", self.path(name).display()),
+            None => word.to_owned(),
+        };
+        line.split_whitespace().map(word).collect()
+    }
+
+    /// Runs a command against the server as whom `who` says.
+    async fn run(&self, address: &str, who: &str, line: &str) -> Ran {
+        let words = self.words(&format!("{line} {who}"));
+        let mut command = millrace(&words.iter().map(String::as_str).collect::<Vec<_>>());
+        command.env("MILLRACE_ENDPOINT", address).env("MILLRACE_CA", self.path("ca.pem"));
+        run(command).await
+    }
+}
+
+/// A server that is killed when the test ends, whatever its end.
+struct Served {
+    child: Child,
+    address: String,
+    log: PathBuf,
+}
+
+impl Served {
+    fn start(site: &Site) -> Self {
+        let words = site.words(
+            "dev --data %data --listen 127.0.0.1:0 --tls-cert %server.pem --tls-key %server.key \
+             --tls-client-ca %ca.pem --access %access.toml",
+        );
+        let log = site.path("log");
+        let mut child = millrace(&words.iter().map(String::as_str).collect::<Vec<_>>())
+            .env("RUST_LOG", "trace")
+            .stdout(Stdio::piped())
+            .stderr(File::create(&log).unwrap())
+            .spawn()
+            .unwrap();
+        let mut ready = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut ready).unwrap();
+        let address = ready.split_whitespace().find(|word| word.starts_with("https://"));
+        let address = address.unwrap_or_else(|| panic!("{ready:?} {}", read(&log))).to_owned();
+        Self { child, address, log }
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap()
+}
+
+#[track_caller]
+fn done(ran: &Ran) {
+    assert_eq!(ran.code, 0, "{ran:?}");
+}
+
+/// It failed with this code, says this, and repeats no token.
+#[track_caller]
+fn failed(ran: &Ran, code: i32, says: &str) {
+    assert_eq!(ran.code, code, "{ran:?}");
+    assert!(ran.stderr.contains(says), "{ran:?}");
+    assert!(!ran.stderr.contains("s3cret"), "{ran:?}");
+}
+
+#[tokio::test]
+async fn everybody_does_what_their_role_says_and_no_token_is_logged() {
+    let site = Site::new();
+    let served = Served::start(&site);
+    let of = async |who: &str, line: &str| site.run(&served.address, who, line).await;
+    let (admin, publisher) = (&format!("--token {ADMIN}"), &format!("--token {PUBLISHER}"));
+    let reader = "--cert %reader.pem --key %reader.key";
+
+    failed(&of("", "apply %catalog.yaml").await, 1, "needs a token");
+    failed(&of("--token wrong-s3cret-token", "status").await, 1, "the token is not known here");
+    failed(&of(publisher, "apply %catalog.yaml").await, 1, "the role admin");
+    done(&of(admin, "apply %catalog.yaml").await);
+
+    failed(&of(admin, "publish clicks=%clicks.csv").await, 1, "the role publish");
+    failed(&of(publisher, "publish visits=%visits.csv").await, 1, "the role publish:visits");
+    done(&of(publisher, "publish clicks=%clicks.csv").await);
+
+    failed(&of(publisher, "get user_activity 42").await, 1, "the role read");
+    failed(&of(reader, "get pair_visits 1,a").await, 1, "the role read:pair_visits");
+    failed(&of(reader, "tail pair_visits --until-idle").await, 1, "the role read:pair_visits");
+    let got = of(reader, "get user_activity 42 --at latest -o json").await;
+    done(&got);
+    assert_eq!(got.json()["rows"][0]["key"], 42);
+    done(&of(reader, "tail user_activity --until-idle").await);
+    done(&of(reader, "status").await);
+
+    let log = read(&served.log);
+    assert!(log.len() > 1_000, "the log says nothing: {log}");
+    assert!(!log.contains("s3cret") && !log.contains("BEGIN"), "a secret is in the log");
+}
+
+#[tokio::test]
+async fn variables_and_files_say_who_one_is() {
+    let site = Site::new();
+    let served = Served::start(&site);
+    for token in [ADMIN.to_owned(), format!("@{}", site.path("token").display())] {
+        let mut command = millrace(&["status"]);
+        command.env("MILLRACE_ENDPOINT", &served.address).env("MILLRACE_TOKEN", token);
+        command.env("MILLRACE_CA", site.path("ca.pem"));
+        done(&run(command).await);
+    }
+    let mut command = millrace(&["status", "-o", "json"]);
+    command.env("MILLRACE_ENDPOINT", &served.address).env("MILLRACE_CA", site.path("ca.pem"));
+    command.env("MILLRACE_CERT", site.path("reader.pem"));
+    command.env("MILLRACE_KEY", site.path("reader.key"));
+    done(&run(command).await);
+
+    let plain = served.address.replace("https", "http");
+    failed(&site.run(&plain, "", "status").await, 2, "use https://");
+    failed(&site.run(&served.address, "--cert %reader.pem", "status").await, 2, "go together");
+    failed(&site.run(&served.address, "--token @%nothing", "status").await, 2, "cannot read");
+    let stranger = site.run(&served.address, "--ca %other.pem", "status").await;
+    failed(&stranger, 4, "certificate");
+}
+
+#[tokio::test]
+async fn a_server_beyond_this_machine_is_protected_or_told_not_to_be() {
+    let site = Site::new();
+    let tls = "--tls-cert %server.pem --tls-key %server.key";
+    for (how, code, says) in [
+        ("", 1, "no TLS"),
+        ("--access %access.toml", 1, "no TLS"),
+        (tls, 1, "everybody may do everything"),
+        ("--tls-cert %server.pem", 2, "--tls-key"),
+        ("--tls-cert %server.pem --tls-key %reader.pem", 1, "the key is no PEM file"),
+        ("--access %catalog.yaml", 1, "access file"),
+        ("--access %nothing", 1, "cannot read the access file"),
+    ] {
+        let words = site.words(&format!("dev --data %data --listen 0.0.0.0:0 {how}"));
+        let ran = run(millrace(&words.iter().map(String::as_str).collect::<Vec<_>>())).await;
+        failed(&ran, code, says);
+        if says.starts_with("no TLS") {
+            assert!(ran.stderr.contains("--insecure"), "{ran:?}");
+        }
+    }
+    assert!(!site.path("data").exists(), "nothing is touched before");
+}
