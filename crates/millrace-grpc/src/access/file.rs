@@ -218,7 +218,7 @@ mod tests {
             format!("[[token]]\nname = \"n\"\ntoken = {token:?}\nrole = []"),
             format!("[[token]]\nname = \"n\"\ntoken = {token:?}\n"),
             format!("[[token]]\nname = \"n\"\ntoken = \"{token}\nroles = []"),
-            format!("[[token]]\nname = \"n\"\ntoken = \"s3cret \"\nroles = []"),
+            "[[token]]\nname = \"n\"\ntoken = \"s3cret \"\nroles = []".to_owned(),
             format!("[[token]]\nname = \"n\"\ntoken = {token:?}\nsha256 = {token:?}\nroles = []"),
             format!("[[token]]\nname = \"n\"\nsha256 = {token:?}\nroles = []"),
         ] {
