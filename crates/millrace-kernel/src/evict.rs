@@ -15,8 +15,8 @@ use crate::series::{Keeping, SealedSeries};
 
 impl EntityState {
     /// Lets every id leave whose live fact lies before `horizon` (or, without one, all of whose
-    /// facts do). Per changelog the version in force at the horizon stays. Nothing happens when the
-    /// horizon does not move forward.
+    /// facts do). Per changelog the version in force just before the horizon stays: one at the horizon
+    /// stays as well, and may go later. Nothing happens when the horizon does not move forward.
     pub fn evict(&mut self, horizon: Micros) {
         if horizon <= self.horizon {
             return;
@@ -73,7 +73,9 @@ impl EntityState {
         let facts = &self.streams[stream];
         let kept = match self.plan.streams[stream].kind {
             StreamKind::Event => None,
-            StreamKind::Changelog => facts.live_at_or_before(horizon).map(|f| f.order_key()),
+            StreamKind::Changelog => {
+                facts.live_at_or_before(horizon.minus(1)).map(|f| f.order_key())
+            }
         };
         let mut doomed = Vec::new();
         for (page, p) in facts.pages().iter().enumerate() {
@@ -124,7 +126,7 @@ impl EntityState {
                 let live = facts.fact(live);
                 let in_force = keeps_version
                     && facts
-                        .live_at_or_before(horizon)
+                        .live_at_or_before(horizon.minus(1))
                         .is_some_and(|v| v.bytes == live.bytes && v.id == live.id);
                 live.at < horizon && !in_force
             }
