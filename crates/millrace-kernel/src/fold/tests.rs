@@ -301,3 +301,26 @@ fn a_version_that_comes_late_changes_what_was_kept() {
     harness.tier(600_000_000, 0);
     assert_eq!(read(&mut harness), FeatureValue::Scalar(Value::Int64(1_000)));
 }
+
+/// What goes may bring back the version before it, so that one stays too.
+#[test]
+fn the_version_before_the_horizon_is_at_hand_when_the_one_at_it_goes() {
+    let mut harness = Harness::new(0);
+    let at = 200_000_000_i64;
+    harness.tier(at / 2, 3);
+    harness.tier(at, 0);
+    harness.add(at);
+    harness.state.evict(Micros(at));
+    let body = FactBody {
+        id: at.to_be_bytes().as_slice().into(),
+        revision: 1,
+        at: Micros(at),
+        seq: 0,
+        op: Op::Retract,
+        row: Row::default(),
+        known_at: None,
+    };
+    let mut buffer = Vec::new();
+    let outcome = harness.state.apply(TIERS, &body.view(&mut buffer), u64::MAX);
+    assert!(matches!(outcome, Outcome::Applied { rows: 1, .. }), "{outcome:?}");
+}
