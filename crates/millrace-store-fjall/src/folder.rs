@@ -82,8 +82,8 @@ pub enum OpenError {
     },
     /// What it holds does not read back.
     #[error(
-        "data folder {} is damaged: {reason}; nothing was changed: `millrace doctor` looks at the \
-         rest of it, restore it from a copy, or choose another folder",
+        "data folder {} is damaged: {reason}; nothing was changed: restore it from a copy, or \
+         choose another folder",
         folder.display()
     )]
     Damaged {
