@@ -56,14 +56,18 @@ pub async fn run(args: &ServeArgs, global: &Global) -> Result<Exit, ServeError> 
         }
     };
     let drain = Drain::new();
-    let server = service.server(drain).with_reflection(millrace_proto::FILE_DESCRIPTOR_SET);
+    let scheme = if told.protection.tls.is_some() { "https" } else { "http" };
+    let server = service
+        .server(drain)
+        .with_reflection(millrace_proto::FILE_DESCRIPTOR_SET)
+        .with_security(told.protection.clone());
     let health = server.health();
     let (stop, stopped) = oneshot::channel();
     let server = tokio::spawn(dev::serve(server, listener, stopped));
     let name = args.service.name();
     let ready =
         AbortOnDropHandle::new(tokio::spawn(readiness(service.clone(), health, move || {
-            dev::print_line(&format!("millrace {name} is ready on http://{address}\n"));
+            dev::print_line(&format!("millrace {name} is ready on {scheme}://{address}\n"));
         })));
     let outcome = tokio::select! {
         signal = dev::signal() => signal,

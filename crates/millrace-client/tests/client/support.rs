@@ -126,6 +126,13 @@ impl FeatureService for Played {
         });
         Ok(Response::new(Box::pin(answers)))
     }
+
+    async fn explain(
+        &self,
+        _: Request<v1::ExplainRequest>,
+    ) -> Result<Response<v1::ExplainResponse>, Status> {
+        Err(Status::unimplemented("not scripted"))
+    }
 }
 
 /// A server that runs until it is stopped.

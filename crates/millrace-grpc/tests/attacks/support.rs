@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures::{Stream, StreamExt as _};
 use millrace_grpc::{Drain, GrpcServer, ServerLimits, services};
+use millrace_proto::v1;
 use millrace_proto::v1::feature_service_client::FeatureServiceClient;
 use millrace_proto::v1::feature_service_server::FeatureService;
 use millrace_proto::v1::join_service_server::JoinService;
@@ -66,6 +67,13 @@ impl FeatureService for Served {
         let requests = request.into_inner();
         Ok(Response::new(Box::pin(requests.map(|r| r.map(|_| StreamFeaturesResponse::default())))))
     }
+
+    async fn explain(
+        &self,
+        _: Request<v1::ExplainRequest>,
+    ) -> Result<Response<v1::ExplainResponse>, Status> {
+        Err(Status::unimplemented("not scripted"))
+    }
 }
 
 #[tonic::async_trait]
@@ -82,6 +90,29 @@ impl JoinService for Served {
             "flood" => Box::pin(futures::stream::repeat(Ok(flood))),
             _ => Box::pin(futures::stream::pending()),
         }))
+    }
+
+    type ProcessStream = Answers<v1::ProcessResponse>;
+
+    async fn process(
+        &self,
+        _: Request<Streaming<v1::ProcessRequest>>,
+    ) -> Result<Response<Self::ProcessStream>, Status> {
+        Err(Status::unimplemented("not scripted"))
+    }
+
+    async fn close_up_to(
+        &self,
+        _: Request<v1::CloseUpToRequest>,
+    ) -> Result<Response<v1::CloseUpToResponse>, Status> {
+        Err(Status::unimplemented("not scripted"))
+    }
+
+    async fn get_slots(
+        &self,
+        _: Request<v1::GetSlotsRequest>,
+    ) -> Result<Response<v1::GetSlotsResponse>, Status> {
+        Err(Status::unimplemented("not scripted"))
     }
 }
 

@@ -11,6 +11,7 @@ use millrace_grpc::{
     ServerTls, services,
 };
 use millrace_proto::FILE_DESCRIPTOR_SET;
+use millrace_proto::v1;
 use millrace_proto::v1::feature_service_client::FeatureServiceClient;
 use millrace_proto::v1::feature_service_server::FeatureService;
 use millrace_proto::v1::{
@@ -46,6 +47,13 @@ impl FeatureService for Reads {
         _: Request<Streaming<StreamFeaturesRequest>>,
     ) -> Result<Response<Self::StreamFeaturesStream>, Status> {
         Ok(Response::new(Box::pin(futures::stream::empty())))
+    }
+
+    async fn explain(
+        &self,
+        _: Request<v1::ExplainRequest>,
+    ) -> Result<Response<v1::ExplainResponse>, Status> {
+        Err(Status::unimplemented("not scripted"))
     }
 }
 

@@ -10,6 +10,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use millrace_grpc::{Drain, Drained, ErrorCode, Fault, GrpcServer, Health, ServerLimits, services};
 use millrace_proto::FILE_DESCRIPTOR_SET;
+use millrace_proto::v1;
 use millrace_proto::v1::feature_service_client::FeatureServiceClient;
 use millrace_proto::v1::feature_service_server::FeatureService;
 use millrace_proto::v1::join_service_client::JoinServiceClient;
@@ -58,6 +59,13 @@ impl FeatureService for Scripted {
         let requests = request.into_inner();
         Ok(Response::new(Box::pin(requests.map(|r| r.map(|_| StreamFeaturesResponse::default())))))
     }
+
+    async fn explain(
+        &self,
+        _: Request<v1::ExplainRequest>,
+    ) -> Result<Response<v1::ExplainResponse>, Status> {
+        Err(Status::unimplemented("not scripted"))
+    }
 }
 
 #[tonic::async_trait]
@@ -76,6 +84,29 @@ impl JoinService for Scripted {
             "flood" => Box::pin(futures::stream::repeat(Ok(flood))),
             _ => Box::pin(futures::stream::pending()),
         }))
+    }
+
+    type ProcessStream = Answers<v1::ProcessResponse>;
+
+    async fn process(
+        &self,
+        _: Request<Streaming<v1::ProcessRequest>>,
+    ) -> Result<Response<Self::ProcessStream>, Status> {
+        Err(Status::unimplemented("not scripted"))
+    }
+
+    async fn close_up_to(
+        &self,
+        _: Request<v1::CloseUpToRequest>,
+    ) -> Result<Response<v1::CloseUpToResponse>, Status> {
+        Err(Status::unimplemented("not scripted"))
+    }
+
+    async fn get_slots(
+        &self,
+        _: Request<v1::GetSlotsRequest>,
+    ) -> Result<Response<v1::GetSlotsResponse>, Status> {
+        Err(Status::unimplemented("not scripted"))
     }
 }
 

@@ -8,6 +8,7 @@ use millrace_config::ConfigError;
 use thiserror::Error;
 
 use crate::dev::DevError;
+use crate::security::{ClientSecurityError, SecurityError};
 
 /// Why a service does not start or does not go on.
 #[derive(Debug, Error)]
@@ -34,6 +35,12 @@ pub enum ServeError {
     /// An address that is none.
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
+    /// It is not protected as asked for, or not enough.
+    #[error(transparent)]
+    Security(#[from] SecurityError),
+    /// The hops to other services cannot be secured as asked for.
+    #[error(transparent)]
+    ClientSecurity(#[from] ClientSecurityError),
     /// What every server can meet.
     #[error(transparent)]
     Server(#[from] DevError),
@@ -47,7 +54,8 @@ impl ServeError {
             Self::ConfigFile { .. } => Some("check the path given with --config"),
             Self::ConfigInvalid { .. } => Some("see the keys with `millrace serve --help`"),
             Self::Server(error) => error.next_step(),
-            Self::Setting(_) | Self::Endpoint(_) => None,
+            Self::Security(error) => Some(error.next_step()),
+            Self::Setting(_) | Self::Endpoint(_) | Self::ClientSecurity(_) => None,
         }
     }
 }

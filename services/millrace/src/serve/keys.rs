@@ -7,10 +7,12 @@ use std::time::Duration;
 use clap::Args;
 use millrace_client::ClientSecurity;
 use millrace_config::{Config, Settings};
+use millrace_grpc::Security;
 use serde::{Deserialize, Deserializer};
 
 use super::ServeError;
 use crate::cli::{Global, ServeArgs, ServiceName};
+use crate::security::SecurityArgs;
 
 /// Every key, each as a flag, as `MILLRACE_…` in the environment, and in the TOML file.
 #[derive(Debug, Clone, Default, Args, Deserialize)]
@@ -53,6 +55,10 @@ pub struct ServeKeys {
     /// In the file: where ingest listens
     #[arg(skip)]
     pub ingest_endpoint: Option<String>,
+    /// What protects it; in the file a table of this name.
+    #[command(flatten)]
+    #[serde(default)]
+    pub security: SecurityArgs,
 }
 
 /// What a service is started with.
@@ -60,6 +66,8 @@ pub struct ServeKeys {
 pub(super) struct Told {
     pub(super) settings: Config,
     pub(super) node: String,
+    /// What protects it.
+    pub(super) protection: Security,
     /// How the hops to other services are secured.
     pub(super) security: ClientSecurity,
     pub(super) store: Vec<String>,
@@ -123,8 +131,9 @@ pub(super) fn told(args: &ServeArgs, global: &Global) -> Result<Told, ServeError
     };
     let store = flags.store_endpoint.or(file.store_endpoint);
     Ok(Told {
+        protection: flags.security.or(file.security).load(settings.listen)?,
         settings,
-        security: ClientSecurity::default(),
+        security: global.security.load()?,
         node: flags.node.or(file.node).unwrap_or_else(|| "join-0".to_owned()),
         store: vec![store.unwrap_or_else(|| ServiceName::StoreWriter.endpoint())],
         join: list(&global.join_endpoint, file.join_endpoint, Some(ServiceName::Join.endpoint())),
