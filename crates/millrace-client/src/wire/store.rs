@@ -262,8 +262,9 @@ mod tests {
             bytes: "chunk".into(),
         };
         let (node, run) = (NodeId("n".to_owned()), Incarnation(u64::MAX));
-        let read = read_append(append_request(&node, run, &[chunk.clone()])).unwrap();
-        assert_eq!((read.node, read.incarnation, read.chunks), (node, run, vec![chunk]));
+        let chunks = vec![chunk];
+        let read = read_append(append_request(&node, run, &chunks)).unwrap();
+        assert_eq!((read.node, read.incarnation, read.chunks), (node, run, chunks));
     }
 
     #[test]
