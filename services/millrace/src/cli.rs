@@ -293,7 +293,7 @@ pub struct ExplainArgs {
     pub view: String,
     /// The key of an entity; the parts of a composite key are joined by commas
     #[arg(value_name = "KEY", allow_negative_numbers = true)]
-    pub key: String,
+    pub entity: String,
     /// The feature
     #[arg(value_name = "FEATURE")]
     pub feature: String,

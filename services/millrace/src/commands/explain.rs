@@ -29,7 +29,7 @@ pub async fn run(args: &ExplainArgs, global: &Global, printer: Printer) -> Resul
     let kind = catalog.kind(view.entity).ok_or_else(|| {
         Failure::CatalogNotUnderstood(format!("view {} has an unknown entity", view.name))
     })?;
-    let key = parse_key(&args.key, kind)?;
+    let key = parse_key(&args.entity, kind)?;
     let request = request(args, (&key).into());
     let report = ExplainReport::new(&args.view, key, &client.explain(request).await?)?;
     printer.print(&report)?;
