@@ -201,12 +201,25 @@ impl Cluster {
     }
 }
 
-/// Ports that nobody listens on at this moment.
+/// Ports that nobody listens on, below those that the system gives to connections: they are still
+/// free when a service that was killed comes back.
 fn free_ports(count: usize) -> std::io::Result<Vec<u16>> {
-    // Held together, so that they differ.
-    let held: Vec<TcpListener> =
-        (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>()?;
-    held.iter().map(|listener| Ok(listener.local_addr()?.port())).collect()
+    let first = 10_240 + (std::process::id() * 37 % 20_000) as u16;
+    let mut ports = Vec::new();
+    for port in first..32_768 {
+        if ports.len() == count {
+            break;
+        }
+        match TcpListener::bind(("127.0.0.1", port)) {
+            Ok(_) => ports.push(port),
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {}
+            Err(error) => return Err(error),
+        }
+    }
+    if ports.len() < count {
+        return Err(std::io::ErrorKind::AddrInUse.into());
+    }
+    Ok(ports)
 }
 
 /// The standard library sends no other signal than SIGKILL, and that only to children.

@@ -1,6 +1,9 @@
 //! The four services as processes of their own, which tests kill and start again one by one.
 
+use std::io::ErrorKind;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use crate::{Cli, Dev, HarnessError, millrace, wait_until};
@@ -46,6 +49,22 @@ impl ApartOptions {
     }
 }
 
+/// A port below those that the system gives to connections: it is still free when a service that
+/// was killed comes back to it.
+fn free_port() -> Result<u16, HarnessError> {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let error = |cause| HarnessError::Process { program: "bind".to_owned(), cause };
+    loop {
+        let offset = std::process::id() * 37 + NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = 10_240 + (offset % 20_000) as u16;
+        match TcpListener::bind(("127.0.0.1", port)) {
+            Ok(_) => return Ok(port),
+            Err(cause) if cause.kind() == ErrorKind::AddrInUse => {}
+            Err(cause) => return Err(error(cause)),
+        }
+    }
+}
+
 impl Apart {
     /// Starts all four and waits until they serve.
     ///
@@ -55,8 +74,8 @@ impl Apart {
     pub fn start(options: &ApartOptions) -> Result<Self, HarnessError> {
         let mut apart = Self { options: options.clone(), services: Vec::new() };
         for name in SERVICES {
-            let process = apart.spawn(name, 0)?;
-            let port = process.port();
+            let port = free_port()?;
+            let process = apart.spawn(name, port)?;
             apart.services.push(Service { name, port, process: Some(process) });
         }
         Ok(apart)
