@@ -17,7 +17,8 @@ use state::{Process, State};
 const READY_WITHIN: Duration = Duration::from_secs(120);
 /// How long a service may take to drain: its own limit is 10 s.
 const DRAINED_WITHIN: Duration = Duration::from_secs(20);
-/// How often a log or a process is looked at.
+/// How often a log or a process is looked at, within a bound: the standard library can wait neither
+/// for a line of a file nor for a process that is no child.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// The services in the order in which they end: what others need ends last.

@@ -39,7 +39,10 @@ impl Coded for Malformed {
     }
 }
 
-fn position(from: Option<v1::LogPosition>, field: &'static str) -> Result<Position, Malformed> {
+pub(crate) fn position(
+    from: Option<v1::LogPosition>,
+    field: &'static str,
+) -> Result<Position, Malformed> {
     from.map(Into::into).ok_or_else(|| Malformed::new(field, "must be set"))
 }
 

@@ -8,6 +8,7 @@ mod error;
 mod explain;
 mod late;
 mod log_read;
+mod plans;
 mod read;
 mod service;
 mod stored;

@@ -1,7 +1,7 @@
 //! A read of features, in domain terms: what is asked, where it is answered, what comes back.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_catalog::{Catalog, View};
@@ -18,6 +18,7 @@ use millrace_types::{Entity, EntityKey, KeyPart, KeyType, KnownAt, Micros, SlotI
 use crate::clock;
 use crate::error::ReadError;
 use crate::log_read::LogReader;
+use crate::plans::Plans;
 
 /// Entities one read may ask for.
 pub(crate) const ENTITIES_MAX: usize = 1_000;
@@ -99,11 +100,9 @@ pub struct ReaderPorts {
 pub struct Reader {
     heads: Arc<dyn HeadPort>,
     pub(crate) owner: Arc<dyn SlotPort>,
-    catalog: Arc<dyn CatalogPort>,
     pub(crate) slots: Slots,
     pub(crate) log: LogReader,
-    /// The plan of the newest catalog version, made once a version.
-    plan: Mutex<Arc<Plan>>,
+    plans: Plans,
 }
 
 impl Reader {
@@ -111,18 +110,12 @@ impl Reader {
     #[must_use]
     pub fn new(config: &ReaderConfig, ports: ReaderPorts, slots: Slots) -> Self {
         let ReaderPorts { heads, owner, store, catalog } = ports;
-        let plan = Mutex::new(Arc::new(Plan::new(catalog.current())));
         let log = LogReader::new(store, config.log_reads, config.log_facts, config.log_time);
-        Self { heads, owner, catalog, slots, log, plan }
+        Self { heads, owner, slots, log, plans: Plans::new(catalog) }
     }
 
     pub(crate) fn plan(&self) -> Arc<Plan> {
-        let newest = self.catalog.current();
-        let mut plan = self.plan.lock().unwrap_or_else(PoisonError::into_inner);
-        if plan.catalog.version != newest.version {
-            *plan = Arc::new(Plan::new(newest));
-        }
-        plan.clone()
+        self.plans.newest()
     }
 
     /// Answers a read.
@@ -135,7 +128,7 @@ impl Reader {
             Err(ReadError::Join(JoinError::UnknownCatalog(_))) => self.read_once(&read).await,
             // It may have been applied by another process a moment ago.
             Err(ReadError::ViewNotFound { .. } | ReadError::FeatureNotFound { .. })
-                if self.catalog.catch_up().await =>
+                if self.plans.catch_up().await =>
             {
                 self.read_once(&read).await
             }

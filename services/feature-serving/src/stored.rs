@@ -17,6 +17,8 @@ use millrace_store::{Mark, StoreError};
 use millrace_types::entity::view_key;
 use millrace_types::{Chunk, Entity, KnownAt, Micros, Position, SlotId};
 
+use crate::plans::Plans;
+
 /// Bytes of the log read at a time.
 const SCAN_BYTES: usize = 4 << 20;
 /// A head may be replaced, and its pages be gone, between the reads of the two.
@@ -26,9 +28,8 @@ const ATTEMPTS: usize = 3;
 pub struct StoredHeads {
     store: Arc<dyn StorePort>,
     owner: Arc<dyn SlotPort>,
-    catalog: Arc<dyn CatalogPort>,
     slots: Slots,
-    plan: Mutex<Arc<Plan>>,
+    plans: Plans,
     /// By slot, at most one each: the dirty entities as of its newest mark.
     waiting: Mutex<HashMap<SlotId, Arc<Waiting>>>,
 }
@@ -55,17 +56,7 @@ impl StoredHeads {
         catalog: Arc<dyn CatalogPort>,
         slots: Slots,
     ) -> Self {
-        let plan = Mutex::new(Arc::new(Plan::new(catalog.current())));
-        Self { store, owner, catalog, slots, plan, waiting: Mutex::default() }
-    }
-
-    fn plan(&self) -> Arc<Plan> {
-        let newest = self.catalog.current();
-        let mut plan = self.plan.lock().unwrap_or_else(PoisonError::into_inner);
-        if plan.catalog.version != newest.version {
-            *plan = Arc::new(Plan::new(newest));
-        }
-        plan.clone()
+        Self { store, owner, slots, plans: Plans::new(catalog), waiting: Mutex::default() }
     }
 
     async fn mark(&self, slot: SlotId) -> Result<Option<Mark>, StoreError> {
@@ -135,7 +126,7 @@ impl StoredHeads {
     }
 
     async fn answers(&self, request: &HeadRequest) -> Result<Vec<HeadAnswer>, JoinError> {
-        let plan = self.plan();
+        let plan = self.plans.newest();
         if request.catalog_version != plan.catalog.version {
             return Err(JoinError::UnknownCatalog(request.catalog_version));
         }

@@ -124,7 +124,8 @@ impl Ingest {
             }
         }
         let Flight { batch, encoded, verdicts, tickets, .. } = flight;
-        tickets.into_iter().for_each(Ticket::land);
+        // Everything is in the log: it holds no watermark back any more.
+        drop(tickets);
         drop(holds);
         if verdicts.may_mark() && encoded.stream().is_some() {
             let refused: Vec<u32> = encoded.refusals.iter().map(|(index, ..)| *index).collect();

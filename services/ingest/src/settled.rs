@@ -19,8 +19,8 @@ struct Order {
     settled: Vec<StreamWatermark>,
 }
 
-/// A request under way. Dropped without having landed it is given up: its producer, who was told
-/// so, sends its facts again as new ones.
+/// A request under way. Dropped once everything of it is in the log, or once it is given up: its
+/// producer, who was told so, then sends its facts again as new ones.
 #[derive(Debug)]
 pub(crate) struct Ticket {
     order: Settled,
@@ -56,13 +56,6 @@ impl Settled {
     }
 }
 
-impl Ticket {
-    /// Everything of the request is in the log.
-    pub(crate) fn land(self) {
-        drop(self);
-    }
-}
-
 impl Drop for Ticket {
     fn drop(&mut self) {
         self.order.over(self.number);
@@ -85,16 +78,16 @@ mod tests {
         let tickets: Vec<Ticket> = (1..=4).map(|us| settled.sent(at(us))).collect();
         let [first, second, third, fourth] = tickets.try_into().unwrap();
         assert_eq!(settled.watermarks(), []);
-        third.land();
+        drop(third);
         assert_eq!(settled.watermarks(), []);
-        first.land();
+        drop(first);
         assert_eq!(settled.watermarks(), at(1));
         drop(second); // given up
         assert_eq!(settled.watermarks(), at(3));
         let fifth = settled.sent(at(5));
-        fifth.land();
+        drop(fifth);
         assert_eq!(settled.watermarks(), at(3));
-        fourth.land();
+        drop(fourth);
         assert_eq!(settled.watermarks(), at(5));
     }
 }

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-/// Longer than every pause of a store-writer in the model, in paused time.
+/// Longer than every pause of a store-writer in the model. Time is paused: it passes only once every
+/// task waits, so this sleep is how the runtime tells that they do, and takes no time.
 const SETTLE: Duration = Duration::from_millis(10);
 
 /// A waiting call: the process that makes it, and what it asks.

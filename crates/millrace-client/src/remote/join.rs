@@ -155,7 +155,7 @@ impl SlotPort for RemoteJoin {
         let answer = answer.into_inner();
         match answer.fault {
             Some(fault) => Err(wire::join::error(fault)),
-            None => Ok(answer.position.unwrap_or_default().into()),
+            None => wire::position(answer.position, "position").map_err(|e| malformed(&e)),
         }
     }
 

@@ -120,7 +120,8 @@ impl RemoteStore {
             wire::store::result(answer.fault)?;
             page.complete = answer.complete;
             for chunk in answer.chunks {
-                let position = chunk.position.unwrap_or_default().into();
+                let position = wire::position(chunk.position, "chunks.position");
+                let position = position.map_err(|e| malformed(&e))?;
                 page.chunks.push((position, chunk.chunk));
             }
         }

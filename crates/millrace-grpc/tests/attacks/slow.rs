@@ -57,6 +57,7 @@ async fn a_slow_reader_that_reads_is_served() {
                 taken += payload.len();
             }
         }
+        // To be slow is what is tested: nothing is waited for here.
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     target.reader_noticed_nothing().await;

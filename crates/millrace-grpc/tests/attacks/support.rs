@@ -144,7 +144,7 @@ impl Target {
                 // A call that fails, or takes too long, is noticed.
                 soon(client.get_features(GetFeaturesRequest::default())).await.unwrap();
                 answered += 1;
-                // The machine is shared with the attacker.
+                // Pacing, not waiting: the machine is shared with the attacker.
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
             answered

@@ -68,6 +68,15 @@ async fn catalog(
     Ok((catalog, follows))
 }
 
+/// The store of a service whose calls have callers with deadlines. Waits, as long as it takes, until
+/// the store-writer answers.
+async fn store(told: &Told) -> Result<Arc<RemoteStore>, ServeError> {
+    let patient = RemoteStore::new(&told.store, &told.security, Persistence::UntilKnown)?;
+    patient.catalogs_after(u32::MAX).await.map_err(DevError::Stopped)?;
+    let within = Persistence::Within(STORE_PATIENCE);
+    Ok(Arc::new(RemoteStore::new(&told.store, &told.security, within)?))
+}
+
 fn slots(told: &Told) -> Result<Slots, ServeError> {
     Ok(Slots::try_new(told.settings.slots).map_err(DevError::Slots)?)
 }
@@ -171,12 +180,7 @@ pub(super) struct IngestPart {
 impl IngestPart {
     /// Waits for the store-writer as long as it takes.
     pub(super) async fn start(told: &Told) -> Result<Self, ServeError> {
-        // The first load of the catalog waits; what comes later has callers with deadlines.
-        let patient = RemoteStore::new(&told.store, &told.security, Persistence::UntilKnown)?;
-        patient.catalogs_after(u32::MAX).await.map_err(DevError::Stopped)?;
-        let store =
-            RemoteStore::new(&told.store, &told.security, Persistence::Within(STORE_PATIENCE))?;
-        let store = Arc::new(store);
+        let store = store(told).await?;
         let (catalog, follows) = catalog(store.clone()).await?;
         let ports = IngestPorts {
             catalog: catalog.clone(),
@@ -231,11 +235,7 @@ pub(super) struct ServingPart {
 impl ServingPart {
     /// Waits for the store-writer as long as it takes.
     pub(super) async fn start(told: &Told) -> Result<Self, ServeError> {
-        let patient = RemoteStore::new(&told.store, &told.security, Persistence::UntilKnown)?;
-        patient.catalogs_after(u32::MAX).await.map_err(DevError::Stopped)?;
-        let store =
-            RemoteStore::new(&told.store, &told.security, Persistence::Within(STORE_PATIENCE))?;
-        let store = Arc::new(store);
+        let store = store(told).await?;
         let (catalog, follows) = catalog(store.clone()).await?;
         let join = Arc::new(RemoteJoin::new(&told.join, &told.security)?);
         let slots = slots(told)?;
