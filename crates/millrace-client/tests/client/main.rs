@@ -3,5 +3,6 @@
 #![expect(clippy::unwrap_used, reason = "a test stops at whatever it does not expect")]
 
 mod calls;
+mod hop;
 mod publisher;
 mod support;
