@@ -25,6 +25,7 @@ use crate::commands::Failure;
 use crate::exit::Exit;
 use crate::output::Printer;
 use child::Child;
+use reads::Load;
 use workload::Workload;
 
 /// Why a benchmark did not end.
@@ -97,10 +98,11 @@ async fn clickprofile(args: &ClickprofileArgs) -> Result<BenchReport, BenchError
     say("measuring freshness at half that rate");
     let fresh = freshness::run(&client, &workload, published.events_per_second / 2.0).await?;
     say("reading");
-    let read_1 = reads::run(&child, &workload, args.clients, 1).await?;
-    let read_100 = reads::run(&child, &workload, args.clients, 100).await?;
+    let load = Load { connections: args.clients.max(1), in_flight: args.in_flight.max(1) };
+    let read_1 = reads::run(&child, &workload, load, 1).await?;
+    let read_100 = reads::run(&child, &workload, load, 100).await?;
     say("measuring the limits of the parts");
-    let echo = limits::tonic_echo(&child, args.clients).await?;
+    let echo = limits::tonic_echo(&child, load).await?;
     let rows = limits::store_rows().await?;
     let peak_rss_bytes = child.peak_rss_bytes()?;
     Ok(BenchReport::new(published, fresh, read_1, read_100, echo, rows, peak_rss_bytes))

@@ -396,6 +396,9 @@ pub struct ClickprofileArgs {
     /// Connections that read at the same time
     #[arg(long, value_name = "N", default_value_t = 16)]
     pub clients: usize,
+    /// Reads in flight on each connection
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub in_flight: usize,
 }
 
 /// How the events of a benchmark spread over entities.

@@ -14,21 +14,25 @@ use tonic_health::pb::health_client::HealthClient;
 
 use super::BenchError;
 use super::child::Child;
+use super::reads::Load;
 
 const LASTS: Duration = Duration::from_secs(2);
 const ROWS: i64 = 20_000;
 const ROW_BYTES: usize = 1_024;
 
-/// Health checks a second over this many connections, one in flight each: what tonic does at most.
-pub(super) async fn tonic_echo(child: &Child, connections: usize) -> Result<f64, BenchError> {
+/// Health checks a second, called as the reads are: what tonic does at most.
+pub(super) async fn tonic_echo(child: &Child, load: Load) -> Result<f64, BenchError> {
+    let failed = |e: String| BenchError::Server(e);
+    let endpoint =
+        Endpoint::from_shared(child.endpoint().to_owned()).map_err(|e| failed(e.to_string()))?;
+    let mut channels = Vec::new();
+    for _ in 0..load.connections {
+        channels.push(endpoint.connect().await.map_err(|e| failed(e.to_string()))?);
+    }
     let mut callers = JoinSet::new();
     let started = Instant::now();
-    for _ in 0..connections.max(1) {
-        let endpoint = Endpoint::from_shared(child.endpoint().to_owned())
-            .map_err(|e| BenchError::Server(e.to_string()))?;
+    for channel in load.spread(&channels).cloned() {
         callers.spawn(async move {
-            let failed = |e: String| BenchError::Server(e);
-            let channel = endpoint.connect().await.map_err(|e| failed(e.to_string()))?;
             let mut client = HealthClient::new(channel);
             let mut calls = 0u64;
             while started.elapsed() < LASTS {

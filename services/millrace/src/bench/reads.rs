@@ -1,4 +1,4 @@
-//! Reads of ten features, one or a hundred entities a request, each connection with one in flight.
+//! Reads of ten features, one or a hundred entities a request.
 
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,22 @@ use super::workload::{Rng, Workload};
 /// How long reads are counted.
 const LASTS: Duration = Duration::from_secs(4);
 
+/// How calls are made.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Load {
+    /// Connections, at least one.
+    pub(super) connections: usize,
+    /// Calls in flight on each, at least one.
+    pub(super) in_flight: usize,
+}
+
+impl Load {
+    /// The connection of each caller.
+    pub(super) fn spread<C>(self, connections: &[C]) -> impl Iterator<Item = &C> {
+        connections.iter().flat_map(move |one| std::iter::repeat_n(one, self.in_flight))
+    }
+}
+
 /// How fast reads were.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Reads {
@@ -23,20 +39,20 @@ pub(super) struct Reads {
     pub(super) p99_ms: f64,
 }
 
-/// Reads over this many connections.
+/// Reads over this many connections, with so many in flight on each.
 pub(super) async fn run(
     child: &Child,
     workload: &Workload,
-    connections: usize,
+    load: Load,
     entities: usize,
 ) -> Result<Reads, BenchError> {
     let at_us = workload.read_at_us();
     let mut readers = JoinSet::new();
+    let clients = (0..load.connections).map(|_| child.client()).collect::<Result<Vec<_>, _>>()?;
     let started = Instant::now();
-    for connection in 0..connections.max(1) {
-        let client = child.client()?;
+    for (reader, client) in load.spread(&clients).cloned().enumerate() {
         let users = workload.users();
-        let mut rng = Rng::new(1_000 + connection as u64);
+        let mut rng = Rng::new(1_000 + reader as u64);
         readers.spawn(async move {
             let mut histogram = empty()?;
             while started.elapsed() < LASTS {
