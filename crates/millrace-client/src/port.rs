@@ -295,9 +295,22 @@ pub struct Failed {
 /// Resolves to the verdicts of every slot of a batch.
 pub type PendingVerdicts = tokio::sync::oneshot::Receiver<Result<Vec<SlotVerdicts>, Failed>>;
 
+/// What an ingest process may have under way in one slot: handed over and not confirmed yet. What is
+/// larger goes alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SlotGrant {
+    /// Facts.
+    pub facts: u64,
+    /// Bytes of their records.
+    pub bytes: u64,
+}
+
 /// The join service, for ingest.
 #[async_trait]
 pub trait JoinPort: Send + Sync + 'static {
+    /// The credits of each slot, as stated last. They bound facts alone: watermarks always go.
+    fn credits(&self) -> SlotGrant;
+
     /// Hands a batch over. The call returns once the batch is queued, in order with earlier calls
     /// of the same incarnation; the receiver resolves when every chunk of it is confirmed. A batch
     /// that fails later takes a hold.

@@ -1,6 +1,7 @@
 //! The messages of internal hops (`store.proto`, and the internal calls of `join.proto`) and what
 //! they stand for, both ways. Both ends of a hop convert here, so that neither sees the other's words.
 
+pub mod credits;
 pub mod join;
 pub mod store;
 

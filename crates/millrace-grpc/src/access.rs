@@ -14,6 +14,7 @@ use http::HeaderValue;
 use ring::digest::{SHA256, digest};
 
 pub use file::AccessError;
+pub(crate) use methods::is_stream;
 pub use methods::{Need, need};
 pub use roles::{Caller, Roles};
 

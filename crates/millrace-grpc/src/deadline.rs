@@ -12,6 +12,10 @@ use crate::{ErrorCode, Fault};
 /// Ours is this much earlier (timers tick in milliseconds), so that the client is told the truth.
 const AHEAD: Duration = Duration::from_millis(2);
 
+tokio::task_local! {
+    static CURRENT: Deadline;
+}
+
 /// When a call must have ended. In the extensions of every request whose client sent one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Deadline(Instant);
@@ -30,6 +34,25 @@ impl Deadline {
     #[must_use]
     pub fn of<T>(request: &tonic::Request<T>) -> Option<Self> {
         request.extensions().get().copied()
+    }
+
+    /// The deadline of the call that this task handles: the client's, or the server's own limit. None
+    /// outside of a handler, and in tasks that outlive one: what they do is not given up half-way.
+    #[must_use]
+    pub fn current() -> Option<Self> {
+        CURRENT.try_with(|deadline| *deadline).ok()
+    }
+
+    /// Runs the handler of a call that must have ended at this instant.
+    pub(crate) async fn handle<F: Future>(until: Instant, handler: F) -> F::Output {
+        CURRENT.scope(Self(until), handler).await
+    }
+
+    /// How long a call made now may take, of at most `limit`: not beyond the deadline of the call on
+    /// whose behalf it is made. To be sent along as the timeout of the request.
+    #[must_use]
+    pub fn within(limit: Duration) -> Duration {
+        Self::current().map_or(limit, |deadline| deadline.remaining().min(limit))
     }
 
     /// The time that is left; zero once it passed. Calls made on behalf of this one get no more.
@@ -71,6 +94,21 @@ fn parse_timeout(text: &str) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_made_for_a_call_get_what_is_left_of_its_time() {
+        let limit = Duration::from_secs(10);
+        assert_eq!(Deadline::within(limit), limit);
+        let handler = async {
+            let before = Deadline::within(limit);
+            tokio::time::advance(Duration::from_secs(3)).await;
+            let outlives = tokio::spawn(async move { Deadline::within(limit) }).await.unwrap();
+            (before, Deadline::within(limit), outlives)
+        };
+        let until = Instant::now() + Duration::from_secs(8);
+        let seen = Deadline::handle(until, handler).await;
+        assert_eq!(seen, (Duration::from_secs(8), Duration::from_secs(5), limit));
+    }
 
     #[test]
     fn timeouts_read_as_the_protocol_says() {

@@ -20,6 +20,15 @@ pub struct ServerLimits {
     pub calls_per_peer_max: usize,
     /// Calls of all connections that wait for their response at once; beyond it OVERLOADED.
     pub calls_max: usize,
+    /// Long calls, such as `Publish`, `StreamFeatures` and `Subscribe`, open at once; beyond it
+    /// OVERLOADED. Each may have [`Self::stream_window_bytes`] received that its handler does not take
+    /// yet. Calls between services are not counted.
+    pub streams_max: usize,
+    /// Such calls of one address.
+    pub streams_per_peer_max: usize,
+    /// Bytes received of messages that are not whole yet, over all calls; a call that would exceed it
+    /// ends with OVERLOADED.
+    pub receiving_bytes_max: usize,
     /// Streams that the server had to reset before a connection is closed. tonic switches this
     /// defence off by default.
     pub local_error_resets_max: usize,
@@ -104,6 +113,9 @@ impl Default for ServerLimits {
             calls_per_connection_max: 256,
             calls_per_peer_max: 2_048,
             calls_max: 4_096,
+            streams_max: 512,
+            streams_per_peer_max: 384,
+            receiving_bytes_max: 256 * 1024 * 1024,
             local_error_resets_max: 64,
             pending_accept_resets_max: 20,
             header_list_bytes_max: 8 * 1024,

@@ -7,6 +7,7 @@ mod connection;
 mod gather;
 mod meter;
 mod peers;
+mod receiving;
 mod transport;
 mod untaken;
 mod watch;

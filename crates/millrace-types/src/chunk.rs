@@ -217,6 +217,19 @@ pub fn encode_chunk<'a>(
     out
 }
 
+/// The number of facts that an encoded chunk says it has; `None` for what is no chunk. Nothing is
+/// checked: this is for accounts, not for judging.
+#[must_use]
+pub fn fact_count(chunk: &[u8]) -> Option<u32> {
+    let mut reader = Reader::new(chunk);
+    reader.u8("chunk version").ok().filter(|version| *version == VERSION)?;
+    reader.take(4, "checksum").ok()?;
+    let mut header = Reader::new(reader.bytes("header").ok()?);
+    header.signed("known_at").ok()?;
+    header.u32("catalog version").ok()?;
+    header.u32("fact count").ok()
+}
+
 impl<B: AsRef<[u8]>> Chunk<B> {
     /// Checks and decodes a chunk's header; its facts stay encoded.
     ///

@@ -68,9 +68,14 @@ pub enum ReadError {
     /// This process does not read the log.
     #[error("LATE facts are listed and replayed by feature-serving, which is not in this process")]
     NoLog,
-    /// Too many reads from the log are under way.
-    #[error("{0} reads from the log are under way, which is the most")]
-    TooManyLogReads(usize),
+    /// Too many reads of one path are under way or waiting.
+    #[error("{most} reads of {path} are under way or waiting, which is the most")]
+    Busy {
+        /// Which path.
+        path: &'static str,
+        /// The most.
+        most: u32,
+    },
     /// The join service refused.
     #[error("read live heads")]
     Join(#[source] JoinError),
@@ -91,7 +96,7 @@ impl Coded for ReadError {
             Self::NothingSeen => ErrorCode::InvalidArgument,
             Self::NoLog => ErrorCode::NotServing,
             Self::BudgetSpent { .. } => ErrorCode::ReadBudgetSpent,
-            Self::TooManyLogReads(_) => ErrorCode::Overloaded,
+            Self::Busy { .. } => ErrorCode::Overloaded,
             Self::Join(error) => error.code(),
             Self::Store(error) => error.code(),
         }
@@ -116,7 +121,7 @@ impl Coded for ReadError {
                 .violation("known_at", "not ahead of now"),
             Self::NothingSeen => fault.violation("moment", "a fact of the view has been seen"),
             Self::BudgetSpent { limit } => fault.with("limit", limit),
-            Self::TooManyLogReads(most) => fault.with("limit", most),
+            Self::Busy { path, most } => fault.with("path", path).with("limit", most),
             Self::NoLog | Self::Join(_) | Self::Store(_) => fault,
         }
     }

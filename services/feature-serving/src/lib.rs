@@ -6,6 +6,7 @@ mod answer;
 mod clock;
 mod error;
 mod explain;
+mod lane;
 mod late;
 mod log_read;
 mod plans;
@@ -15,6 +16,7 @@ mod stored;
 
 pub use admin::Admin;
 pub use error::ReadError;
+pub use lane::LaneLimits;
 pub use read::{Moment, Read, Reader, ReaderConfig, ReaderPorts};
 pub use service::FeatureServing;
 pub use stored::StoredHeads;

@@ -9,9 +9,9 @@ use millrace_kernel::slot::Fold;
 use millrace_kernel::{EntityState, Plan};
 use millrace_store::StoreError;
 use millrace_types::{Chunk, DecodeError, Entity, KnownAt, Position, SlotId};
-use tokio::sync::Semaphore;
 
 use crate::error::ReadError;
+use crate::lane::Lane;
 
 /// Bytes of the log read at a time.
 const SCAN_BYTES: usize = 4 << 20;
@@ -19,8 +19,7 @@ const SCAN_BYTES: usize = 4 << 20;
 /// Folds entities from the log, a bounded number of reads at a time.
 pub(crate) struct LogReader {
     store: Arc<dyn StorePort>,
-    permits: Semaphore,
-    reads_max: usize,
+    lane: Lane,
     facts_max: u64,
     time_max: Duration,
 }
@@ -28,11 +27,11 @@ pub(crate) struct LogReader {
 impl LogReader {
     pub(crate) fn new(
         store: Arc<dyn StorePort>,
-        reads_max: usize,
+        lane: Lane,
         facts_max: u64,
         time_max: Duration,
     ) -> Self {
-        Self { store, permits: Semaphore::new(reads_max), reads_max, facts_max, time_max }
+        Self { store, lane, facts_max, time_max }
     }
 
     /// Folds these entities of one slot over what is known at `known_at`, up to a position.
@@ -55,11 +54,7 @@ impl LogReader {
         read: impl Future<Output = Result<T, ReadError>>,
     ) -> Result<T, ReadError> {
         let in_turn = async {
-            let _permit = self
-                .permits
-                .acquire()
-                .await
-                .map_err(|_| ReadError::TooManyLogReads(self.reads_max))?;
+            let _turn = self.lane.enter(1).await?;
             read.await
         };
         match tokio::time::timeout(self.time_max, in_turn).await {

@@ -17,6 +17,7 @@ use millrace_types::{Entity, EntityKey, KeyPart, KeyType, KnownAt, Micros, SlotI
 
 use crate::clock;
 use crate::error::ReadError;
+use crate::lane::{Lane, LaneLimits};
 use crate::log_read::LogReader;
 use crate::plans::Plans;
 
@@ -26,8 +27,10 @@ pub(crate) const ENTITIES_MAX: usize = 1_000;
 /// Settings of the reader.
 #[derive(Debug, Clone)]
 pub struct ReaderConfig {
-    /// Reads from the log at a time; more wait.
-    pub log_reads: usize,
+    /// Entities whose heads are read at a time, and the reads of heads there may be.
+    pub head_reads: LaneLimits,
+    /// Slots whose log is read at a time, and the reads of logs there may be.
+    pub log_reads: LaneLimits,
     /// Facts a read from the log looks at.
     pub log_facts: u64,
     /// How long a read from the log takes, waiting included.
@@ -36,7 +39,12 @@ pub struct ReaderConfig {
 
 impl Default for ReaderConfig {
     fn default() -> Self {
-        Self { log_reads: 2, log_facts: 5_000_000, log_time: Duration::from_secs(30) }
+        Self {
+            head_reads: LaneLimits { at_once: 4_096, places: 2_048 },
+            log_reads: LaneLimits { at_once: 2, places: 256 },
+            log_facts: 5_000_000,
+            log_time: Duration::from_secs(30),
+        }
     }
 }
 
@@ -101,6 +109,7 @@ pub struct Reader {
     heads: Arc<dyn HeadPort>,
     pub(crate) owner: Arc<dyn SlotPort>,
     pub(crate) slots: Slots,
+    head_lane: Lane,
     pub(crate) log: LogReader,
     plans: Plans,
 }
@@ -110,8 +119,10 @@ impl Reader {
     #[must_use]
     pub fn new(config: &ReaderConfig, ports: ReaderPorts, slots: Slots) -> Self {
         let ReaderPorts { heads, owner, store, catalog } = ports;
-        let log = LogReader::new(store, config.log_reads, config.log_facts, config.log_time);
-        Self { heads, owner, slots, log, plans: Plans::new(catalog) }
+        let log_lane = Lane::new("the log", config.log_reads);
+        let log = LogReader::new(store, log_lane, config.log_facts, config.log_time);
+        let head_lane = Lane::new("heads", config.head_reads);
+        Self { heads, owner, slots, head_lane, log, plans: Plans::new(catalog) }
     }
 
     pub(crate) fn plan(&self) -> Arc<Plan> {
@@ -223,7 +234,10 @@ impl Reader {
             // No later chunk may have a smaller known_at, or asking again would not repeat this.
             self.owner.close_up_to(slot, known_at).await.map_err(ReadError::Join)?;
         }
+        let turn = self.head_lane.enter(request.entities.len() as u32).await?;
         let answers = self.heads.read_heads(request.clone()).await.map_err(ReadError::Join)?;
+        // What follows is another path.
+        drop(turn);
         let mut outcomes: Vec<Option<EntityOutcome>> = Vec::with_capacity(answers.len());
         let mut from_log = Vec::new();
         for (index, answer) in answers.into_iter().enumerate() {

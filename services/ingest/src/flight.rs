@@ -11,6 +11,7 @@ use crate::encode::EncodedBatch;
 use crate::error::IngestError;
 use crate::ingest::{Batch, Ingest};
 use crate::settled::Ticket;
+use crate::slot_credits::{Held, Need};
 use crate::verdicts::{Answer, Verdicts};
 
 /// The first and the longest pause before facts are sent again.
@@ -29,6 +30,8 @@ pub(crate) struct Flight {
     retry: Retry,
     /// Its requests, as what holds watermarks back until it has landed or is given up.
     pub(crate) tickets: Vec<Ticket>,
+    /// Its credits of the slots it has facts for, kept until then too.
+    held: Option<Held>,
 }
 
 struct Retry {
@@ -50,6 +53,7 @@ impl Flight {
             verdicts,
             retry,
             tickets: Vec::new(),
+            held: None,
         }
     }
 
@@ -84,7 +88,7 @@ impl From<crate::verdicts::Mismatch> for Failure {
 }
 
 impl Ingest {
-    /// Hands a batch over. A slot that is full is waited for, unless `refuse` and nothing of the
+    /// Hands a batch over. A slot without credits is waited for, unless `refuse` and nothing of the
     /// batch was handed over yet.
     pub(crate) async fn launch(
         &self,
@@ -92,10 +96,12 @@ impl Ingest {
         refuse: bool,
     ) -> Result<Flight, IngestError> {
         loop {
+            self.credit(&mut flight, refuse).await?;
             let current = self.ports.catalog.current();
             let untouched = flight.unsent.len() == flight.encoded.requests();
             if untouched && current.version != flight.encoded.catalog().version {
                 self.encode_again(&mut flight)?;
+                continue;
             }
             let Err(error) = self.send(&mut flight).await else { return Ok(flight) };
             let full = matches!(error, JoinError::Overloaded { .. });
@@ -105,6 +111,22 @@ impl Ingest {
             }
             self.recover(&mut flight, error).await?;
         }
+    }
+
+    /// Takes credits of the slots of a batch that has none yet.
+    async fn credit(&self, flight: &mut Flight, refuse: bool) -> Result<(), IngestError> {
+        if flight.held.is_some() {
+            return Ok(());
+        }
+        let (needs, grant) = (Need::of(&flight.encoded), self.ports.join.credits());
+        flight.held = Some(match refuse {
+            false => self.slot_credits.acquire(needs, grant).await,
+            true => self.slot_credits.try_acquire(needs, grant).map_err(|slot| {
+                self.withheld(&flight.batch.stream, &flight.batch.producer);
+                IngestError::Join(JoinError::Overloaded { slot })
+            })?,
+        });
+        Ok(())
     }
 
     /// Waits until a batch is confirmed and gives it back with its answer. What the join service loses on the
@@ -123,10 +145,11 @@ impl Ingest {
                 }
             }
         }
-        let Flight { batch, encoded, verdicts, tickets, .. } = flight;
+        let Flight { batch, encoded, verdicts, tickets, held, .. } = flight;
         // Everything is in the log: it holds no watermark back any more.
         drop(tickets);
         drop(holds);
+        drop(held);
         if verdicts.may_mark() && encoded.stream().is_some() {
             let refused: Vec<u32> = encoded.refusals.iter().map(|(index, ..)| *index).collect();
             let Batch { stream, producer, sequences, .. } = &batch;
@@ -173,6 +196,8 @@ impl Ingest {
         flight.unsent = (0..encoded.requests()).collect();
         flight.pending.clear();
         flight.encoded = encoded;
+        // Other facts may go to other slots under it.
+        flight.held = None;
         Ok(())
     }
 }

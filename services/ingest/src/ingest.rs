@@ -20,6 +20,7 @@ use crate::encode::{EncodedBatch, Encoder, Fate, Job, Payload};
 use crate::error::IngestError;
 use crate::flight::Flight;
 use crate::settled::Settled;
+use crate::slot_credits::SlotCredits;
 use crate::verdicts::Answer;
 use crate::watermark::{Advance, WatermarkFold};
 use crate::windows::Windows;
@@ -113,6 +114,8 @@ pub struct IngestCounters {
     pub refused: u64,
     /// Times a producer window did not answer.
     pub window_failures: u64,
+    /// Batches that wait for credits of a slot now.
+    pub waiting: u64,
 }
 
 /// The ingest service.
@@ -128,6 +131,7 @@ pub struct Ingest {
     /// everything before has reached the log for.
     holds: Holds,
     pub(crate) settled: Settled,
+    pub(crate) slot_credits: SlotCredits,
     facts: AtomicU64,
     pub(crate) resends: AtomicU64,
     pub(crate) refused: AtomicU64,
@@ -155,6 +159,7 @@ impl Ingest {
             dispatch: tokio::sync::Mutex::new(Dispatch { fold, sent: Vec::new(), stated_ms: 0 }),
             holds: Holds::default(),
             settled: Settled::default(),
+            slot_credits: SlotCredits::default(),
             facts: AtomicU64::new(0),
             resends: AtomicU64::new(0),
             refused: AtomicU64::new(0),
@@ -169,6 +174,7 @@ impl Ingest {
             resends: self.resends.load(Ordering::Relaxed),
             refused: self.refused.load(Ordering::Relaxed),
             window_failures: self.windows.failures(),
+            waiting: self.slot_credits.waiting() as u64,
         }
     }
 

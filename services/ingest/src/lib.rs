@@ -23,6 +23,7 @@ mod request;
 mod rows;
 pub mod service;
 mod settled;
+mod slot_credits;
 #[cfg(test)]
 mod testing;
 mod typed;

@@ -1,9 +1,9 @@
 //! Producer windows (design §8): which numbers of a producer are in the log already. They save
 //! work and decide nothing: whatever goes wrong with them, the facts are sent on.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use millrace_store::{ProducerWindows, Seen};
 use tokio::time::timeout;
@@ -14,17 +14,22 @@ use crate::batch::Sequences;
 /// there on.
 const RUNS_MAX: usize = 256;
 
+/// Under load every batch may fail alike: the log says so this often, and how often it was.
+const TELL_EVERY: Duration = Duration::from_secs(10);
+
 /// The windows behind their port, failing open.
 pub(crate) struct Windows {
     port: Arc<dyn ProducerWindows>,
     patience: Duration,
     failures: AtomicU64,
+    /// When a failure was logged last.
+    told: Mutex<Option<Instant>>,
 }
 
 impl Windows {
     /// Waits at most `patience` for an answer.
     pub(crate) fn new(port: Arc<dyn ProducerWindows>, patience: Duration) -> Self {
-        Self { port, patience, failures: AtomicU64::new(0) }
+        Self { port, patience, failures: AtomicU64::new(0), told: Mutex::default() }
     }
 
     /// How often a window did not answer, or not in time.
@@ -80,8 +85,12 @@ impl Windows {
     }
 
     fn fail(&self, error: impl std::fmt::Display) -> Vec<Seen> {
-        self.failures.fetch_add(1, Ordering::Relaxed);
-        tracing::warn!(%error, "producer window is not usable, facts are sent on");
+        let failures = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
+            *told = Some(Instant::now());
+            tracing::warn!(%error, failures, "producer window is not usable, facts are sent on");
+        }
         Vec::new()
     }
 }

@@ -1,12 +1,14 @@
 //! The handle of the join service and the tasks around its workers.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use millrace_client::port::{
     CatalogPort, Change, HeadAnswer, HeadPort, HeadRequest, Holds, JoinError, JoinPort,
-    PendingVerdicts, ProcessRequest, SlotPort, SlotStatus, StorePort, SubscribeFrom, SubscribePort,
+    PendingVerdicts, ProcessRequest, SlotGrant, SlotPort, SlotStatus, StorePort, SubscribeFrom,
+    SubscribePort,
 };
 use millrace_placement::{Slots, SlotsError, WorkerMap, WorkerMapError};
 use millrace_store::{Applied, Incarnation, NodeId, StoreError};
@@ -40,6 +42,17 @@ pub struct JoinService {
     map: WorkerMap,
     failed: watch::Receiver<Option<StoreError>>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
+    /// Calls of other processes that hand facts over; they share the queues.
+    callers: AtomicUsize,
+}
+
+/// A call that hands facts over, for as long as it lasts.
+pub(crate) struct Handing(Arc<JoinService>);
+
+impl Drop for Handing {
+    fn drop(&mut self) {
+        self.0.callers.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Why the service does not start.
@@ -137,7 +150,14 @@ impl JoinService {
                 Err(_) => return Err(StartError::Recovery("no answer".to_owned())),
             }
         }
-        Ok(Self { workers, confirmed, store, catalog, config, map, failed, tasks: vec![lease] })
+        let (tasks, callers) = (vec![lease], AtomicUsize::new(0));
+        Ok(Self { workers, confirmed, store, catalog, config, map, failed, tasks, callers })
+    }
+
+    /// A call begins to hand facts over, and has its share of the credits until it ends.
+    pub(crate) fn hand_over(self: &Arc<Self>) -> Handing {
+        self.callers.fetch_add(1, Ordering::Relaxed);
+        Handing(Arc::clone(self))
     }
 
     /// Resolves when the service cannot go on: the store cannot write, or the node was fenced.
@@ -229,6 +249,13 @@ async fn keep_lease(
 
 #[async_trait]
 impl JoinPort for JoinService {
+    fn credits(&self) -> SlotGrant {
+        let JoinConfig { slots, queue_facts, queue_bytes, workers, .. } = &self.config;
+        let callers = self.callers.load(Ordering::Relaxed).max(1) as u64;
+        let bytes = *queue_bytes as u64 * workers.get() as u64 / u64::from(*slots).max(1);
+        SlotGrant { facts: (queue_facts / callers).max(1), bytes: (bytes / callers).max(1) }
+    }
+
     async fn process(
         &self,
         request: ProcessRequest,

@@ -1,6 +1,7 @@
 //! `StoreService` over gRPC: the ports of a store, for services in other processes.
 
 mod answers;
+mod lane;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,15 +10,26 @@ use futures::stream::FuturesUnordered;
 use futures::{Stream, StreamExt as _};
 use millrace_client::port::{AppendOutcome, StorePort};
 use millrace_client::wire;
-use millrace_grpc::{Drain, status};
+use millrace_client::wire::credits::{Load, Loaded};
+use millrace_grpc::{Drain, ErrorCode, Fault, status};
 use millrace_proto::v1;
 use millrace_proto::v1::store_service_server::StoreService;
 use millrace_store::{Applied, Incarnation, NodeId, Seen, Store, StoreError};
 use millrace_types::{KnownAt, SlotId};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
+use lane::{Answer, Lane};
+
+/// What all calls that append may have under way together: as much as the queue of appends holds.
+const APPENDS: Load = Load { facts: 1 << 20, bytes: 64 << 20 };
+/// What all calls that put may have under way together, in parts.
+const PUTS: Load = Load { facts: 1 << 16, bytes: 64 << 20 };
+/// Loads worked on at a time; more wait their turn, as long as their callers do.
+const LOADS_AT_ONCE: usize = 64;
+/// Pages of logs read at a time: they hold megabytes each, and must not starve loads and appends.
+const LOG_READS_AT_ONCE: usize = 8;
 /// Requests of one call that are worked on at a time; the transport holds the rest back.
 const AT_ONCE: usize = 64;
 /// Answers that may wait for a slow reader.
@@ -30,13 +42,25 @@ pub struct StoreGrpc {
     port: Arc<dyn StorePort>,
     store: Arc<dyn Store>,
     drain: Drain,
+    appends: Lane,
+    puts: Lane,
+    loads: Arc<Semaphore>,
+    log_reads: Arc<Semaphore>,
 }
 
 impl StoreGrpc {
     /// Serves this port, and the catalog and producer windows of this store, until the drain starts.
     #[must_use]
     pub fn new(port: Arc<dyn StorePort>, store: Arc<dyn Store>, drain: Drain) -> Self {
-        Self { port, store, drain }
+        Self {
+            port,
+            store,
+            drain,
+            appends: Lane::new(APPENDS),
+            puts: Lane::new(PUTS),
+            loads: Arc::new(Semaphore::new(LOADS_AT_ONCE)),
+            log_reads: Arc::new(Semaphore::new(LOG_READS_AT_ONCE)),
+        }
     }
 }
 
@@ -47,16 +71,22 @@ type Answers<A> = Pin<Box<dyn Stream<Item = Result<A, Status>> + Send>>;
 fn side_by_side<Q, A, F>(
     mut requests: Streaming<Q>,
     drain: Drain,
+    lane: &Lane,
     work: impl Fn(Q) -> Result<F, wire::Malformed> + Send + 'static,
 ) -> Answers<A>
 where
-    Q: Send + 'static,
-    A: Send + 'static,
+    Q: Loaded + Send + 'static,
+    A: Answer,
     F: Future<Output = A> + Send + 'static,
 {
     let (sender, receiver) = mpsc::channel(CHANNEL);
+    let call = lane.open();
     tokio::spawn(async move {
+        let mut load = Load::default();
         let mut under_way = FuturesUnordered::new();
+        if sender.send(Ok(A::default().with(call.credits()))).await.is_err() {
+            return;
+        }
         let started = drain.started();
         tokio::pin!(started);
         let mut end = None;
@@ -65,18 +95,30 @@ where
                 break;
             }
             tokio::select! {
-                Some(answer) = under_way.next() => {
-                    if sender.send(Ok(answer)).await.is_err() {
+                Some((answer, took)) = under_way.next() => {
+                    load.remove(took);
+                    let answer: A = answer;
+                    if sender.send(Ok(answer.with(call.credits()))).await.is_err() {
                         return; // nobody reads the answers: their outcome is unknown there
                     }
                 }
                 () = &mut started, if end.is_none() => end = Some(Some(Drain::status())),
-                request = requests.message(), if end.is_none() && under_way.len() < AT_ONCE => {
+                // Who keeps to the credits is never made to wait here.
+                request = requests.message(), if end.is_none()
+                    && under_way.len() < AT_ONCE
+                    && load.admits(Load::default(), call.credits()) =>
+                {
                     match request {
-                        Ok(Some(request)) => match work(request) {
-                            Ok(future) => under_way.push(future),
-                            Err(malformed) => end = Some(Some(status(&malformed))),
-                        },
+                        Ok(Some(request)) => {
+                            let took = request.load();
+                            match work(request) {
+                                Ok(future) => {
+                                    load.add(took);
+                                    under_way.push(async move { (future.await, took) });
+                                }
+                                Err(malformed) => end = Some(Some(status(&malformed))),
+                            }
+                        }
                         // A call that broke needs no word of it.
                         Ok(None) | Err(_) => end = Some(None),
                     }
@@ -88,6 +130,12 @@ where
         }
     });
     Box::pin(ReceiverStream::new(receiver))
+}
+
+/// Waits for a place among the calls of a path, no longer than the caller does.
+async fn in_turn(path: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Status> {
+    let closed = |_| Fault::new(ErrorCode::Internal, "a path of the store is closed").into_status();
+    Arc::clone(path).acquire_owned().await.map_err(closed)
 }
 
 fn fault<T>(result: Result<T, StoreError>) -> (Option<T>, Option<v1::StoreFault>) {
@@ -116,10 +164,15 @@ impl StoreService for StoreGrpc {
                     Some(AppendOutcome::Fenced) => v1::AppendOutcome::Fenced,
                     None => v1::AppendOutcome::Unspecified,
                 };
-                v1::AppendResponse { tag, outcome: outcome as i32, fault }
+                v1::AppendResponse { tag, outcome: outcome as i32, fault, credits: None }
             })
         };
-        Ok(Response::new(side_by_side(request.into_inner(), self.drain.clone(), work)))
+        Ok(Response::new(side_by_side(
+            request.into_inner(),
+            self.drain.clone(),
+            &self.appends,
+            work,
+        )))
     }
 
     type PutStream = Answers<v1::PutResponse>;
@@ -151,10 +204,10 @@ impl StoreService for StoreGrpc {
                     }
                     Ok(())
                 };
-                v1::PutResponse { tag, fault: fault(put.await).1 }
+                v1::PutResponse { tag, fault: fault(put.await).1, credits: None }
             })
         };
-        Ok(Response::new(side_by_side(request.into_inner(), self.drain.clone(), work)))
+        Ok(Response::new(side_by_side(request.into_inner(), self.drain.clone(), &self.puts, work)))
     }
 
     type LoadStream = Answers<v1::LoadResponse>;
@@ -172,7 +225,12 @@ impl StoreService for StoreGrpc {
             .collect::<Result<_, _>>()
             .map_err(|e| status(&e))?;
         let (sender, receiver) = mpsc::channel(CHANNEL);
-        tokio::spawn(answers::load(self.port.clone(), slots, parts, sender));
+        let turn = in_turn(&self.loads).await?;
+        let work = answers::load(self.port.clone(), slots, parts, sender);
+        tokio::spawn(async move {
+            work.await;
+            drop(turn);
+        });
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
 
@@ -183,7 +241,12 @@ impl StoreService for StoreGrpc {
         request: Request<v1::ReadLogRequest>,
     ) -> Result<Response<Self::ReadLogStream>, Status> {
         let (sender, receiver) = mpsc::channel(CHANNEL);
-        tokio::spawn(answers::read_log(self.port.clone(), request.into_inner(), sender));
+        let turn = in_turn(&self.log_reads).await?;
+        let work = answers::read_log(self.port.clone(), request.into_inner(), sender);
+        tokio::spawn(async move {
+            work.await;
+            drop(turn);
+        });
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
 

@@ -122,6 +122,22 @@ impl Apart {
         Ok(())
     }
 
+    /// The most memory a service has taken so far, in bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`HarnessError::Process`] when it does not run.
+    pub fn peak_bytes(&self, name: &str) -> Result<u64, HarnessError> {
+        let process = self.services.iter().find(|s| s.name == name);
+        match process.and_then(|s| s.process.as_ref()) {
+            Some(process) => process.peak_bytes(),
+            None => Err(HarnessError::Process {
+                program: name.to_owned(),
+                cause: ErrorKind::NotFound.into(),
+            }),
+        }
+    }
+
     /// Asks a service to end with SIGTERM and gives its exit code.
     ///
     /// # Errors

@@ -168,6 +168,20 @@ impl Dev {
         Cli::at(&self.endpoint())
     }
 
+    /// The most memory it has taken so far, in bytes, as the kernel counts what is resident.
+    ///
+    /// # Errors
+    ///
+    /// [`HarnessError::Process`] when the system does not tell.
+    pub fn peak_bytes(&self) -> Result<u64, HarnessError> {
+        let path = format!("/proc/{}/status", self.child.id());
+        let error = |cause| HarnessError::Process { program: path.clone(), cause };
+        let status = std::fs::read_to_string(&path).map_err(error)?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
+        kib.map(|kib| kib << 10).ok_or_else(|| error(std::io::ErrorKind::InvalidData.into()))
+    }
+
     /// Ends it with SIGKILL, as a crash would.
     ///
     /// # Errors

@@ -1,4 +1,5 @@
-//! A long-lived call on which many requests are under way: answers come in any order, by tag.
+//! A long-lived call on which many requests are under way: answers come in any order, by tag. What is
+//! under way keeps to the credits that the other side states.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -6,11 +7,14 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
+use millrace_proto::v1;
 use thiserror::Error;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
+
+use crate::wire::credits::{Load, Loaded};
 
 /// Requests that wait to be sent; their senders wait beyond it.
 const QUEUED: usize = 64;
@@ -26,29 +30,42 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_
 #[error("the call broke: {0}")]
 pub(crate) struct Broken(pub(crate) String);
 
-/// A request or an answer that carries a tag.
-pub(crate) trait Tagged: Send + 'static {
+/// A request that carries a tag.
+pub(crate) trait Asking: Loaded + Send + 'static {
     fn tag_mut(&mut self) -> &mut u64;
 }
 
-macro_rules! tagged {
-    ($($message:ty),*) => {$(
-        impl Tagged for $message {
+/// An answer that repeats the tag, and states credits.
+pub(crate) trait Answering: Send + 'static {
+    fn tag(&self) -> u64;
+    fn credits(&self) -> Option<v1::Credits>;
+}
+
+macro_rules! hop {
+    ($($request:ty => $answer:ty),* $(,)?) => {$(
+        impl Asking for $request {
             fn tag_mut(&mut self) -> &mut u64 {
                 &mut self.tag
+            }
+        }
+
+        impl Answering for $answer {
+            fn tag(&self) -> u64 {
+                self.tag
+            }
+
+            fn credits(&self) -> Option<v1::Credits> {
+                self.credits
             }
         }
     )*};
 }
 
-tagged!(
-    millrace_proto::v1::AppendRequest,
-    millrace_proto::v1::AppendResponse,
-    millrace_proto::v1::PutRequest,
-    millrace_proto::v1::PutResponse,
-    millrace_proto::v1::ProcessRequest,
-    millrace_proto::v1::ProcessResponse
-);
+hop! {
+    v1::AppendRequest => v1::AppendResponse,
+    v1::PutRequest => v1::PutResponse,
+    v1::ProcessRequest => v1::ProcessResponse,
+}
 
 type Opening<A> = Pin<Box<dyn Future<Output = Result<Streaming<A>, Status>> + Send>>;
 type Answer<A> = oneshot::Sender<Result<A, Broken>>;
@@ -63,17 +80,32 @@ struct Job<Q, A> {
 #[derive(Debug)]
 pub(crate) struct Hop<Q, A> {
     jobs: mpsc::Sender<Job<Q, A>>,
+    credits: watch::Receiver<Load>,
 }
 
-impl<Q: Tagged, A: Tagged> Hop<Q, A> {
+impl<Q: Asking, A: Answering> Hop<Q, A> {
     /// A hop whose call `open` opens. Must be made within a tokio runtime.
     pub(crate) fn spawn(
         name: &'static str,
         open: impl Fn(ReceiverStream<Q>) -> Opening<A> + Send + 'static,
     ) -> Self {
         let (jobs, queue) = mpsc::channel(QUEUED);
-        tokio::spawn(Line { name, queue, pending: HashMap::new(), next_tag: 1 }.run(open));
-        Self { jobs }
+        let (stated, credits) = watch::channel(Load::default());
+        let line = Line {
+            name,
+            queue,
+            pending: HashMap::new(),
+            next_tag: 1,
+            under_way: Load::default(),
+            stated,
+        };
+        tokio::spawn(line.run(open));
+        Self { jobs, credits }
+    }
+
+    /// What the other side stated last; nothing before it did.
+    pub(crate) fn credits(&self) -> Load {
+        *self.credits.borrow()
     }
 
     /// Queues a request, behind those queued before; resolves once it has its place. When the call
@@ -99,11 +131,15 @@ impl<Q: Tagged, A: Tagged> Hop<Q, A> {
 struct Line<Q, A> {
     name: &'static str,
     queue: mpsc::Receiver<Job<Q, A>>,
-    pending: HashMap<u64, Answer<A>>,
+    /// What was taken from the queue, with what it takes of the credits.
+    pending: HashMap<u64, (Answer<A>, Load)>,
     next_tag: u64,
+    /// What was sent and is not answered.
+    under_way: Load,
+    stated: watch::Sender<Load>,
 }
 
-impl<Q: Tagged, A: Tagged> Line<Q, A> {
+impl<Q: Asking, A: Answering> Line<Q, A> {
     async fn run(mut self, open: impl Fn(ReceiverStream<Q>) -> Opening<A>) {
         let pauses = || {
             let pauses = ExponentialBuilder::new().with_jitter().without_max_times();
@@ -153,20 +189,20 @@ impl<Q: Tagged, A: Tagged> Line<Q, A> {
             }
             tokio::select! {
                 answer = answers.message() => match answer {
-                    Ok(Some(mut answer)) => {
-                        if let Some(waits) = self.pending.remove(answer.tag_mut()) {
-                            // Whoever dropped the receiver does not want to know.
-                            let _ = waits.send(Ok(answer));
-                        }
-                    }
+                    Ok(Some(answer)) => self.answered(answer),
                     Ok(None) => return Some(Broken("the other side ended it".to_owned())),
                     Err(status) => return Some(Broken(status.message().to_owned())),
                 },
-                permit = out.reserve(), if waiting.is_some() => match (permit, waiting.take()) {
-                    (Ok(permit), Some(request)) => permit.send(request),
-                    (Ok(_), None) => {}
-                    (Err(_), _) => return Some(Broken("the transport ended it".to_owned())),
-                },
+                permit = out.reserve(), if self.may_send(waiting.as_ref()) => {
+                    match (permit, waiting.take()) {
+                        (Ok(permit), Some(request)) => {
+                            self.under_way.add(request.load());
+                            permit.send(request);
+                        }
+                        (Ok(_), None) => {}
+                        (Err(_), _) => return Some(Broken("the transport ended it".to_owned())),
+                    }
+                }
                 job = self.queue.recv(), if open && waiting.is_none() => match job {
                     Some(job) => waiting = Some(self.take(job)),
                     None => open = false,
@@ -178,15 +214,32 @@ impl<Q: Tagged, A: Tagged> Line<Q, A> {
     fn take(&mut self, job: Job<Q, A>) -> Q {
         let Job { mut request, answer } = job;
         *request.tag_mut() = self.next_tag;
-        self.pending.insert(self.next_tag, answer);
+        self.pending.insert(self.next_tag, (answer, request.load()));
         self.next_tag += 1;
         request
+    }
+
+    fn may_send(&self, request: Option<&Q>) -> bool {
+        let credits = *self.stated.borrow();
+        request.is_some_and(|request| self.under_way.admits(request.load(), credits))
+    }
+
+    fn answered(&mut self, answer: A) {
+        if let Some(credits) = answer.credits() {
+            self.stated.send_replace(credits.into());
+        }
+        if let Some((waits, load)) = self.pending.remove(&answer.tag()) {
+            self.under_way.remove(load);
+            // Whoever dropped the receiver does not want to know.
+            let _ = waits.send(Ok(answer));
+        }
     }
 
     /// Fails what was sent and what was queued up to now: what comes later may rest on the failure
     /// being known.
     fn fail(&mut self, broken: &Broken) {
-        for (_, waits) in self.pending.drain() {
+        self.under_way = Load::default();
+        for (_, (waits, _)) in self.pending.drain() {
             let _ = waits.send(Err(broken.clone()));
         }
         while let Ok(job) = self.queue.try_recv() {

@@ -4,6 +4,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use millrace_grpc::Deadline;
 use millrace_proto::v1;
 use millrace_proto::v1::join_service_client::JoinServiceClient;
 use millrace_store::StoreError;
@@ -15,11 +16,12 @@ use super::hop::{Broken, Hop};
 use crate::client::ANSWER_BYTES_MAX;
 use crate::endpoints::{EndpointError, Role};
 use crate::port::{
-    Failed, Holds, JoinError, JoinPort, PendingVerdicts, ProcessRequest, SlotPort, SlotStatus,
-    SlotVerdicts,
+    Failed, Holds, JoinError, JoinPort, PendingVerdicts, ProcessRequest, SlotGrant, SlotPort,
+    SlotStatus, SlotVerdicts,
 };
 use crate::security::{ClientSecurity, Wire};
 use crate::wire;
+use crate::wire::credits::Load;
 
 /// How long a question to the owner of slots may take.
 const ASK_WITHIN: Duration = Duration::from_secs(10);
@@ -113,6 +115,11 @@ fn verdicts(answer: v1::ProcessResponse) -> Result<Vec<SlotVerdicts>, JoinError>
 
 #[async_trait]
 impl JoinPort for RemoteJoin {
+    fn credits(&self) -> SlotGrant {
+        let Load { facts, bytes } = self.process.credits();
+        SlotGrant { facts, bytes }
+    }
+
     async fn process(
         &self,
         request: ProcessRequest,
@@ -150,7 +157,7 @@ impl SlotPort for RemoteJoin {
     async fn close_up_to(&self, slot: SlotId, known_at: KnownAt) -> Result<Position, JoinError> {
         let message = v1::CloseUpToRequest { slot: slot.0, known_at_us: known_at.0 };
         let mut request = Request::new(message);
-        request.set_timeout(ASK_WITHIN);
+        request.set_timeout(Deadline::within(ASK_WITHIN));
         let answer = self.client.clone().close_up_to(request).await.map_err(|s| failed(&s))?;
         let answer = answer.into_inner();
         match answer.fault {
@@ -161,7 +168,7 @@ impl SlotPort for RemoteJoin {
 
     async fn status(&self) -> Result<Vec<SlotStatus>, JoinError> {
         let mut request = Request::new(v1::GetSlotsRequest {});
-        request.set_timeout(ASK_WITHIN);
+        request.set_timeout(Deadline::within(ASK_WITHIN));
         let answer = self.client.clone().get_slots(request).await.map_err(|s| failed(&s))?;
         let answer = answer.into_inner();
         if let Some(fault) = answer.fault {

@@ -1,9 +1,11 @@
 //! [`StorePort`], [`CatalogStore`] and [`ProducerWindows`] over gRPC.
 
 use std::future::Future;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use millrace_grpc::Deadline;
 use millrace_proto::v1;
 use millrace_proto::v1::store_service_client::StoreServiceClient;
 use millrace_store::encoding::encode_mark;
@@ -12,7 +14,7 @@ use millrace_store::{
     Put, Seen, SlotEpoch, StoreError, until_known,
 };
 use millrace_types::{Entity, KnownAt, Position, SlotId};
-use tonic::{Code, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
 use super::hop::{Broken, Hop};
 use super::patience::Persistence;
@@ -21,6 +23,16 @@ use crate::endpoints::{EndpointError, Role};
 use crate::port::{AppendOutcome, AppendRequest, StorePort};
 use crate::security::{ClientSecurity, Wire};
 use crate::wire;
+
+/// How long one attempt of a call may take; no longer than what is left to the call on whose behalf
+/// it is made.
+const ATTEMPT_WITHIN: Duration = Duration::from_secs(30);
+
+fn timed<Q>(message: Q) -> Request<Q> {
+    let mut request = Request::new(message);
+    request.set_timeout(Deadline::within(ATTEMPT_WITHIN));
+    request
+}
 
 /// A store-writer in another process.
 #[derive(Debug)]
@@ -71,7 +83,7 @@ impl RemoteStore {
         &self,
         operation: &'static str,
         request: Q,
-        call: impl Fn(StoreServiceClient<Wire>, Q) -> F,
+        call: impl Fn(StoreServiceClient<Wire>, Request<Q>) -> F,
         read: impl Fn(A) -> Result<T, StoreError>,
     ) -> Result<T, StoreError>
     where
@@ -79,7 +91,7 @@ impl RemoteStore {
         F: Future<Output = Result<Response<A>, Status>>,
     {
         self.repeat(|| async {
-            let answer = call(self.client.clone(), request.clone()).await;
+            let answer = call(self.client.clone(), timed(request.clone())).await;
             read(answer.map_err(|s| failed(operation, &s))?.into_inner())
         })
         .await
@@ -98,7 +110,8 @@ impl RemoteStore {
                 .collect(),
         };
         let broken = |status: Status| failed("load", &status);
-        let mut answers = self.client.clone().load(request).await.map_err(broken)?.into_inner();
+        let mut answers =
+            self.client.clone().load(timed(request)).await.map_err(broken)?.into_inner();
         let (mut found_marks, mut found_parts) = (Vec::new(), Vec::new());
         while let Some(answer) = answers.message().await.map_err(broken)? {
             wire::store::result(answer.fault)?;
@@ -114,7 +127,8 @@ impl RemoteStore {
 
     async fn read_log_once(&self, request: v1::ReadLogRequest) -> Result<LogPage, StoreError> {
         let broken = |status: Status| failed("read the log", &status);
-        let mut answers = self.client.clone().read_log(request).await.map_err(broken)?.into_inner();
+        let mut answers =
+            self.client.clone().read_log(timed(request)).await.map_err(broken)?.into_inner();
         let mut page = LogPage::default();
         while let Some(answer) = answers.message().await.map_err(broken)? {
             wire::store::result(answer.fault)?;
@@ -368,7 +382,7 @@ impl CatalogStore for RemoteStore {
 impl ProducerWindows for RemoteStore {
     async fn seen(&self, producer: &str, first: u64, next: u64) -> Result<Vec<Seen>, StoreError> {
         let request = v1::SeenSequencesRequest { producer: producer.to_owned(), first, next };
-        let answer = self.client.clone().seen_sequences(request).await;
+        let answer = self.client.clone().seen_sequences(timed(request)).await;
         let answer = answer.map_err(|s| failed("ask a window", &s))?.into_inner();
         wire::store::result(answer.fault)?;
         let seen = |byte: &u8| if *byte == 1 { Seen::Yes } else { Seen::No };
@@ -377,7 +391,7 @@ impl ProducerWindows for RemoteStore {
 
     async fn mark(&self, producer: &str, first: u64, next: u64) -> Result<(), StoreError> {
         let request = v1::MarkSequencesRequest { producer: producer.to_owned(), first, next };
-        let answer = self.client.clone().mark_sequences(request).await;
+        let answer = self.client.clone().mark_sequences(timed(request)).await;
         let answer = answer.map_err(|s| failed("mark a window", &s))?.into_inner();
         wire::store::result(answer.fault)
     }

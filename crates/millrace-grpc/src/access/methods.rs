@@ -44,6 +44,23 @@ const TABLE: [(&str, Need); 19] = [
     ("/millrace.v1.StoreService/", Need::Internal),
 ];
 
+/// Methods of clients whose calls last: those with a stream in either direction.
+const STREAMS: [&str; 6] = [
+    "/grpc.health.v1.Health/Watch",
+    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+    "/millrace.v1.IngestService/Publish",
+    "/millrace.v1.FeatureService/StreamFeatures",
+    "/millrace.v1.JoinService/Subscribe",
+];
+
+/// Whether calls of this method, which clients make, last. Those between services are bounded by
+/// credits.
+#[must_use]
+pub(crate) fn is_stream(path: &str) -> bool {
+    STREAMS.contains(&path)
+}
+
 /// What a method, as in `/package.Service/Method`, needs; `None` when it is not known.
 #[must_use]
 pub fn need(path: &str) -> Option<Need> {
@@ -70,6 +87,9 @@ mod tests {
                 for method in &service.method {
                     let path = format!("/{}.{}/{}", file.package(), service.name(), method.name());
                     assert!(need(&path).is_some(), "{path} is not in the table");
+                    let lasts = method.client_streaming() || method.server_streaming();
+                    let internal = need(&path) == Some(Need::Internal);
+                    assert_eq!(is_stream(&path), lasts && !internal, "{path}");
                     methods += 1;
                 }
             }

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use tonic::Status;
 use tonic::body::Body;
 
+use super::call::Streams;
 use super::untaken::{Untaken, Waiting};
 use crate::deadline::{self, Deadline};
 use crate::drain::OpenCall;
@@ -75,7 +76,7 @@ pub(super) struct CallBody {
     untaken: Option<Arc<Untaken>>,
     /// From when the transport has something of this response until it asks for more.
     waiting: Option<Waiting>,
-    _open: OpenCall,
+    _open: (OpenCall, Streams),
 }
 
 impl CallBody {
@@ -84,7 +85,7 @@ impl CallBody {
         end: End,
         drain: Drain,
         untaken: Option<Arc<Untaken>>,
-        open: OpenCall,
+        open: (OpenCall, Streams),
     ) -> Self {
         let waiting = untaken.as_ref().map(Untaken::begin);
         Self { inner: Some(inner), end, drain, timer: None, untaken, waiting, _open: open }

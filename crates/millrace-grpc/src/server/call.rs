@@ -17,6 +17,8 @@ use tower::{Layer, Service};
 
 use super::body::{CallBody, End};
 use super::connection::PeerInfo;
+use super::receiving::{Received, Receiving};
+use crate::access::is_stream;
 use crate::deadline::{self, Deadline};
 use crate::status::completed;
 use crate::{Access, Caller, Drain, ErrorCode, Fault, ServerLimits};
@@ -25,6 +27,8 @@ use crate::{Access, Caller, Drain, ErrorCode, Fault, ServerLimits};
 #[derive(Clone)]
 pub(super) struct CallLayer {
     calls: Arc<Semaphore>,
+    streams: Arc<Semaphore>,
+    receiving: Arc<Receiving>,
     handler_timeout: Duration,
     stream_age_max: Duration,
     access: Option<Arc<Access>>,
@@ -35,6 +39,8 @@ impl CallLayer {
     pub(super) fn new(limits: &ServerLimits, access: Option<Arc<Access>>, drain: Drain) -> Self {
         Self {
             calls: Arc::new(Semaphore::new(limits.calls_max)),
+            streams: Arc::new(Semaphore::new(limits.streams_max)),
+            receiving: Receiving::new(limits.receiving_bytes_max),
             handler_timeout: limits.handler_timeout,
             stream_age_max: limits.stream_age_max,
             access,
@@ -64,6 +70,25 @@ struct Admitted {
     _of_server: OwnedSemaphorePermit,
 }
 
+/// Held until a stream ends; nothing for other calls.
+#[derive(Default)]
+pub(super) struct Streams {
+    _of_peer: Option<OwnedSemaphorePermit>,
+    _of_server: Option<OwnedSemaphorePermit>,
+}
+
+fn take(
+    limit: &Arc<Semaphore>,
+    what: &'static str,
+    scope: &'static str,
+) -> Result<OwnedSemaphorePermit, Status> {
+    Arc::clone(limit).try_acquire_owned().map_err(|_| {
+        Fault::new(ErrorCode::Overloaded, format!("too many {what} at once of this {scope}"))
+            .with("scope", scope)
+            .into_status()
+    })
+}
+
 impl CallLayer {
     /// Says who calls, for the services, or why they may not.
     fn identify(&self, request: &mut Request<Body>, peer: Option<&PeerInfo>) -> Result<(), Status> {
@@ -82,13 +107,7 @@ impl CallLayer {
 
     /// Takes a call in, or says why not. Refusing costs little, so it is done before anything else.
     fn admit(&self, peer: Option<&PeerInfo>) -> Result<Admitted, Status> {
-        let take = |calls: &Arc<Semaphore>, scope: &'static str| {
-            Arc::clone(calls).try_acquire_owned().map_err(|_| {
-                Fault::new(ErrorCode::Overloaded, format!("too many calls at once of this {scope}"))
-                    .with("scope", scope)
-                    .into_status()
-            })
-        };
+        let take = |calls, scope| take(calls, "calls", scope);
         let of_peer = match peer {
             Some(peer) => {
                 Some([take(peer.calls(), "connection")?, take(peer.calls_of_address(), "address")?])
@@ -96,6 +115,18 @@ impl CallLayer {
             None => None,
         };
         Ok(Admitted { _of_peer: of_peer, _of_server: take(&self.calls, "server")? })
+    }
+
+    /// Takes a stream in: it has memory of its own for as long as it is open.
+    fn admit_stream(&self, path: &str, peer: Option<&PeerInfo>) -> Result<Streams, Status> {
+        if !is_stream(path) {
+            return Ok(Streams::default());
+        }
+        let of_peer = peer.map(|peer| take(peer.streams_of_address(), "streams", "address"));
+        Ok(Streams {
+            _of_peer: of_peer.transpose()?,
+            _of_server: Some(take(&self.streams, "streams", "server")?),
+        })
     }
 }
 
@@ -121,7 +152,13 @@ where
         let admitted = self
             .layer
             .identify(&mut request, peer.as_ref())
-            .and_then(|()| self.layer.admit(peer.as_ref()));
+            .and_then(|()| self.layer.admit(peer.as_ref()))
+            .and_then(|admitted| {
+                let streams = self.layer.admit_stream(request.uri().path(), peer.as_ref())?;
+                Ok((admitted, streams))
+            });
+        let receiving = Arc::clone(&self.layer.receiving);
+        let mut request = request.map(|body| Body::new(Received::new(body, &receiving)));
         let deadline = Deadline::of_headers(request.headers());
         if let Some(deadline) = deadline {
             request.extensions_mut().insert(deadline);
@@ -132,12 +169,13 @@ where
         let stream_age_max = self.layer.stream_age_max;
         Box::pin(async move {
             let open = drain.open_call();
-            let admitted = match admitted {
+            let (admitted, streams) = match admitted {
                 Ok(admitted) => admitted,
                 Err(status) => return Ok(status.into_http()),
             };
             let uri = request.uri().clone();
-            let response = match timeout_at(until, inner.call(request)).await {
+            let handler = Deadline::handle(until, inner.call(request));
+            let response = match timeout_at(until, handler).await {
                 Ok(response) => response?,
                 Err(_elapsed) => return Ok(deadline::exceeded().into_http()),
             };
@@ -149,7 +187,8 @@ where
             }
             let end = End::of(deadline, now, stream_age_max, open.number());
             let untaken = peer.map(|peer| Arc::clone(peer.untaken()));
-            Ok(response.map(|body| Body::new(CallBody::new(body, end, drain, untaken, open))))
+            Ok(response
+                .map(|body| Body::new(CallBody::new(body, end, drain, untaken, (open, streams)))))
         })
     }
 }

@@ -34,6 +34,7 @@ pub struct PeerInfo {
     address: Option<SocketAddr>,
     calls: Arc<Semaphore>,
     calls_of_address: Arc<Semaphore>,
+    streams_of_address: Arc<Semaphore>,
     untaken: Arc<Untaken>,
     names: PeerNames,
 }
@@ -59,6 +60,11 @@ impl PeerInfo {
     /// One permit a call of this address that waits for its response.
     pub(super) fn calls_of_address(&self) -> &Arc<Semaphore> {
         &self.calls_of_address
+    }
+
+    /// One permit a stream of this address.
+    pub(super) fn streams_of_address(&self) -> &Arc<Semaphore> {
+        &self.streams_of_address
     }
 
     /// Where responses say what they handed out.
@@ -120,6 +126,7 @@ impl Accept {
             address: Some(address),
             calls: Arc::new(Semaphore::new(self.limits.calls_per_connection_max)),
             calls_of_address: Arc::clone(place.calls()),
+            streams_of_address: Arc::clone(place.streams()),
             untaken: Arc::clone(&untaken),
             names: PeerNames::default(),
         };

@@ -15,6 +15,7 @@ pub(super) struct Peers {
     connections_max: usize,
     connections_per_peer_max: usize,
     calls_per_peer_max: usize,
+    streams_per_peer_max: usize,
     open: Mutex<Open>,
 }
 
@@ -29,6 +30,7 @@ struct Open {
 struct Peer {
     connections: usize,
     calls: Arc<Semaphore>,
+    streams: Arc<Semaphore>,
 }
 
 /// Why a connection is not taken.
@@ -46,6 +48,7 @@ pub(super) struct Place {
     peers: Arc<Peers>,
     peer: IpAddr,
     calls: Arc<Semaphore>,
+    streams: Arc<Semaphore>,
 }
 
 impl Peers {
@@ -54,6 +57,7 @@ impl Peers {
             connections_max: limits.connections_max,
             connections_per_peer_max: limits.connections_per_peer_max,
             calls_per_peer_max: limits.calls_per_peer_max,
+            streams_per_peer_max: limits.streams_per_peer_max,
             open: Mutex::default(),
         })
     }
@@ -65,19 +69,19 @@ impl Peers {
         if open.connections >= self.connections_max {
             return Err(Full::Server);
         }
-        let calls_max = self.calls_per_peer_max;
-        let entry = open
-            .peers
-            .entry(peer)
-            .or_insert_with(|| Peer { connections: 0, calls: Arc::new(Semaphore::new(calls_max)) });
+        let entry = open.peers.entry(peer).or_insert_with(|| Peer {
+            connections: 0,
+            calls: Arc::new(Semaphore::new(self.calls_per_peer_max)),
+            streams: Arc::new(Semaphore::new(self.streams_per_peer_max)),
+        });
         // One that was just made has no connection, and every address may have one.
         if entry.connections > 0 && entry.connections >= self.connections_per_peer_max {
             return Err(Full::Peer);
         }
         entry.connections += 1;
-        let calls = Arc::clone(&entry.calls);
+        let (calls, streams) = (Arc::clone(&entry.calls), Arc::clone(&entry.streams));
         open.connections += 1;
-        Ok(Place { peers: Arc::clone(self), peer, calls })
+        Ok(Place { peers: Arc::clone(self), peer, calls, streams })
     }
 }
 
@@ -85,6 +89,11 @@ impl Place {
     /// One permit a call of this address that waits for its response.
     pub(super) fn calls(&self) -> &Arc<Semaphore> {
         &self.calls
+    }
+
+    /// One permit a stream of this address.
+    pub(super) fn streams(&self) -> &Arc<Semaphore> {
+        &self.streams
     }
 }
 

@@ -6,8 +6,10 @@ use tonic_types::StatusExt as _;
 use crate::{ErrorCode, Fault};
 
 /// How tonic begins what it says of bytes that are no message.
-const MALFORMED: [&str; 3] = [
+const MALFORMED: [&str; 4] = [
     "failed to decode",
+    // Of a client that ended its request, or gave it up, before it sent one.
+    "Missing request message",
     "Error decompressing",
     "protocol error: received message with invalid compression flag",
 ];

@@ -5,11 +5,12 @@ use std::time::Duration;
 use millrace_grpc::{ErrorCode, ServerLimits};
 use millrace_proto::v1::SubscribeRequest;
 use millrace_proto::v1::join_service_client::JoinServiceClient;
+use tokio::io::AsyncWriteExt as _;
 use tokio::sync::mpsc;
 use tonic::transport::Endpoint;
 use tonic_types::StatusExt as _;
 
-use crate::support::{Attacker, END_STREAM, HEADERS, READ, Target, soon};
+use crate::support::{Attacker, DATA, END_STREAM, HEADERS, READ, SUBSCRIBE, Target, frame, soon};
 
 /// Each call waits for a message that never comes; together they would hold all the server has.
 #[tokio::test]
@@ -55,6 +56,45 @@ async fn a_message_that_never_comes_ends_the_call() {
     })
     .await;
     assert!(!status.is_empty());
+    target.reader_noticed_nothing().await;
+}
+
+/// Streams stay open for as long as they like: together they would hold all the server has.
+#[tokio::test]
+async fn streams_take_no_more_than_their_share() {
+    let limits =
+        ServerLimits { streams_max: 40, streams_per_peer_max: 20, ..ServerLimits::default() };
+    let target = Target::start(limits).await;
+    let mut attacker = Attacker::greet(&target, &[]).await;
+    for _ in 0..30 {
+        attacker.call(SUBSCRIBE, Some(&[])).await;
+    }
+    let refused = soon(attacker.refused(10)).await;
+    assert_eq!(refused, 10);
+    // Another address has places left, and so has this one once its streams are over.
+    let mut other = JoinServiceClient::new(target.channel());
+    let changes = other.subscribe(SubscribeRequest::default()).await.unwrap();
+    drop(attacker);
+    let mut again = Attacker::greet(&target, &[]).await;
+    again.call(SUBSCRIBE, Some(&[])).await;
+    assert_eq!(soon(again.answered()).await, 0, "it was refused");
+    drop(changes);
+    target.reader_noticed_nothing().await;
+}
+
+/// Messages that are begun and never end: what has come of them is held until the call is over.
+#[tokio::test]
+async fn messages_that_do_not_end_take_no_more_than_their_share() {
+    let limits = ServerLimits { receiving_bytes_max: 32 << 10, ..ServerLimits::default() };
+    let target = Target::start(limits).await;
+    let mut attacker = Attacker::greet(&target, &[]).await;
+    for _ in 0..10 {
+        let stream = attacker.call(READ, None).await;
+        let begun = [&[0, 0, 0, 0xff, 0xff][..], &[0; 5 << 10]].concat();
+        attacker.stream.write_all(&frame(DATA, 0, stream, &begun)).await.unwrap();
+    }
+    // Six of them fit.
+    assert_eq!(soon(attacker.refused(4)).await, 4);
     target.reader_noticed_nothing().await;
 }
 

@@ -152,6 +152,11 @@ impl Target {
         Self { address, reader, stop_reader, _served: served }
     }
 
+    /// A channel from the reader's address.
+    pub(crate) fn channel(&self) -> Channel {
+        Endpoint::from_shared(format!("http://{}", self.address)).unwrap().connect_lazy()
+    }
+
     /// Ends the reader: all its calls were answered, and one that comes now is.
     pub(crate) async fn reader_noticed_nothing(self) {
         self.stop_reader.send(()).unwrap();
@@ -255,6 +260,31 @@ impl Attacker {
         let (sent, mut closed) = soon(futures::future::join(write, drain(&mut reading))).await;
         closed.sent = sent;
         closed
+    }
+
+    /// Reads until so many calls were refused at once, by headers that end their stream. Gives their
+    /// number.
+    pub(crate) async fn refused(&mut self, calls: usize) -> usize {
+        let mut refused = 0;
+        while refused < calls {
+            match self.frame().await {
+                Some((HEADERS, flags, ..)) => refused += usize::from(flags & END_STREAM != 0),
+                Some(_) => {}
+                None => break,
+            }
+        }
+        refused
+    }
+
+    /// Reads the headers of the next response. Gives whether they end it.
+    pub(crate) async fn answered(&mut self) -> u8 {
+        loop {
+            match self.frame().await {
+                Some((HEADERS, flags, ..)) => return flags & END_STREAM,
+                Some(_) => {}
+                None => return END_STREAM,
+            }
+        }
     }
 
     /// Reads to the end of the connection, answering nothing.

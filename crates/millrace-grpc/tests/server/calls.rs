@@ -91,6 +91,13 @@ async fn failures_of_the_transport_are_typed() {
 
     let status = call_raw(&server, "/millrace.v1.FeatureService/GetFeatures").await;
     assert_code(&status, ErrorCode::MessageMalformed);
+
+    let mut nothing = tonic::client::Grpc::new(server.channel().await);
+    nothing.ready().await.unwrap();
+    let request = Request::new(futures::stream::empty::<Bytes>());
+    let path = PathAndQuery::from_static("/millrace.v1.FeatureService/GetFeatures");
+    let status = nothing.client_streaming(request, path, RawCodec).await.unwrap_err();
+    assert_code(&status, ErrorCode::MessageMalformed);
 }
 
 /// Sends bytes that are no message of the protocol.

@@ -1,10 +1,15 @@
 //! Credits, order, the budget, and calls that end early.
 
+use millrace_client::port::SlotGrant;
 use millrace_ingest::budget::BudgetLimits;
+use millrace_placement::Slots;
 use millrace_proto::v1;
+use millrace_types::entity::entity_hash;
+use millrace_types::fact::records;
+use millrace_types::{EntityKey, KeyPart};
 use tonic_types::StatusExt as _;
 
-use crate::support::{Running, clicks, counts};
+use crate::support::{Running, batch, clicks, counts, visit};
 
 #[tokio::test]
 async fn several_requests_are_in_flight_and_are_answered_in_order() {
@@ -133,5 +138,88 @@ async fn a_message_that_is_too_large_is_an_error_and_not_an_end() {
     assert_eq!(counts(&call.result().await)[0], 1);
     let status = call.next().await.unwrap().unwrap_err();
     assert_eq!(status.get_details_error_info().unwrap().reason, "MESSAGE_TOO_LARGE");
+    server.stop().await;
+}
+
+/// Users whose slots differ, of the eight slots that the tests have.
+fn users_of_two_slots() -> [i64; 2] {
+    let slots = Slots::try_new(8).unwrap();
+    let slot = |user| {
+        let key = EntityKey::try_new(&[KeyPart::Int64(user)]).unwrap();
+        slots.slot_of(entity_hash("user", key.as_bytes()))
+    };
+    let other = (1..).find(|user| slot(*user) != slot(0)).unwrap();
+    [0, other]
+}
+
+#[tokio::test]
+async fn a_slot_without_credits_holds_back_the_producers_that_need_it_and_no_others() {
+    let server = Running::start().await;
+    let [stalled, other] = users_of_two_slots();
+    server.join.state().credits = SlotGrant { facts: 2, bytes: 1 << 20 };
+    server.join.pause();
+    let visits = |producer: &str, first, user| v1::PublishRequest {
+        producer_id: producer.to_owned(),
+        ..batch("visits", first, vec![visit(user, 0), visit(user, 1)])
+    };
+    let (mut one, mut two, mut three) =
+        (server.call().await, server.call().await, server.call().await);
+    one.send(visits("one", 0, stalled)).await;
+    server.join.until_batches(1).await;
+    // No credits are left there: these wait, in this order.
+    one.send(visits("one", 2, stalled)).await;
+    server.waits(1).await;
+    two.send(visits("two", 0, stalled)).await;
+    server.waits(2).await;
+    // Who cannot wait is told at once.
+    let refused = server.batch(visits("four", 0, stalled)).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
+    assert!(refused.get_details_retry_info().unwrap().retry_delay.is_some());
+    // Another slot has its own, and watermarks go without.
+    three.send(visits("three", 0, other)).await;
+    server.join.until_batches(2).await;
+    server.clock.millis.store(6_000, std::sync::atomic::Ordering::Relaxed);
+    server.ingest.punctuate().await.unwrap();
+    assert_eq!(server.join.state().requests.len(), 3);
+    server.join.resume();
+    for call in [&mut one, &mut two, &mut three] {
+        assert_eq!(counts(&call.result().await)[0], 2);
+    }
+    assert_eq!(counts(&one.result().await)[0], 2);
+    for call in [one, two, three] {
+        call.finish().await;
+    }
+    assert_eq!(server.counters().waiting, 0);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn facts_that_are_sent_again_keep_their_credits() {
+    use millrace_client::port::JoinError;
+    use millrace_types::SlotId;
+
+    use crate::join::Step;
+
+    let server = Running::start().await;
+    server.join.state().credits = SlotGrant::default();
+    let lost = Step::Lose(JoinError::Overloaded { slot: SlotId(0) });
+    server.join.state().script.extend([lost.clone(), lost]);
+    let mut call = server.call().await;
+    for (first, id) in (0..).zip(["a", "b", "c"]) {
+        call.send(clicks(first, &[id])).await;
+    }
+    for _ in 0..3 {
+        call.result().await;
+    }
+    call.finish().await;
+    // One batch at a time: the second is not handed over before the first is in the log.
+    let ids: Vec<_> = {
+        let state = server.join.state();
+        let facts = state.requests.iter().filter_map(|request| request.slots.first());
+        // A click is in a slot for its user and in one for its item.
+        let first = facts.filter_map(|slot| records(&slot.facts).next());
+        first.map(|record| record.unwrap().body.id.to_vec()).collect()
+    };
+    assert_eq!(ids, [b"a", b"a", b"a", b"b", b"c"]);
     server.stop().await;
 }

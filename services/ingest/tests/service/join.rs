@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
 use millrace_client::port::{
-    Failed, Holds, JoinError, JoinPort, PendingVerdicts, ProcessRequest, SlotVerdicts,
+    Failed, Holds, JoinError, JoinPort, PendingVerdicts, ProcessRequest, SlotGrant, SlotVerdicts,
 };
 use millrace_types::fact::records;
 use millrace_types::{Judged, KindId, Position, Verdict};
@@ -34,6 +34,7 @@ pub(crate) struct State {
     /// Requests with a fact of this id are refused.
     pub(crate) refused_id: Option<&'static str>,
     pub(crate) paused: bool,
+    pub(crate) credits: SlotGrant,
     known: HashSet<Vec<u8>>,
     waiting: Vec<(Confirm, Vec<SlotVerdicts>)>,
 }
@@ -45,7 +46,9 @@ pub(crate) struct FakeJoin {
 
 impl FakeJoin {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self { state: Mutex::default(), changed: watch::Sender::new(()) })
+        let credits = SlotGrant { facts: 1 << 20, bytes: 1 << 30 };
+        let state = Mutex::new(State { credits, ..State::default() });
+        Arc::new(Self { state, changed: watch::Sender::new(()) })
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
@@ -134,6 +137,10 @@ impl State {
 
 #[async_trait]
 impl JoinPort for FakeJoin {
+    fn credits(&self) -> SlotGrant {
+        self.state().credits
+    }
+
     async fn process(
         &self,
         request: ProcessRequest,

@@ -128,6 +128,16 @@ impl Running {
         CatalogServiceClient::new(self.channel.clone())
     }
 
+    /// Waits until so many batches wait for credits of a slot.
+    pub(crate) async fn waits(&self, batches: u64) {
+        soon(async {
+            while self.counters().waiting != batches {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+
     pub(crate) fn counters(&self) -> IngestCounters {
         self.ingest.counters()
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
-use millrace_client::port::{Holds, JoinError, JoinPort as _, PendingVerdicts};
+use millrace_client::port::{Holds, JoinError, JoinPort as _, PendingVerdicts, SlotGrant};
 use millrace_client::wire;
 use millrace_grpc::{Drain, status};
 use millrace_proto::v1;
@@ -25,6 +25,12 @@ pub(super) async fn run(
     answers: mpsc::Sender<Result<v1::ProcessResponse, Status>>,
     drain: Drain,
 ) {
+    let handing = join.hand_over();
+    let hello =
+        v1::ProcessResponse { credits: Some(credits(&join)), ..v1::ProcessResponse::default() };
+    if answers.send(Ok(hello)).await.is_err() {
+        return;
+    }
     // The holds that count are those of the ingest process, where the answers arrive.
     let holds = Holds::default();
     let mut waiting = FuturesUnordered::new();
@@ -38,6 +44,8 @@ pub(super) async fn run(
         }
         tokio::select! {
             Some(answer) = waiting.next() => {
+                let credits = Some(credits(&join));
+                let answer = v1::ProcessResponse { credits, ..answer };
                 if answers.send(Ok(answer)).await.is_err() {
                     // The ingest process is gone; what it sent is judged all the same.
                     end = Some(None);
@@ -71,6 +79,7 @@ pub(super) async fn run(
             }
         }
     }
+    drop(handing);
     if let Some(incarnation) = incarnation {
         join.gone(incarnation).await;
     }
@@ -78,6 +87,11 @@ pub(super) async fn run(
         // Nobody may be there to read it any more.
         let _ = answers.send(Err(status)).await;
     }
+}
+
+fn credits(join: &JoinService) -> v1::Credits {
+    let SlotGrant { facts, bytes } = join.credits();
+    v1::Credits { facts, bytes }
 }
 
 async fn answer(tag: u64, queued: Result<PendingVerdicts, JoinError>) -> v1::ProcessResponse {
@@ -95,10 +109,11 @@ async fn answer(tag: u64, queued: Result<PendingVerdicts, JoinError>) -> v1::Pro
         Ok(slots) => v1::ProcessResponse {
             tag,
             slots: slots.iter().map(wire::join::judgement).collect(),
-            fault: None,
+            ..v1::ProcessResponse::default()
         },
         Err(error) => {
-            v1::ProcessResponse { tag, slots: Vec::new(), fault: Some(wire::join::fault(&error)) }
+            let fault = Some(wire::join::fault(&error));
+            v1::ProcessResponse { tag, fault, ..v1::ProcessResponse::default() }
         }
     }
 }

@@ -1,0 +1,192 @@
+//! Bytes of messages that have not arrived whole. tonic gathers a message before its handler sees it,
+//! up to its full size: without a bound over all calls, clients that begin large messages and never
+//! end them take the memory of the server, call by call.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use tonic::Status;
+use tonic::body::Body;
+
+use crate::{ErrorCode, Fault};
+
+/// A flag that says whether it is compressed, and the length in four bytes.
+const PREFIX: usize = 5;
+
+/// What all calls of a server have received of messages that are not whole.
+#[derive(Debug)]
+pub(super) struct Receiving {
+    bytes: AtomicUsize,
+    bytes_max: usize,
+}
+
+impl Receiving {
+    pub(super) fn new(bytes_max: usize) -> Arc<Self> {
+        Arc::new(Self { bytes: AtomicUsize::new(0), bytes_max })
+    }
+
+    fn grow(&self, more: usize) -> bool {
+        let before = self.bytes.fetch_add(more, Ordering::AcqRel);
+        if before.saturating_add(more) <= self.bytes_max {
+            return true;
+        }
+        self.bytes.fetch_sub(more, Ordering::AcqRel);
+        false
+    }
+
+    fn shrink(&self, less: usize) {
+        self.bytes.fetch_sub(less, Ordering::AcqRel);
+    }
+}
+
+/// Where in its messages a body is: gRPC's length-prefixed framing.
+#[derive(Debug, Clone, Copy, Default)]
+struct Place {
+    /// Of the prefix that is being read.
+    prefix: [u8; PREFIX],
+    prefix_read: usize,
+    /// Of the message after the prefix.
+    left: usize,
+    /// Bytes of the message that is not whole, its prefix included.
+    partial: usize,
+}
+
+impl Place {
+    /// Moves on over these bytes.
+    fn pass(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            if self.prefix_read < PREFIX {
+                let taken = (PREFIX - self.prefix_read).min(bytes.len());
+                self.prefix[self.prefix_read..self.prefix_read + taken]
+                    .copy_from_slice(&bytes[..taken]);
+                self.prefix_read += taken;
+                self.partial += taken;
+                bytes = &bytes[taken..];
+                if self.prefix_read == PREFIX {
+                    let [_, a, b, c, d] = self.prefix;
+                    self.left = u32::from_be_bytes([a, b, c, d]) as usize;
+                }
+            }
+            let taken = self.left.min(bytes.len());
+            self.left -= taken;
+            self.partial += taken;
+            bytes = &bytes[taken..];
+            if self.prefix_read == PREFIX && self.left == 0 {
+                *self = Self::default();
+            }
+        }
+    }
+}
+
+/// A request's body, counted.
+pub(super) struct Received {
+    inner: Body,
+    receiving: Arc<Receiving>,
+    place: Place,
+}
+
+impl Received {
+    pub(super) fn new(inner: Body, receiving: &Arc<Receiving>) -> Self {
+        Self { inner, receiving: Arc::clone(receiving), place: Place::default() }
+    }
+
+    /// Counts what arrived; false when it is more than the server holds.
+    fn count(&mut self, data: &Bytes) -> bool {
+        let before = self.place.partial;
+        self.place.pass(data);
+        let now = self.place.partial;
+        if now > before && !self.receiving.grow(now - before) {
+            self.place.partial = before;
+            return false;
+        }
+        if now < before {
+            self.receiving.shrink(before - now);
+        }
+        true
+    }
+}
+
+impl Drop for Received {
+    fn drop(&mut self) {
+        self.receiving.shrink(self.place.partial);
+    }
+}
+
+impl http_body::Body for Received {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
+        if let Some(Ok(frame)) = &frame
+            && let Some(data) = frame.data_ref()
+            && !self.count(data)
+        {
+            let message = "the server receives as many bytes at once as it holds";
+            let fault = Fault::new(ErrorCode::Overloaded, message).with("scope", "server");
+            return Poll::Ready(Some(Err(fault.into_status())));
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(length: u32) -> Vec<u8> {
+        let mut bytes = vec![0];
+        bytes.extend_from_slice(&length.to_be_bytes());
+        bytes.extend(std::iter::repeat_n(7, length as usize));
+        bytes
+    }
+
+    #[test]
+    fn only_what_is_not_whole_counts_however_it_is_cut() {
+        let all = [message(10), message(0), message(3)].concat();
+        // Before each byte: how much of the message it belongs to has come.
+        let expected: Vec<usize> = (1..15).chain([0]).chain(1..5).chain([0]).chain(1..8).collect();
+        for step in 1..=all.len() {
+            let mut place = Place::default();
+            let mut passed = 0;
+            for part in all.chunks(step) {
+                place.pass(part);
+                passed += part.len();
+                let expected = expected.get(passed - 1).copied().unwrap_or(0);
+                assert_eq!(place.partial, expected, "after {passed} in steps of {step}");
+            }
+            assert_eq!(place.partial, 0);
+        }
+    }
+
+    #[test]
+    fn calls_share_the_bound_and_give_back_what_they_took() {
+        let receiving = Receiving::new(20);
+        let begun = Bytes::from(message(100)[..12].to_vec());
+        let mut one = Received::new(Body::empty(), &receiving);
+        let mut two = Received::new(Body::empty(), &receiving);
+        assert!(one.count(&begun));
+        assert!(!two.count(&begun));
+        assert_eq!(receiving.bytes.load(Ordering::Relaxed), 12);
+        drop(one);
+        let mut three = Received::new(Body::empty(), &receiving);
+        assert!(three.count(&begun));
+        drop((two, three));
+        assert_eq!(receiving.bytes.load(Ordering::Relaxed), 0);
+    }
+}

@@ -1,0 +1,88 @@
+//! Limits of a path: reads of heads and reads from the log each have their own, so that neither
+//! starves the other, and what is beyond them is refused at once instead of waiting for its deadline.
+
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use crate::error::ReadError;
+
+/// The limits of a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LaneLimits {
+    /// Units of work under way at a time: entities where heads are read, reads of a slot's log where
+    /// the log is.
+    pub at_once: u32,
+    /// Reads under way or waiting for their turn. More are refused.
+    pub places: u32,
+}
+
+/// A path.
+#[derive(Debug)]
+pub(crate) struct Lane {
+    path: &'static str,
+    limits: LaneLimits,
+    units: Semaphore,
+    places: Semaphore,
+}
+
+/// A read's place, and its part of what may be under way.
+#[derive(Debug)]
+pub(crate) struct Turn<'a> {
+    _units: SemaphorePermit<'a>,
+    _place: SemaphorePermit<'a>,
+}
+
+impl Lane {
+    pub(crate) fn new(path: &'static str, limits: LaneLimits) -> Self {
+        // A lane of nothing would never let anybody through.
+        let limits = LaneLimits { at_once: limits.at_once.max(1), places: limits.places.max(1) };
+        Self {
+            path,
+            limits,
+            units: Semaphore::new(limits.at_once as usize),
+            places: Semaphore::new(limits.places as usize),
+        }
+    }
+
+    /// Waits for its turn, in the order of asking. A read of more units than there are takes all.
+    ///
+    /// # Errors
+    /// [`ReadError::Busy`] at once where every place is taken.
+    pub(crate) async fn enter(&self, units: u32) -> Result<Turn<'_>, ReadError> {
+        let busy = |_| ReadError::Busy { path: self.path, most: self.limits.places };
+        let place = self.places.try_acquire().map_err(busy)?;
+        let units =
+            self.units.acquire_many(units.min(self.limits.at_once)).await.map_err(|_| {
+                ReadError::Busy { path: self.path, most: self.limits.places } // never closed
+            })?;
+        Ok(Turn { _units: units, _place: place })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_read_waits_for_its_turn_or_is_refused_at_once() {
+        let lane = Lane::new("log", LaneLimits { at_once: 2, places: 3 });
+        let large = lane.enter(1_000).await.unwrap();
+        let mut second = Box::pin(lane.enter(1));
+        assert!(second.as_mut().now_or_never().is_none());
+        let mut third = Box::pin(lane.enter(1));
+        assert!(third.as_mut().now_or_never().is_none());
+        let refused = lane.enter(1).now_or_never().unwrap().unwrap_err();
+        assert!(matches!(refused, ReadError::Busy { path: "log", most: 3 }), "{refused:?}");
+        drop(large);
+        let (second, third) = (second.await.unwrap(), third.await.unwrap());
+        drop((second, third));
+        // A read that gave up while it waited leaves its place.
+        let all = lane.enter(2).await.unwrap();
+        drop(lane.enter(1).now_or_never());
+        drop(lane.enter(1).now_or_never());
+        assert!(lane.enter(1).now_or_never().is_none());
+        drop(all);
+        assert_eq!((lane.units.available_permits(), lane.places.available_permits()), (2, 3));
+    }
+}

@@ -1,0 +1,218 @@
+//! Ten times the load that the services take, from clients that keep to no rule: memory stays within
+//! its bounds, refusals are typed, everybody else is served, and nothing that was acknowledged is
+//! missing or counted twice.
+
+mod attackers;
+mod producers;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use millrace_e2e_tests::{Apart, ApartOptions, SERVICES};
+use millrace_proto::v1;
+use millrace_proto::v1::feature_service_client::FeatureServiceClient;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tonic::transport::Channel;
+
+use crate::fixture::catalog;
+
+/// How long the overload lasts unless `MILLRACE_OVERLOAD_SECONDS` says otherwise.
+const LASTS: Duration = Duration::from_secs(60);
+/// How long the load before it lasts, whose rate is the peak.
+const WARM: Duration = Duration::from_secs(10);
+/// Producers that are served as fast as they go; the overload has ten times as many.
+const PRODUCERS: usize = 4;
+/// Users of producers whose answers are read.
+pub(crate) const USERS: i64 = 200;
+/// What every process may take at most: `docs/operations.md` adds it up.
+const PEAK_BYTES: u64 = 1 << 30;
+/// After the overload everything is as before within this time; a machine that builds beside the
+/// tests is slow.
+const RECOVERED_WITHIN: Duration = Duration::from_secs(60);
+
+/// Where the services are, and when the load ends.
+#[derive(Clone)]
+pub(crate) struct Scene {
+    pub(crate) ingest: String,
+    pub(crate) join: String,
+    pub(crate) serving: String,
+    stop: Arc<AtomicBool>,
+    /// Facts acknowledged to producers whose answers are read.
+    pub(crate) acknowledged: Arc<AtomicU64>,
+    /// Calls refused, with the reason and the time to wait that they must have.
+    pub(crate) refused: Arc<AtomicU64>,
+}
+
+impl Scene {
+    fn of(services: &Apart) -> Self {
+        Self {
+            ingest: services.endpoint("ingest"),
+            join: services.endpoint("join"),
+            serving: services.endpoint("feature-serving"),
+            stop: Arc::default(),
+            acknowledged: Arc::default(),
+            refused: Arc::default(),
+        }
+    }
+
+    /// The same with a load of its own that can be ended.
+    fn again(&self) -> Self {
+        Self { stop: Arc::default(), ..self.clone() }
+    }
+
+    pub(crate) fn goes_on(&self) -> bool {
+        !self.stop.load(Ordering::Acquire)
+    }
+
+    fn end(&self) {
+        self.stop.store(true, Ordering::Release);
+    }
+
+    fn acknowledged(&self) -> u64 {
+        self.acknowledged.load(Ordering::Acquire)
+    }
+}
+
+pub(crate) async fn connect(endpoint: &str) -> Channel {
+    let endpoint = Channel::from_shared(endpoint.to_owned()).expect("an endpoint");
+    endpoint.connect().await.expect("a connection")
+}
+
+fn read(users: impl IntoIterator<Item = i64>) -> v1::GetFeaturesRequest {
+    let key = |user| v1::EntityKey {
+        parts: vec![v1::KeyPart { kind: Some(v1::key_part::Kind::Int64(user)) }],
+    };
+    v1::GetFeaturesRequest {
+        view: "load".to_owned(),
+        entities: users.into_iter().map(key).collect(),
+        features: vec!["hits".to_owned()],
+        instant: Some(v1::get_features_request::Instant::Moment(v1::Moment::Now as i32)),
+        known_at: None,
+    }
+}
+
+/// The count of each entity.
+fn counts(answer: &v1::GetFeaturesResponse) -> Vec<u64> {
+    let count = |entity: &v1::EntityFeatures| {
+        use v1::feature_value::Kind;
+
+        match entity.values.first().and_then(|value| value.kind.as_ref()) {
+            Some(Kind::Int64(count)) => *count as u64,
+            Some(other) => panic!("a count is {other:?}"),
+            None => 0,
+        }
+    };
+    answer.entities.iter().map(count).collect()
+}
+
+/// Reads all the time, and is answered every time; a count never goes back.
+async fn reader(scene: Scene) -> u64 {
+    let mut client = FeatureServiceClient::new(connect(&scene.serving).await);
+    let mut last = vec![0; 8];
+    let mut reads = 0;
+    while scene.goes_on() {
+        let answer = timeout(Duration::from_secs(30), client.get_features(read(0..8)));
+        let answer = answer.await.expect("an answer in time").expect("an answer");
+        let now = counts(answer.get_ref());
+        assert!(now.iter().zip(&last).all(|(now, last)| now >= last), "{last:?} became {now:?}");
+        last = now;
+        reads += 1;
+        // Pacing, not waiting: a reader is no attacker.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    reads
+}
+
+/// Facts acknowledged a second while a load runs for so long.
+async fn rate(scene: &Scene, lasts: Duration) -> f64 {
+    let (before, began) = (scene.acknowledged(), Instant::now());
+    tokio::time::sleep(lasts).await; // the load goes on; nothing is waited for
+    (scene.acknowledged() - before) as f64 / began.elapsed().as_secs_f64()
+}
+
+async fn all_end(tasks: &mut JoinSet<()>) {
+    while let Some(ended) = timeout(Duration::from_secs(120), tasks.join_next())
+        .await
+        .expect("the load ends once it is asked to")
+    {
+        ended.expect("no panic");
+    }
+}
+
+/// The sum of the counts of every user, once it is what was acknowledged.
+async fn everything_is_there(scene: &Scene) {
+    let mut client = FeatureServiceClient::new(connect(&scene.serving).await);
+    let wanted = scene.acknowledged();
+    let until = Instant::now() + RECOVERED_WITHIN;
+    loop {
+        let answer = client.get_features(read(0..USERS)).await.expect("an answer");
+        let sum: u64 = counts(answer.get_ref()).iter().sum();
+        assert!(sum <= wanted, "{sum} facts count, {wanted} were acknowledged");
+        if sum == wanted {
+            return;
+        }
+        assert!(Instant::now() < until, "{sum} facts count, {wanted} were acknowledged");
+        // Stored heads follow what is acknowledged within a second.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+#[test]
+#[expect(clippy::print_stderr, reason = "the rates are for people: a test judges no time")]
+fn an_overload_of_ten_times_is_survived() {
+    let seconds = std::env::var("MILLRACE_OVERLOAD_SECONDS").ok().and_then(|s| s.parse().ok());
+    let lasts = seconds.map_or(LASTS, Duration::from_secs);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let services = Apart::start(&ApartOptions::on(&folder.path().join("data")));
+    let services = services.expect("the services start");
+    let applied = services.cli().run(["apply".as_ref(), catalog("load.yaml").as_os_str()]);
+    applied.and_then(|done| done.expect_code(0)).expect("the catalog is applied");
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.expect("a runtime");
+    runtime.block_on(async {
+        let scene = Scene::of(&services);
+        let warm = scene.again();
+        let mut tasks = JoinSet::new();
+        for number in 0..PRODUCERS {
+            tasks.spawn(producers::fair(warm.clone(), format!("warm-{number}")));
+        }
+        let peak = rate(&warm, WARM).await;
+        warm.end();
+        all_end(&mut tasks).await;
+
+        let flood = scene.again();
+        let reads = tokio::spawn(reader(flood.clone()));
+        for number in 0..10 * PRODUCERS {
+            tasks.spawn(producers::heedless(flood.clone(), format!("heedless-{number}")));
+            tasks.spawn(producers::impatient(flood.clone(), format!("impatient-{number}")));
+        }
+        attackers::begin(&flood, &mut tasks).await;
+        let goodput = rate(&flood, lasts).await;
+        flood.end();
+        let ended = Instant::now();
+        all_end(&mut tasks).await;
+        let reads = reads.await.expect("the reader is served");
+        assert!(reads > 0, "it never read");
+
+        // All is as before: a producer is served, and what it sent is read.
+        let after = scene.again();
+        after.end();
+        producers::fair(after, "after".to_owned()).await;
+        let recovery = ended.elapsed();
+        everything_is_there(&scene).await;
+        let refused = scene.refused.load(Ordering::Acquire);
+        eprintln!(
+            "overload: {peak:.0} facts/s before, {goodput:.0} under ten times the load ({:.0} %), \
+             {refused} calls refused, {reads} reads answered; a batch was acknowledged {recovery:?} \
+             after its end",
+            100.0 * goodput / peak
+        );
+    });
+    for service in SERVICES {
+        let peak = services.peak_bytes(service).expect("it still runs");
+        eprintln!("overload: {service} took {} MiB at most", peak >> 20);
+        assert!(peak <= PEAK_BYTES, "{service} took {} MiB", peak >> 20);
+    }
+}
