@@ -70,7 +70,13 @@ pub(crate) fn system_error(error: &fjall::Error) -> Option<&std::io::Error> {
 
 /// What is wrong with a stored item, and the way out.
 pub(crate) fn damaged(what: String, reason: &str) -> StoreError {
-    StoreError::Damaged { what, reason: format!("{reason}; restore the folder from a copy") }
+    StoreError::Damaged {
+        what,
+        reason: format!(
+            "{reason}; `millrace doctor` lists everything that is damaged in the folder: restore \
+             it from a copy"
+        ),
+    }
 }
 
 /// True when the operating system's error comes of files that are shorter than they were, or gone,

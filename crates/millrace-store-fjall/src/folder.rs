@@ -11,8 +11,8 @@ use crate::settings::Options;
 /// The version of the layout that this build reads and writes.
 pub const FORMAT_VERSION: u32 = 2;
 
-const LOCK: &str = "millrace.lock";
-const FORMAT: &str = "millrace.format";
+pub(crate) const LOCK: &str = "millrace.lock";
+pub(crate) const FORMAT: &str = "millrace.format";
 /// Stands while a folder is being made: a crash then leaves nothing but empty databases.
 const CREATING: &str = "millrace.creating";
 pub(crate) const LOG: &str = "log";
@@ -82,8 +82,8 @@ pub enum OpenError {
     },
     /// What it holds does not read back.
     #[error(
-        "data folder {} is damaged: {reason}; nothing was changed: restore it from a copy, or \
-         choose another folder",
+        "data folder {} is damaged: {reason}; nothing was changed: `millrace doctor` looks at the \
+         rest of it, restore it from a copy, or choose another folder",
         folder.display()
     )]
     Damaged {
@@ -95,6 +95,21 @@ pub enum OpenError {
 }
 
 impl OpenError {
+    /// The same about another folder: that of which the one looked at is a shadow.
+    pub(crate) fn about(mut self, path: &Path) -> Self {
+        match &mut self {
+            Self::Locked { folder, .. }
+            | Self::OtherVersion { folder, .. }
+            | Self::OtherSlots { folder, .. }
+            | Self::Access { folder, .. }
+            | Self::Damaged { folder, .. }
+            | Self::NotAFolder(folder)
+            | Self::NotADataFolder(folder) => path.clone_into(folder),
+            Self::BadSlots(_) => {}
+        }
+        self
+    }
+
     /// The operating system refused something about an entry of the folder.
     pub(crate) fn access(folder: &Path, entry: &str, error: &io::Error) -> Self {
         let kind = error.kind();

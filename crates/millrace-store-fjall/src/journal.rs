@@ -190,7 +190,7 @@ fn skip(reader: &mut impl BufRead, mut bytes: u64, sum: &mut Xxh3) -> io::Result
 }
 
 /// Where the last byte that is not zero ends: a journal is given its length beforehand.
-fn used(file: &mut File, from: u64) -> io::Result<u64> {
+pub(crate) fn used(file: &mut File, from: u64) -> io::Result<u64> {
     file.seek(SeekFrom::Start(from))?;
     let (mut at, mut used) = (from, from);
     let (mut block, zeros) = (vec![0; BLOCK], vec![0; BLOCK]);

@@ -7,10 +7,10 @@ const CATALOG: u8 = b'C';
 const EPOCH: u8 = b'E';
 const LOG: u8 = b'L';
 const MARK: u8 = b'M';
-const NODE: u8 = b'N';
-const PART: u8 = b'P';
-const RUN: u8 = b'R';
-const WINDOW: u8 = b'W';
+pub(crate) const NODE: u8 = b'N';
+pub(crate) const PART: u8 = b'P';
+pub(crate) const RUN: u8 = b'R';
+pub(crate) const WINDOW: u8 = b'W';
 
 /// The key of a chunk.
 pub(crate) fn chunk(slot: SlotId, position: Position) -> Vec<u8> {

@@ -58,13 +58,15 @@
 //! Before fjall opens a database, its journals and manifests are summed, for fjall passes over damage
 //! there or begins anew (`journal`, `manifest`): what is truncated, flipped or gone is an
 //! [`OpenError::Damaged`] that names it, and nothing is changed. Damage that shows later is a
-//! `StoreError::Damaged` that names the chunk, part or row.
+//! `StoreError::Damaged` that names the chunk, part or row. [`Inspection`] looks at a folder without
+//! changing it.
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod damage;
 mod failure;
 mod folder;
+mod inspect;
 mod journal;
 mod keys;
 mod log;
@@ -76,5 +78,6 @@ mod store;
 mod writer;
 
 pub use folder::{FORMAT_VERSION, OpenError};
+pub use inspect::{FoundHead, Inspection, free_bytes};
 pub use settings::Options;
 pub use store::{DiskUse, FjallStore};

@@ -152,7 +152,7 @@ impl Table {
 const KEYSPACES: [&str; 2] = ["keyspaces/0", "keyspaces/1"];
 
 /// Looks for damage that fjall would pass over in silence, and cuts off a commit cut short.
-fn look_through(folder: &Path, name: &str) -> Result<(), OpenError> {
+pub(crate) fn look_through(folder: &Path, name: &str) -> Result<(), OpenError> {
     let path = folder.join(name);
     let damaged = |reason: String| OpenError::Damaged {
         folder: folder.to_owned(),

@@ -151,6 +151,9 @@ pub enum Command {
     /// Show whether Millrace serves, and how far it is
     #[command(after_help = examples::STATUS)]
     Status(StatusArgs),
+    /// Look for damage in a data folder that no process has open
+    #[command(after_help = examples::DOCTOR)]
+    Doctor(DoctorArgs),
     /// Measure a standard workload
     #[command(subcommand, after_help = examples::BENCH)]
     Bench(BenchCommand),
@@ -374,6 +377,14 @@ pub struct StatusArgs {
     /// Also show every slot
     #[arg(long)]
     pub slots: bool,
+}
+
+/// `millrace doctor`
+#[derive(Debug, Clone, Args)]
+pub struct DoctorArgs {
+    /// The data folder; it is not changed
+    #[arg(long, value_name = "DIR", default_value = ".millrace")]
+    pub data: PathBuf,
 }
 
 /// `millrace bench …`

@@ -2,6 +2,7 @@
 
 pub mod apply;
 mod catalog_file;
+pub mod doctor;
 pub mod explain;
 mod failure;
 pub mod get;

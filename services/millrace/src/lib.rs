@@ -67,6 +67,7 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
             telemetry(Role::Command)?;
             server_runtime()?.block_on(demo::run()).map_err(Failure::from)
         }
+        Command::Doctor(args) => client_runtime()?.block_on(commands::doctor::run(&args, printer)),
         Command::Bench(command) => server_runtime()?.block_on(bench::run(&command, printer)),
         Command::Apply(args) => {
             client_runtime()?.block_on(commands::apply::run(&args, &global, printer))

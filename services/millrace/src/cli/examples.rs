@@ -121,6 +121,15 @@ Examples:
   millrace status --slots -o csv
   until millrace status -o json > /dev/null; do sleep 1; done";
 
+pub(super) const DOCTOR: &str = "\
+Reads every chunk, head, page, mark and row, and says of each that is damaged or missing what to do.
+Nothing in the folder is changed: journals are copied to the folder for temporary files, where they
+take a few hundred MiB at the most. Exits with 1 if something is wrong.
+
+Examples:
+  millrace doctor --data /var/lib/millrace
+  millrace doctor -o json | jq '.checks[].problems[]'";
+
 pub(super) const BENCH: &str = "\
 Examples:
   millrace bench clickprofile

@@ -96,6 +96,17 @@ pub enum Failure {
     /// A service that does not take calls, as `status` found.
     #[error("millrace does not serve")]
     NotServing,
+    /// A data folder with problems, which were shown.
+    #[error(
+        "data folder {} has {problems} {}",
+        folder.display(), if *problems == 1 { "problem" } else { "problems" }
+    )]
+    FolderUnsound {
+        /// The folder.
+        folder: PathBuf,
+        /// How many.
+        problems: u64,
+    },
     /// `millrace dev` did not start or did not go on.
     #[error(transparent)]
     Dev(#[from] DevError),
@@ -140,6 +151,7 @@ impl Failure {
             | Self::Encode(_)
             | Self::Answer(_)
             | Self::NotServing
+            | Self::FolderUnsound { .. }
             | Self::Dev(_)
             | Self::Serve(_)
             | Self::Bench(_)
@@ -180,6 +192,7 @@ impl Failure {
                 });
             }
             Self::NotServing => "wait, or see the server's log; the slots and services are above",
+            Self::FolderUnsound { .. } => "do what is said beside each problem above",
             Self::CatalogFile { .. }
             | Self::Key(_)
             | Self::Encode(_)
@@ -251,9 +264,10 @@ fn refusal_step(refusal: &Refusal) -> Option<&'static str> {
         | ErrorCode::StoreUnavailable => {
             Some("run the command again in a while; `millrace status` shows what is missing")
         }
-        ErrorCode::StoreFailed | ErrorCode::StoreDamaged | ErrorCode::Internal => {
-            Some("see the server's log")
-        }
+        ErrorCode::StoreDamaged => Some(
+            "stop the server and run `millrace doctor` on its data folder: it lists the damage",
+        ),
+        ErrorCode::StoreFailed | ErrorCode::Internal => Some("see the server's log"),
         ErrorCode::Unauthenticated => Some(
             "show a token with --token or MILLRACE_TOKEN, or a certificate with --cert and --key, \
              that the server knows",

@@ -1,0 +1,131 @@
+//! `millrace doctor`: looks at a data folder that no process has open, and changes nothing in it.
+
+mod log;
+mod report;
+mod snapshots;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use millrace_catalog::Catalog;
+use millrace_kernel::Plan;
+use millrace_store::CatalogStore;
+use millrace_store_fjall::{Inspection, OpenError};
+
+pub use report::{Check, DoctorReport, Problem};
+
+use super::Failure;
+use crate::cli::DoctorArgs;
+use crate::exit::Exit;
+use crate::output::Printer;
+
+/// Bytes a start needs at once: each database gives its journal 64 MiB beforehand.
+const ROOM: u64 = 128 << 20;
+
+/// What to do about damage.
+const RESTORE: &str = "restore the folder from a copy, or publish again into a new one";
+
+/// Checks a folder and prints what was found.
+///
+/// # Errors
+/// [`Failure::FolderUnsound`] after the problems were printed.
+pub async fn run(args: &DoctorArgs, printer: Printer) -> Result<Exit, Failure> {
+    let report = examine(&args.data).await;
+    printer.print(&report)?;
+    if report.clean {
+        Ok(Exit::Done)
+    } else {
+        let problems = report.checks.iter().map(|check| check.problem_count).sum();
+        Err(Failure::FolderUnsound { folder: args.data.clone(), problems })
+    }
+}
+
+/// Checks a folder.
+pub async fn examine(folder: &Path) -> DoctorReport {
+    let mut checks = vec![room(folder)];
+    let mut files = Check::new("folder");
+    files.look();
+    match Inspection::open(folder) {
+        Ok(inspection) => {
+            checks.push(files);
+            let (catalogs, plan) = catalogs(&inspection).await;
+            checks.push(catalogs);
+            let slots = log::walk(&inspection, plan.catalog.version, &mut checks).await;
+            checks.push(snapshots::heads(&inspection, &plan, &slots).await);
+            checks.push(rows(&inspection));
+        }
+        Err(problems) => {
+            for problem in &problems {
+                files.problem("data folder", problem.to_string(), next_of(problem));
+            }
+            checks.push(files);
+        }
+    }
+    DoctorReport::new(folder, checks)
+}
+
+fn next_of(error: &OpenError) -> &'static str {
+    match error {
+        OpenError::Locked { .. } => "stop the process that has it open, then look again",
+        OpenError::OtherVersion { .. } => "look at it with the build that made it",
+        OpenError::NotAFolder(_) | OpenError::NotADataFolder(_) => {
+            "give the folder that `millrace dev --data` was given"
+        }
+        OpenError::Access { .. } => "let this user read it",
+        OpenError::Damaged { .. } | OpenError::OtherSlots { .. } | OpenError::BadSlots(_) => {
+            RESTORE
+        }
+    }
+}
+
+/// Room on the disk.
+fn room(folder: &Path) -> Check {
+    let mut check = Check::new("room");
+    check.look();
+    // A folder that cannot be asked is told by the next check.
+    if let Ok(free) = millrace_store_fjall::free_bytes(folder)
+        && free < ROOM
+    {
+        let problem = format!("{free} bytes are free, a start takes up to {ROOM}");
+        check.problem("disk", problem, "make room on it");
+    }
+    check
+}
+
+/// Every catalog version, and the plan of the newest that compiles.
+async fn catalogs(inspection: &Inspection) -> (Check, Plan) {
+    let mut check = Check::new("catalogs");
+    let mut newest = Catalog::empty();
+    match inspection.store().catalogs().await {
+        Ok(versions) => {
+            for (version, text) in versions {
+                check.look();
+                let what = format!("catalog version {version}");
+                if version != newest.version + 1 {
+                    check.problem(&what, format!("follows version {}", newest.version), RESTORE);
+                }
+                match Catalog::compile(&text, (newest.version > 0).then_some(&newest)) {
+                    Ok(catalog) => newest = catalog,
+                    Err(problems) => {
+                        let first = problems.first().map(ToString::to_string).unwrap_or_default();
+                        let next = "look at it with the build that applied it";
+                        check.problem(&what, format!("does not compile: {first}"), next);
+                    }
+                }
+            }
+        }
+        Err(error) => check.error(&error, RESTORE),
+    }
+    (check, Plan::new(Arc::new(newest)))
+}
+
+/// Leases, runs and producer windows.
+fn rows(inspection: &Inspection) -> Check {
+    let mut check = Check::new("leases and windows");
+    let (count, problems) = inspection.small_rows();
+    check.looked_at = count;
+    for problem in problems {
+        check.error(&problem, RESTORE);
+    }
+    check
+}
