@@ -12,6 +12,7 @@ mod deadline;
 mod drain;
 mod health;
 mod limits;
+pub mod metrics;
 mod security;
 pub mod server;
 pub mod services;

@@ -8,6 +8,7 @@ mod error;
 mod explain;
 mod late;
 mod log_read;
+pub mod metrics;
 mod plans;
 mod read;
 mod service;
@@ -15,6 +16,6 @@ mod stored;
 
 pub use admin::Admin;
 pub use error::ReadError;
-pub use read::{Moment, Read, Reader, ReaderConfig, ReaderPorts};
+pub use read::{HeadPath, Moment, Read, Reader, ReaderConfig, ReaderPorts};
 pub use service::FeatureServing;
 pub use stored::StoredHeads;

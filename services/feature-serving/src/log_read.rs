@@ -9,9 +9,11 @@ use millrace_kernel::slot::Fold;
 use millrace_kernel::{EntityState, Plan};
 use millrace_store::StoreError;
 use millrace_types::{Chunk, DecodeError, Entity, KnownAt, Position, SlotId};
+use opentelemetry::metrics::Counter;
 use tokio::sync::Semaphore;
 
 use crate::error::ReadError;
+use crate::metrics::{LOG_FACTS, LOG_READS, LOG_READS_LIMIT};
 
 /// Bytes of the log read at a time.
 const SCAN_BYTES: usize = 4 << 20;
@@ -19,7 +21,8 @@ const SCAN_BYTES: usize = 4 << 20;
 /// Folds entities from the log, a bounded number of reads at a time.
 pub(crate) struct LogReader {
     store: Arc<dyn StorePort>,
-    permits: Semaphore,
+    permits: Arc<Semaphore>,
+    facts: Counter<u64>,
     reads_max: usize,
     facts_max: u64,
     time_max: Duration,
@@ -32,7 +35,13 @@ impl LogReader {
         facts_max: u64,
         time_max: Duration,
     ) -> Self {
-        Self { store, permits: Semaphore::new(reads_max), reads_max, facts_max, time_max }
+        let permits = Arc::new(Semaphore::new(reads_max));
+        let waiting = Arc::downgrade(&permits);
+        LOG_READS.set_to(move || {
+            Some((reads_max - waiting.upgrade()?.available_permits().min(reads_max)) as f64)
+        });
+        LOG_READS_LIMIT.set_to(move || Some(reads_max as f64));
+        Self { store, permits, facts: LOG_FACTS.count(), reads_max, facts_max, time_max }
     }
 
     /// Folds these entities of one slot over what is known at `known_at`, up to a position.
@@ -71,6 +80,19 @@ impl LogReader {
     /// Hands a slot's chunks after one position up to another to a scan, until it has enough. To be
     /// called in its turn ([`LogReader::within_budget`]).
     pub(crate) async fn scan(
+        &self,
+        slot: SlotId,
+        after: Position,
+        up_to: Position,
+        scan: &mut impl Scan,
+    ) -> Result<(), ReadError> {
+        let before = scan.facts();
+        let scanned = self.scan_pages(slot, after, up_to, scan).await;
+        self.facts.add(scan.facts() - before, &[]);
+        scanned
+    }
+
+    async fn scan_pages(
         &self,
         slot: SlotId,
         mut after: Position,

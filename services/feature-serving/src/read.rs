@@ -14,10 +14,12 @@ use millrace_kernel::slot::Stamp;
 use millrace_placement::Slots;
 use millrace_types::entity::entity_hash;
 use millrace_types::{Entity, EntityKey, KeyPart, KeyType, KnownAt, Micros, SlotId};
+use tokio::time::Instant;
 
 use crate::clock;
 use crate::error::ReadError;
 use crate::log_read::LogReader;
+use crate::metrics::Instruments;
 use crate::plans::Plans;
 
 /// Entities one read may ask for.
@@ -32,11 +34,38 @@ pub struct ReaderConfig {
     pub log_facts: u64,
     /// How long a read from the log takes, waiting included.
     pub log_time: Duration,
+    /// Which heads its port reads.
+    pub heads: HeadPath,
+}
+
+/// Which heads a reader reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeadPath {
+    /// Those of a join service in this process.
+    Live,
+    /// Those in the store.
+    Stored,
+}
+
+impl HeadPath {
+    /// Its name in metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Live => "head",
+            Self::Stored => "stored",
+        }
+    }
 }
 
 impl Default for ReaderConfig {
     fn default() -> Self {
-        Self { log_reads: 2, log_facts: 5_000_000, log_time: Duration::from_secs(30) }
+        Self {
+            log_reads: 2,
+            log_facts: 5_000_000,
+            log_time: Duration::from_secs(30),
+            heads: HeadPath::Live,
+        }
     }
 }
 
@@ -81,6 +110,8 @@ pub struct Answer {
     pub known_at: Option<KnownAt>,
     /// One outcome an entity, in order, with its slot.
     pub entities: Vec<(SlotId, EntityOutcome)>,
+    /// How many of them were folded from the log.
+    pub from_log: usize,
 }
 
 /// What a reader stands on.
@@ -103,6 +134,8 @@ pub struct Reader {
     pub(crate) slots: Slots,
     pub(crate) log: LogReader,
     plans: Plans,
+    head_path: HeadPath,
+    instruments: Instruments,
 }
 
 impl Reader {
@@ -111,7 +144,9 @@ impl Reader {
     pub fn new(config: &ReaderConfig, ports: ReaderPorts, slots: Slots) -> Self {
         let ReaderPorts { heads, owner, store, catalog } = ports;
         let log = LogReader::new(store, config.log_reads, config.log_facts, config.log_time);
-        Self { heads, owner, slots, log, plans: Plans::new(catalog) }
+        let plans = Plans::new(catalog);
+        let (head_path, instruments) = (config.heads, Instruments::new());
+        Self { heads, owner, slots, log, plans, head_path, instruments }
     }
 
     pub(crate) fn plan(&self) -> Arc<Plan> {
@@ -123,14 +158,21 @@ impl Reader {
     /// # Errors
     /// [`ReadError`].
     pub async fn read(&self, read: Read) -> Result<Answer, ReadError> {
-        match self.read_once(&read).await {
+        let begun = Instant::now();
+        let answer = self.read_again(&read).await?;
+        self.instruments.read(&answer, self.head_path, begun.elapsed());
+        Ok(answer)
+    }
+
+    async fn read_again(&self, read: &Read) -> Result<Answer, ReadError> {
+        match self.read_once(read).await {
             // A catalog version can come between the plan and the heads: then once more with it.
-            Err(ReadError::Join(JoinError::UnknownCatalog(_))) => self.read_once(&read).await,
+            Err(ReadError::Join(JoinError::UnknownCatalog(_))) => self.read_once(read).await,
             // It may have been applied by another process a moment ago.
             Err(ReadError::ViewNotFound { .. } | ReadError::FeatureNotFound { .. })
                 if self.plans.catch_up().await =>
             {
-                self.read_once(&read).await
+                self.read_once(read).await
             }
             other => other,
         }
@@ -176,13 +218,15 @@ impl Reader {
             _ => futures::future::try_join_all(reads).await?,
         };
         let mut entities: Vec<Option<(SlotId, EntityOutcome)>> = vec![None; read.keys.len()];
-        for (slot, indexes, outcomes) in answers {
+        let mut from_log = 0;
+        for (slot, indexes, (outcomes, log)) in answers {
+            from_log += log;
             for (index, outcome) in indexes.into_iter().zip(outcomes) {
                 entities[index] = Some((slot, outcome));
             }
         }
         let entities = entities.into_iter().flatten().collect();
-        Ok(Answer { catalog, view: view_index, features, at, known_at, entities })
+        Ok(Answer { catalog, view: view_index, features, at, known_at, entities, from_log })
     }
 
     pub(crate) async fn instant(&self, moment: Moment, view: &View) -> Result<Micros, ReadError> {
@@ -211,12 +255,13 @@ impl Reader {
         Ok(Some(KnownAt(known_at.0)))
     }
 
-    /// Reads entities of one slot: from heads, and from the log what heads do not cover.
+    /// Reads entities of one slot: from heads, and from the log what heads do not cover. Also gives
+    /// how many were read from the log.
     async fn read_slot(
         &self,
         plan: Arc<Plan>,
         request: HeadRequest,
-    ) -> Result<Vec<EntityOutcome>, ReadError> {
+    ) -> Result<(Vec<EntityOutcome>, usize), ReadError> {
         let slot = request.slot;
         let known_at = request.known_at;
         if known_at < KnownAt::MAX {
@@ -239,8 +284,9 @@ impl Reader {
             }
         }
         let Some(up_to) = from_log.iter().map(|f| f.1).max() else {
-            return Ok(outcomes.into_iter().flatten().collect());
+            return Ok((outcomes.into_iter().flatten().collect(), 0));
         };
+        let count = from_log.len();
         let wanted = from_log.iter().map(|f| request.entities[f.0].clone()).collect();
         let states = self.log.fold(plan.clone(), slot, wanted, known_at, up_to).await?;
         let mut states: BTreeMap<Entity, _> = states.into_iter().collect();
@@ -255,7 +301,7 @@ impl Reader {
             let stamp = Stamp { position, known_at, watermark, rebuilding };
             outcomes[index] = Some(outcome(evaluation, stamp));
         }
-        Ok(outcomes.into_iter().flatten().collect())
+        Ok((outcomes.into_iter().flatten().collect(), count))
     }
 }
 

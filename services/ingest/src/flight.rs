@@ -29,6 +29,8 @@ pub(crate) struct Flight {
     retry: Retry,
     /// Its requests, as what holds watermarks back until it has landed or is given up.
     pub(crate) tickets: Vec<Ticket>,
+    /// When it was taken in.
+    began: Instant,
 }
 
 struct Retry {
@@ -50,6 +52,7 @@ impl Flight {
             verdicts,
             retry,
             tickets: Vec::new(),
+            began: Instant::now(),
         }
     }
 
@@ -123,7 +126,8 @@ impl Ingest {
                 }
             }
         }
-        let Flight { batch, encoded, verdicts, tickets, .. } = flight;
+        let Flight { batch, encoded, verdicts, tickets, began, .. } = flight;
+        let fresh = began.elapsed();
         // Everything is in the log: it holds no watermark back any more.
         drop(tickets);
         drop(holds);
@@ -133,7 +137,7 @@ impl Ingest {
             self.windows.mark(stream, producer, sequences, &refused).await;
         }
         let answer = verdicts.answer(&encoded)?;
-        self.answered(&answer);
+        self.answered(encoded.stream().map(|s| s.name.as_str()), &answer, fresh);
         Ok((batch, answer))
     }
 

@@ -19,6 +19,7 @@ use crate::clock::Clock;
 use crate::encode::{EncodedBatch, Encoder, Fate, Job, Payload};
 use crate::error::IngestError;
 use crate::flight::Flight;
+use crate::metrics::{self, Instruments};
 use crate::settled::Settled;
 use crate::verdicts::Answer;
 use crate::watermark::{Advance, WatermarkFold};
@@ -128,6 +129,7 @@ pub struct Ingest {
     /// everything before has reached the log for.
     holds: Holds,
     pub(crate) settled: Settled,
+    pub(crate) instruments: Instruments,
     facts: AtomicU64,
     pub(crate) resends: AtomicU64,
     pub(crate) refused: AtomicU64,
@@ -146,7 +148,7 @@ impl Ingest {
     pub fn new(config: IngestConfig, ports: IngestPorts) -> Arc<Self> {
         let windows = Windows::new(Arc::clone(&ports.windows), config.window_patience);
         let fold = WatermarkFold::new(config.idle_after.as_millis() as u64);
-        Arc::new(Self {
+        let ingest = Arc::new(Self {
             config,
             ports,
             windows,
@@ -155,10 +157,13 @@ impl Ingest {
             dispatch: tokio::sync::Mutex::new(Dispatch { fold, sent: Vec::new(), stated_ms: 0 }),
             holds: Holds::default(),
             settled: Settled::default(),
+            instruments: Instruments::new(),
             facts: AtomicU64::new(0),
             resends: AtomicU64::new(0),
             refused: AtomicU64::new(0),
-        })
+        });
+        metrics::observe(&ingest);
+        ingest
     }
 
     /// The counters now.
@@ -394,8 +399,10 @@ impl Ingest {
         }
     }
 
-    pub(crate) fn answered(&self, answer: &Answer) {
+    /// A batch of a stream is answered, so long after it was taken in.
+    pub(crate) fn answered(&self, stream: Option<&str>, answer: &Answer, after: Duration) {
         self.facts.fetch_add(answer.counts.total(), Ordering::Relaxed);
+        self.instruments.answered(stream, answer, after);
     }
 }
 

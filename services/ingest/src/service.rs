@@ -38,15 +38,20 @@ impl IngestApi {
     async fn batch(&self, request: v1::PublishRequest) -> Result<v1::PublishResult, Status> {
         let ingest = Arc::clone(&self.ingest);
         let mut streams = ArrowStreams::default();
-        let batch =
-            Batch::read(request, &mut streams, ingest.latest_at()).map_err(|e| status(&e))?;
+        let refused = |error: IngestError| {
+            ingest.instruments.failed(&error);
+            status(&error)
+        };
+        let batch = Batch::read(request, &mut streams, ingest.latest_at()).map_err(refused)?;
         let Some(permit) = ingest.budget.try_acquire(batch.cost()) else {
             ingest.withheld(&batch.stream, &batch.producer);
-            return Err(status(&IngestError::Full));
+            return Err(refused(IngestError::Full));
         };
         // The handler's future is dropped when the client leaves; a batch that is on its way must
         // reach its end.
+        let publisher = Arc::clone(&ingest);
         let task = self.drain.tasks().spawn(async move {
+            let ingest = publisher;
             let _permit = permit;
             let producer = Arc::clone(&batch.producer);
             let stream = ingest.attach(&batch.stream, &producer).await;
@@ -61,8 +66,9 @@ impl IngestApi {
                 let next = batch.sequences.next();
                 Ok(result(answer, &batch.sequences, next))
             }
-            Ok(Err(error)) => Err(status(&error)),
+            Ok(Err(error)) => Err(refused(error)),
             Err(panic) => {
+                ingest.instruments.failed_with(ErrorCode::Internal);
                 tracing::error!(error = %panic, "publishing a batch failed");
                 Err(Fault::new(ErrorCode::Internal, "an internal error; see the server's log")
                     .into())

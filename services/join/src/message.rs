@@ -9,6 +9,8 @@ use millrace_kernel::slot::Fold;
 use millrace_types::{Entity, KnownAt, Position, SlotId, StreamWatermark};
 use tokio::sync::oneshot;
 
+use crate::metrics::WorkerState;
+
 /// A message to a worker.
 #[derive(Debug)]
 pub(crate) enum Message {
@@ -23,6 +25,8 @@ pub(crate) enum Message {
     Close(SlotId, KnownAt, oneshot::Sender<Result<Position, JoinError>>),
     /// The state of the worker's slots.
     Status(oneshot::Sender<Vec<SlotStatus>>),
+    /// The state of the worker, for gauges.
+    Measure(oneshot::Sender<WorkerState>),
     /// A rebuild has folded the log.
     Folded(Folded),
     /// Finish what is in flight, save everything, release the slots, and stop.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use millrace_catalog::Catalog;
 use millrace_client::port::{
     CatalogPort, Change, HeadAnswer, HeadPort, HeadRequest, Holds, JoinError, JoinPort,
     PendingVerdicts, ProcessRequest, SlotPort, SlotStatus, StorePort, SubscribeFrom, SubscribePort,
@@ -17,6 +18,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::clock::{Ceiling, now_us};
 use crate::config::JoinConfig;
 use crate::message::{Batch, Message, ReadJob, Reply};
+use crate::metrics::{self, Gauges, Instruments};
 use crate::subscribe::Subscription;
 use crate::worker::{Worker, WorkerStart};
 
@@ -40,6 +42,7 @@ pub struct JoinService {
     map: WorkerMap,
     failed: watch::Receiver<Option<StoreError>>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
+    gauges: Gauges,
 }
 
 /// Why the service does not start.
@@ -103,6 +106,7 @@ impl JoinService {
             confirmed_out.push(Some(tx));
             confirmed.push(rx);
         }
+        let instruments = Instruments::new();
         let mut workers = Vec::new();
         let mut ready = Vec::new();
         for index in 0..config.workers.get() {
@@ -121,6 +125,7 @@ impl JoinService {
                 store: store.clone(),
                 catalog: catalog.clone(),
                 ceiling: ceiling.clone(),
+                instruments: instruments.clone(),
                 inbox: rx,
                 own: tx.downgrade(),
                 runtime: tokio::runtime::Handle::current(),
@@ -137,7 +142,28 @@ impl JoinService {
                 Err(_) => return Err(StartError::Recovery("no answer".to_owned())),
             }
         }
-        Ok(Self { workers, confirmed, store, catalog, config, map, failed, tasks: vec![lease] })
+        let tasks = vec![lease];
+        let gauges = Gauges::new();
+        let service =
+            Self { workers, confirmed, store, catalog, config, map, failed, tasks, gauges };
+        metrics::observe(&service);
+        Ok(service)
+    }
+
+    pub(crate) fn workers(&self) -> &[mpsc::Sender<Message>] {
+        &self.workers
+    }
+
+    pub(crate) fn config(&self) -> &JoinConfig {
+        &self.config
+    }
+
+    pub(crate) fn catalog(&self) -> Arc<Catalog> {
+        self.catalog.current()
+    }
+
+    pub(crate) fn gauges(&self) -> &Gauges {
+        &self.gauges
     }
 
     /// Resolves when the service cannot go on: the store cannot write, or the node was fenced.

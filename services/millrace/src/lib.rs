@@ -11,6 +11,7 @@ pub mod demo;
 pub mod dev;
 pub mod exit;
 pub mod files;
+pub mod metrics;
 pub mod output;
 pub mod security;
 pub mod serve;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use millrace_client::port::{AppendOutcome, AppendRequest};
 use millrace_store::{Append, Incarnation, NodeId, Store, StoreError, until_known};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Patience;
@@ -58,7 +59,10 @@ impl Appender {
         let chunks: Vec<Append> =
             group.iter().flat_map(|flush| flush.request.chunks.iter().cloned()).collect();
         let append = || self.store.append(chunks.clone());
-        if let Err(error) = until_known(&mut self.patience.unbounded(), append).await {
+        let begun = Instant::now();
+        let appended = until_known(&mut self.patience.unbounded(), append).await;
+        self.metrics.took("commit", begun.elapsed());
+        if let Err(error) = appended {
             tracing::error!(%error, flushes = group.len(), "append failed");
             self.metrics.append_failed(group.len());
             for flush in group {
@@ -93,7 +97,10 @@ impl Appender {
         incarnation: Incarnation,
     ) -> Result<AppendOutcome, StoreError> {
         let confirm = || self.store.confirm(node, incarnation);
-        Ok(match until_known(&mut self.patience.unbounded(), confirm).await? {
+        let begun = Instant::now();
+        let confirmed = until_known(&mut self.patience.unbounded(), confirm).await;
+        self.metrics.took("confirm", begun.elapsed());
+        Ok(match confirmed? {
             true => AppendOutcome::Confirmed,
             false => AppendOutcome::Fenced,
         })

@@ -10,7 +10,7 @@
 mod appender;
 mod backoff;
 mod grpc;
-mod metrics;
+pub mod metrics;
 mod options;
 mod writer;
 

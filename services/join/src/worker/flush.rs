@@ -19,6 +19,9 @@ const BODY_BYTES_MAX: usize = CHUNK_BYTES_MAX - 128 * 1024;
 /// A flush with at least this many facts is a sign of load: the next one lingers.
 const BUSY_FACTS: usize = 256;
 
+/// Chunks of a slot whose way into stored heads is timed at once; those beyond are not.
+const UNCOVERED_MAX: usize = 256;
+
 /// A chunk that is being appended.
 pub(super) struct Flight {
     pub(super) position: Position,
@@ -69,6 +72,7 @@ impl Worker {
         if chunks.is_empty() {
             return;
         }
+        self.instruments.flush_facts.record(facts as f64, &[]);
         if facts >= BUSY_FACTS {
             self.next_flush = Instant::now() + self.config.linger;
         }
@@ -76,11 +80,16 @@ impl Worker {
     }
 
     pub(super) fn append(&mut self, slots: Vec<SlotId>, chunks: Vec<Append>) {
+        let bytes: usize = chunks.iter().map(|chunk| chunk.bytes.len()).sum();
+        self.instruments.flush_bytes.record(bytes as f64, &[]);
+        self.instruments.chunks.add(chunks.len() as u64, &[]);
+        let (begun, seconds) = (Instant::now(), self.instruments.flush_seconds.clone());
         let store = self.store.clone();
         let request =
             AppendRequest { node: self.node.clone(), incarnation: self.incarnation, chunks };
         self.work.push(Box::pin(async move {
             let outcome = store.append(request).await;
+            seconds.record(begun.elapsed().as_secs_f64(), &[]);
             Done::Flushed(Flushed { slots, outcome })
         }));
     }
@@ -151,6 +160,9 @@ impl Worker {
             let Some(flight) = slot.flight.take() else { continue };
             slot.core.confirm(flight.position, flight.known_at);
             slot.confirmed.send_replace((flight.position, flight.known_at));
+            if slot.uncovered.len() < UNCOVERED_MAX {
+                slot.uncovered.push_back((flight.position, slot.last_chunk));
+            }
             if !flight.rebuilt.is_empty() {
                 self.rebuilds = self.rebuilds.saturating_sub(1);
                 slot.installed(flight.rebuilt);

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use millrace_client::port::{CatalogPort, PeerPort, StorePort};
 use millrace_client::remote::{Persistence, RemoteJoin, RemotePeer, RemoteStore};
 use millrace_feature_serving::{
-    Admin, FeatureServing, Reader, ReaderConfig, ReaderPorts, StoredHeads,
+    Admin, FeatureServing, HeadPath, Reader, ReaderConfig, ReaderPorts, StoredHeads,
 };
 use millrace_grpc::{Drain, GrpcServer, ServerLimits, services};
 use millrace_ingest::{
@@ -19,6 +19,7 @@ use millrace_placement::Slots;
 use millrace_store::{CatalogStore, Incarnation, NodeId, Store, StoreError};
 use millrace_store_fjall::{FjallStore, Options};
 use millrace_store_writer::{StoreGrpc, StoreWriter};
+use millrace_telemetry::Measure;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::ServeError;
@@ -42,6 +43,11 @@ pub(super) trait Service: Send + Sync {
 
     /// What it depends on.
     fn needs(&self) -> &[Arc<dyn PeerPort>];
+
+    /// What is measured when metrics are asked for.
+    fn measure(&self) -> Option<Arc<dyn Measure>> {
+        None
+    }
 
     /// Resolves when it cannot go on.
     async fn failed(&self) -> StoreError {
@@ -160,6 +166,10 @@ impl Service for JoinPart {
         &self.needs
     }
 
+    fn measure(&self) -> Option<Arc<dyn Measure>> {
+        Some(self.join.clone())
+    }
+
     async fn failed(&self) -> StoreError {
         self.join.failed().await
     }
@@ -243,6 +253,7 @@ impl ServingPart {
         let config = ReaderConfig {
             log_facts: told.settings.read_facts,
             log_time: told.settings.read_time,
+            heads: HeadPath::Stored,
             ..ReaderConfig::default()
         };
         let ports = ReaderPorts {

@@ -5,6 +5,7 @@
 
 mod catalogs;
 mod help;
+mod operations;
 mod process;
 mod publish;
 mod reads;

@@ -13,5 +13,6 @@ mod folders;
 mod full_disk;
 mod histories;
 mod late;
+mod metrics;
 mod real_data;
 mod round_trip;
