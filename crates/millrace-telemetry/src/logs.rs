@@ -3,10 +3,16 @@
 use std::io::IsTerminal as _;
 
 use thiserror::Error;
+use tracing::{Event, Subscriber};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 use tracing_subscriber::fmt;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
+
+use crate::trace;
 
 /// Who writes the log, and so what is in it when nobody asks for more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +47,7 @@ impl Role {
         match self {
             Self::Command => "warn",
             // The transport tells of every connection at info; its warnings are enough.
-            Self::Service => "info,h2=warn,hyper=warn,tonic=warn,tower=warn",
+            Self::Service => "info,h2=warn,hyper=warn,tonic=warn,tower=warn,opentelemetry=warn",
         }
     }
 }
@@ -66,14 +72,39 @@ pub fn filter(role: Role, text: Option<&str>) -> Result<EnvFilter, TelemetryErro
 /// time.
 pub fn init(role: Role, filter_text: Option<&str>) -> Result<(), TelemetryError> {
     let colours = std::io::stderr().is_terminal();
+    let format = fmt::format().with_target(matches!(role, Role::Service)).with_ansi(colours);
     fmt()
         .with_env_filter(filter(role, filter_text)?)
         .with_writer(std::io::stderr)
         .with_ansi(colours)
-        .with_target(matches!(role, Role::Service))
+        .event_format(Traced(format))
         .finish()
         .try_init()
         .map_err(|_| TelemetryError::AlreadySet)
+}
+
+/// Lines that end with the trace they belong to, where there is one.
+struct Traced<F>(F);
+
+impl<S, N, F> FormatEvent<S, N> for Traced<F>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+    F: FormatEvent<S, N>,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> std::fmt::Result {
+        let Some(trace) = trace::current_id() else {
+            return self.0.format_event(context, writer, event);
+        };
+        let mut line = String::new();
+        self.0.format_event(context, Writer::new(&mut line), event)?;
+        writeln!(writer, "{} trace_id={trace}", line.trim_end())
+    }
 }
 
 #[cfg(test)]

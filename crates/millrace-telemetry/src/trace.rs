@@ -11,13 +11,14 @@ mod span;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use opentelemetry::{KeyValue, global};
+use opentelemetry::trace::{TraceContextExt as _, TraceId};
+use opentelemetry::{Context, KeyValue, global};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use thiserror::Error;
 
 pub use context::TraceContext;
-pub use span::Span;
+pub use span::{Scope, Span};
 
 /// The variables that say where traces go, the one for traces alone first.
 pub const ENDPOINTS: [&str; 2] =
@@ -31,6 +32,17 @@ static ON: AtomicBool = AtomicBool::new(false);
 #[must_use]
 pub fn is_on() -> bool {
     ON.load(Ordering::Relaxed)
+}
+
+/// The trace that the task that asks belongs to.
+#[must_use]
+pub fn current_id() -> Option<TraceId> {
+    if !is_on() {
+        return None;
+    }
+    let context = Context::current();
+    let span = context.span().span_context().clone();
+    span.is_valid().then(|| span.trace_id())
 }
 
 /// Why there are no traces.

@@ -12,6 +12,7 @@ use millrace_client::port::{
 use millrace_kernel::Plan;
 use millrace_kernel::slot::Stamp;
 use millrace_placement::Slots;
+use millrace_telemetry::Span;
 use millrace_types::entity::entity_hash;
 use millrace_types::{Entity, EntityKey, KeyPart, KeyType, KnownAt, Micros, SlotId};
 use tokio::time::Instant;
@@ -268,7 +269,10 @@ impl Reader {
             // No later chunk may have a smaller known_at, or asking again would not repeat this.
             self.owner.close_up_to(slot, known_at).await.map_err(ReadError::Join)?;
         }
-        let answers = self.heads.read_heads(request.clone()).await.map_err(ReadError::Join)?;
+        let span = Span::within("read heads");
+        let answers = span.around(self.heads.read_heads(request.clone())).await;
+        drop(span);
+        let answers = answers.map_err(ReadError::Join)?;
         let mut outcomes: Vec<Option<EntityOutcome>> = Vec::with_capacity(answers.len());
         let mut from_log = Vec::new();
         for (index, answer) in answers.into_iter().enumerate() {
@@ -288,7 +292,10 @@ impl Reader {
         };
         let count = from_log.len();
         let wanted = from_log.iter().map(|f| request.entities[f.0].clone()).collect();
-        let states = self.log.fold(plan.clone(), slot, wanted, known_at, up_to).await?;
+        let span = Span::within("read log");
+        let fold = self.log.fold(plan.clone(), slot, wanted, known_at, up_to);
+        let states = span.around(fold).await?;
+        drop(span);
         let mut states: BTreeMap<Entity, _> = states.into_iter().collect();
         for (index, position, stamped, watermark, rebuilding) in from_log {
             let entity = &request.entities[index];

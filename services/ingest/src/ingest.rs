@@ -10,6 +10,7 @@ use millrace_client::port::{
 };
 use millrace_placement::Slots;
 use millrace_store::{ProducerWindows, Seen};
+use millrace_telemetry::TraceContext;
 use millrace_types::{Micros, StreamId, StreamWatermark};
 
 use crate::arrow::PayloadError;
@@ -101,6 +102,8 @@ pub struct Batch {
     pub stated: Option<Micros>,
     /// The producer says that it is idle from here on.
     pub idle: bool,
+    /// What the producer says of its trace.
+    pub trace: TraceContext,
 }
 
 /// Counters of the service.
@@ -280,6 +283,7 @@ impl Ingest {
                     watermarks: watermarks.clone(),
                     departs: false,
                     replays_late: false,
+                    trace: flight.span.context(),
                 },
                 &self.holds,
             )
@@ -364,6 +368,7 @@ impl Ingest {
             watermarks: watermarks.clone(),
             departs,
             replays_late: false,
+            trace: TraceContext::default(),
         };
         let taken = self.ports.join.process(request, &self.holds).await?;
         dispatch.sent = watermarks;

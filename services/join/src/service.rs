@@ -11,6 +11,7 @@ use millrace_client::port::{
 };
 use millrace_placement::{Slots, SlotsError, WorkerMap, WorkerMapError};
 use millrace_store::{Applied, Incarnation, NodeId, StoreError};
+use millrace_telemetry::Span;
 use millrace_types::{KnownAt, Position, SlotId};
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -261,7 +262,8 @@ impl JoinPort for JoinService {
         holds: &Holds,
     ) -> Result<PendingVerdicts, JoinError> {
         let (tx, rx) = oneshot::channel();
-        let reply = Reply::new(request.slots.len(), tx, holds.clone());
+        let span = Span::child("join process", &request.trace);
+        let reply = Reply::new(request.slots.len(), tx, holds.clone(), span);
         let watermarks: Arc<[_]> = request.watermarks.into();
         let mut by_worker: Vec<Vec<_>> = self.workers.iter().map(|_| Vec::new()).collect();
         for part in request.slots {

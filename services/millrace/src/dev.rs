@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use millrace_grpc::{Drain, GrpcServer, Security};
 use millrace_telemetry::admin::AdminPort;
-use millrace_telemetry::{AdminServer, Metrics};
+use millrace_telemetry::{AdminServer, Metrics, Traces};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
@@ -68,6 +68,7 @@ pub struct Dev {
     server: tokio::task::JoinHandle<Result<(), DevError>>,
     parts: Arc<Parts>,
     admin: Option<AdminPort>,
+    traces: Option<Traces>,
 }
 
 impl Dev {
@@ -84,6 +85,7 @@ impl Dev {
             .local_addr()
             .map_err(|source| DevError::Listen { address: options.listen, source })?;
         let admin = admin_port(options.admin, "dev").await?;
+        let traces = traces("dev")?;
         let parts = Arc::new(Parts::start(options).await?);
         if let Some(path) = &options.catalog {
             apply(&parts, path).await?;
@@ -100,7 +102,7 @@ impl Dev {
         let serve = serve(server, listener, stopped);
         let server = tokio::spawn(serve);
         health.set_serving(true).await;
-        Ok(Self { address, stop, server, parts, admin })
+        Ok(Self { address, stop, server, parts, admin, traces })
     }
 
     /// Where gRPC is served.
@@ -133,6 +135,9 @@ impl Dev {
             Err(error) => Err(DevError::Task(error.to_string())),
         };
         let drained = tokio::time::timeout(DRAIN, self.parts.drain()).await;
+        if let Some(traces) = self.traces {
+            traces.shut_down().await;
+        }
         served?;
         drained.map_err(|_| DevError::DrainCut)
     }
@@ -207,6 +212,12 @@ pub(crate) async fn admin_port(
     let listener = TcpListener::bind(address).await.map_err(listen)?;
     let metrics = Metrics::install(service, env!("CARGO_PKG_VERSION"))?;
     AdminServer::new(metrics).spawn(listener).map(Some).map_err(listen)
+}
+
+/// Exports spans where the environment asks for it.
+pub(crate) fn traces(service: &'static str) -> Result<Option<Traces>, DevError> {
+    let read = |name: &str| std::env::var(name).ok();
+    Ok(Traces::install(service, env!("CARGO_PKG_VERSION"), read)?)
 }
 
 /// Says something on standard output at once.

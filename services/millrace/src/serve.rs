@@ -41,6 +41,7 @@ pub async fn run(args: &ServeArgs, global: &Global) -> Result<Exit, ServeError> 
         TcpListener::bind(address).await.map_err(|source| DevError::Listen { address, source })?;
     let address = listener.local_addr().map_err(|source| DevError::Listen { address, source })?;
     let admin = dev::admin_port(told.admin, args.service.name()).await?;
+    let traces = dev::traces(args.service.name())?;
     let start = async {
         Ok::<Arc<dyn Service>, ServeError>(match args.service {
             ServiceName::StoreWriter => Arc::new(StoreWriterPart::start(&told)?),
@@ -88,6 +89,9 @@ pub async fn run(args: &ServeArgs, global: &Global) -> Result<Exit, ServeError> 
     let _ = stop.send(());
     let served = server.await.unwrap_or_else(|error| Err(DevError::Task(error.to_string())));
     let drained = tokio::time::timeout(DRAIN, service.drain()).await;
+    if let Some(traces) = traces {
+        traces.shut_down().await;
+    }
     outcome?;
     served?;
     drained.map_err(|_| DevError::DrainCut)?;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use millrace_client::port::{AppendOutcome, AppendRequest};
 use millrace_store::{Append, Incarnation, NodeId, Store, StoreError, until_known};
+use millrace_telemetry::Span;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -59,8 +60,11 @@ impl Appender {
         let chunks: Vec<Append> =
             group.iter().flat_map(|flush| flush.request.chunks.iter().cloned()).collect();
         let append = || self.store.append(chunks.clone());
+        let traces = || group.iter().map(|flush| flush.request.trace.clone()).collect();
+        let span = Span::shared("store commit", traces);
         let begun = Instant::now();
         let appended = until_known(&mut self.patience.unbounded(), append).await;
+        drop(span);
         self.metrics.took("commit", begun.elapsed());
         if let Err(error) = appended {
             tracing::error!(%error, flushes = group.len(), "append failed");

@@ -9,6 +9,7 @@ use millrace_store::{
     Applied, Incarnation, LogPage, Mark, NodeId, NodeLease, Part, Put, SlotEpoch, Store,
     StoreError, take_over, until_known,
 };
+use millrace_telemetry::Span;
 use millrace_types::{Entity, KnownAt, Position, SlotId};
 use tokio::sync::{Mutex, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
@@ -117,8 +118,11 @@ fn stopped() -> StoreError {
 
 #[async_trait]
 impl StorePort for StoreWriter {
-    async fn append(&self, request: AppendRequest) -> Result<AppendOutcome, StoreError> {
-        self.timed("append", self.append_in_turn(request)).await
+    async fn append(&self, mut request: AppendRequest) -> Result<AppendOutcome, StoreError> {
+        let span = Span::child("store append", &request.trace);
+        span.note("millrace.chunks", || (request.chunks.len() as i64).into());
+        request.trace = span.context();
+        span.around(self.timed("append", self.append_in_turn(request))).await
     }
 
     async fn put(&self, parts: Vec<Put>) -> Result<(), StoreError> {

@@ -106,8 +106,25 @@ impl Span {
 
     /// Runs a future within it: its logs and its parts know it.
     pub fn around<F: Future>(&self, future: F) -> impl Future<Output = F::Output> + use<F> {
-        match &self.0 {
-            Some(context) => Either::Left(future.with_context(context.clone())),
+        self.scope().around(future)
+    }
+
+    /// The inside of it, for a future that takes the span along.
+    #[must_use]
+    pub fn scope(&self) -> Scope {
+        Scope(self.0.clone())
+    }
+}
+
+/// The inside of a span.
+#[derive(Debug, Clone)]
+pub struct Scope(Option<Context>);
+
+impl Scope {
+    /// See [`Span::around`].
+    pub fn around<F: Future>(self, future: F) -> impl Future<Output = F::Output> + use<F> {
+        match self.0 {
+            Some(context) => Either::Left(future.with_context(context)),
             None => Either::Right(future),
         }
     }
@@ -119,5 +136,26 @@ impl Drop for Span {
             // Others may still hold the context; the time is over here.
             context.span().end();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    /// Every batch and every read makes spans: while traces are off they are the check of a flag.
+    #[test]
+    fn spans_that_are_off_cost_next_to_nothing() {
+        let count = 1_000_000;
+        let begun = Instant::now();
+        for n in 0..count {
+            let span = Span::server("off", || unreachable!("nobody asks for the parent"));
+            span.note("n", || unreachable!("nobody asks for {n}"));
+            assert_eq!(Span::child("off", &span.context()).context(), TraceContext::default());
+        }
+        let each = begun.elapsed() / count;
+        assert!(each.as_micros() < 1, "{each:?}");
     }
 }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use millrace_client::port::{AppendRequest, SlotVerdicts};
 use millrace_kernel::slot::{Draft, Input};
 use millrace_store::{Append, StoreError};
+use millrace_telemetry::{Span, TraceContext};
 use millrace_types::limits::CHUNK_BYTES_MAX;
 use millrace_types::{Judged, KnownAt, Position, SlotId};
 use tokio::time::Instant;
@@ -76,19 +77,31 @@ impl Worker {
         if facts >= BUSY_FACTS {
             self.next_flush = Instant::now() + self.config.linger;
         }
-        self.append(slots, chunks);
+        let span = Span::shared("join flush", || self.traces(&slots));
+        span.note("millrace.facts", || (facts as i64).into());
+        self.append(slots, chunks, span);
     }
 
-    pub(super) fn append(&mut self, slots: Vec<SlotId>, chunks: Vec<Append>) {
+    /// The batches whose facts are in the chunks on their way.
+    fn traces(&self, slots: &[SlotId]) -> Vec<TraceContext> {
+        let flights = slots.iter().filter_map(|id| self.slots.get(id)?.flight.as_ref());
+        flights.flat_map(|flight| &flight.replies).map(|(reply, _)| reply.trace().clone()).collect()
+    }
+
+    pub(super) fn append(&mut self, slots: Vec<SlotId>, chunks: Vec<Append>, span: Span) {
         let bytes: usize = chunks.iter().map(|chunk| chunk.bytes.len()).sum();
         self.instruments.flush_bytes.record(bytes as f64, &[]);
         self.instruments.chunks.add(chunks.len() as u64, &[]);
         let (begun, seconds) = (Instant::now(), self.instruments.flush_seconds.clone());
         let store = self.store.clone();
-        let request =
-            AppendRequest { node: self.node.clone(), incarnation: self.incarnation, chunks };
+        let request = AppendRequest {
+            node: self.node.clone(),
+            incarnation: self.incarnation,
+            chunks,
+            trace: span.context(),
+        };
         self.work.push(Box::pin(async move {
-            let outcome = store.append(request).await;
+            let outcome = span.around(store.append(request)).await;
             seconds.record(begun.elapsed().as_secs_f64(), &[]);
             Done::Flushed(Flushed { slots, outcome })
         }));

@@ -11,6 +11,7 @@ use millrace_placement::SlotsError;
 use millrace_store::StoreError;
 use millrace_store_fjall::OpenError;
 use millrace_telemetry::metrics::MetricsError;
+use millrace_telemetry::trace::TraceError;
 use thiserror::Error;
 
 use crate::security::SecurityError;
@@ -72,6 +73,9 @@ pub enum DevError {
     /// The drain was cut.
     #[error("heads were not all saved in time; the next start replays more of the log")]
     DrainCut,
+    /// There are no traces.
+    #[error(transparent)]
+    Traces(#[from] TraceError),
     /// There are no metrics.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
@@ -91,6 +95,7 @@ impl DevError {
             Self::Stopped(_) => {
                 Some("make room on the disk or mend it, then start again on the same folder")
             }
+            Self::Traces(_) => Some("leave OTEL_EXPORTER_OTLP_ENDPOINT out to do without"),
             Self::Metrics(_) => Some("leave --admin out"),
             Self::StoredCatalog(_) => {
                 Some("open the folder with the build that wrote it, or choose another --data")

@@ -16,3 +16,4 @@ mod late;
 mod metrics;
 mod real_data;
 mod round_trip;
+mod traces;
