@@ -18,21 +18,19 @@ use tonic_types::StatusExt as _;
 
 use crate::{Drain, ErrorCode, ServerLimits};
 
-/// Stands for the reason of calls that their client gave up.
-const CANCELLED: &str = "CANCELLED";
-
 /// How long calls took.
 pub const CALL_SECONDS: Metric = Metric::histogram(
     "millrace_call_seconds",
     LATENCY,
     &["method", "code"],
-    "Calls by method and gRPC status: from their headers to the last byte of their answer",
+    "Calls by method and gRPC status, CANCELLED when their client gave them up: from their \
+     headers to the last byte of their answer",
 );
 /// Calls that failed.
 pub const CALL_ERRORS: Metric = Metric::counter(
     "millrace_call_errors_total",
     &["method", "reason"],
-    "Calls that failed, by the reason of the table of errors; CANCELLED by their client",
+    "Calls that failed, by the reason of the table of errors",
 );
 /// Calls that are open.
 pub const CALLS: Metric = Metric::gauge("millrace_calls", &[], "Calls that are open, streams too");
@@ -134,10 +132,7 @@ impl Measured {
         }
         let info = status.get_details_error_info();
         let ours = info.and_then(|info| ErrorCode::from_reason(&info.reason));
-        // Without one of ours it is tonic's own, of a call that nobody waits for any more.
-        let cancelled = status.code() == Code::Cancelled;
-        let otherwise = if cancelled { CANCELLED } else { OTHER };
-        let reason = Some(ours.map_or(otherwise, ErrorCode::reason));
+        let reason = Some(ours.map_or(OTHER, ErrorCode::reason));
         self.count(status.code(), reason);
     }
 
@@ -166,7 +161,8 @@ impl Measured {
 
 impl Drop for Measured {
     fn drop(&mut self) {
-        self.count(Code::Cancelled, Some(CANCELLED));
+        // No failure: clients give up calls that they need no more, streams above all.
+        self.count(Code::Cancelled, None);
     }
 }
 

@@ -109,6 +109,13 @@ where
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use opentelemetry::Context;
+    use opentelemetry::trace::{
+        SpanContext, SpanId, TraceContextExt as _, TraceFlags, TraceId, TraceState,
+    };
+
     use super::*;
 
     #[test]
@@ -119,6 +126,50 @@ mod tests {
         assert_eq!(given.to_string(), "millrace_join=debug");
         let error = filter(Role::Service, Some("millrace=loud")).unwrap_err();
         assert!(error.to_string().contains("millrace=loud"), "{error}");
+    }
+
+    /// Takes what is written.
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_name_the_trace_they_belong_to() {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let subscriber = fmt()
+            .with_writer(move || writer.clone())
+            .event_format(Traced(fmt::format().with_ansi(false)))
+            .finish();
+        let trace = 0x0af7_6519_16cd_43dd_8448_eb21_1c80_319c_u128;
+        let span = SpanContext::new(
+            TraceId::from(trace),
+            SpanId::from(7_u64),
+            TraceFlags::SAMPLED,
+            true,
+            TraceState::NONE,
+        );
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::info!("before");
+            let _within = Context::new().with_remote_span_context(span).attach();
+            tracing::info!(n = 1, "within");
+        });
+        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[0].ends_with("before"), "{text}");
+        let end = "within n=1 trace_id=0af7651916cd43dd8448eb211c80319c";
+        assert!(lines[1].ends_with(end), "{text}");
+        assert_eq!(lines.len(), 2);
     }
 
     #[test]

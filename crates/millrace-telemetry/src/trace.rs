@@ -37,11 +37,9 @@ pub fn is_on() -> bool {
 /// The trace that the task that asks belongs to.
 #[must_use]
 pub fn current_id() -> Option<TraceId> {
-    if !is_on() {
-        return None;
-    }
     let context = Context::current();
-    let span = context.span().span_context().clone();
+    let span = context.span();
+    let span = span.span_context();
     span.is_valid().then(|| span.trace_id())
 }
 

@@ -195,3 +195,19 @@ fn read(what: &'static str, path: &Path) -> Result<Vec<u8>, SecurityError> {
         source,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_admin_port_stays_on_this_machine_unless_told_otherwise() {
+        let check = |address: &str, insecure| {
+            let args = SecurityArgs { insecure, ..SecurityArgs::default() };
+            args.check_admin(address.parse().expect("an address")).is_ok()
+        };
+        assert!(check("127.0.0.1:9400", false) && check("[::1]:9400", false));
+        assert!(!check("0.0.0.0:9400", false) && !check("10.0.0.1:9400", false));
+        assert!(check("0.0.0.0:9400", true));
+    }
+}
