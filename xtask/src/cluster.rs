@@ -71,13 +71,15 @@ impl Cluster {
             fs::remove_dir_all(&self.folder).map_err(|e| self.io("empty", &e))?;
         }
         fs::create_dir_all(self.folder.join("logs")).map_err(|e| self.io("make", &e))?;
-        let ports = free_ports(SERVICES.len()).map_err(|e| self.io("find free ports for", &e))?;
-        let names = SERVICES.iter().zip(ports);
+        let ports =
+            free_ports(2 * SERVICES.len()).map_err(|e| self.io("find free ports for", &e))?;
+        let names = SERVICES.iter().zip(ports.chunks_exact(2));
         let mut state = State {
             processes: names
-                .map(|(service, port)| Process {
+                .map(|(service, ports)| Process {
                     name: format!("{service}-0"),
-                    port,
+                    port: ports[0],
+                    admin_port: ports[1],
                     running: None,
                 })
                 .collect(),
@@ -157,6 +159,7 @@ impl Cluster {
         let mut command = Command::new(self.workspace.binary());
         command
             .args(["serve", service, "--listen", &format!("127.0.0.1:{}", process.port)])
+            .args(["--admin", &format!("127.0.0.1:{}", process.admin_port)])
             .args(["--store-endpoint", &endpoint("store-writer")])
             .args(["--join-endpoint", &endpoint("join")])
             .args(["--ingest-endpoint", &endpoint("ingest")])

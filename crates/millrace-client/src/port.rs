@@ -12,6 +12,7 @@ use millrace_store::{
     Append, Applied, Incarnation, LogPage, Mark, NodeId, NodeLease, Part, Put, SlotEpoch,
     StoreError,
 };
+use millrace_telemetry::TraceContext;
 use millrace_types::{
     Entity, FeatureValue, Judged, KnownAt, Micros, Position, SlotId, Status, StreamId,
     StreamWatermark,
@@ -49,6 +50,8 @@ pub struct ProcessRequest {
     /// True when the facts were LATE before and are replayed: they are not LATE this time. Such a
     /// request says nothing of watermarks.
     pub replays_late: bool,
+    /// The span of the producer's batch, if it is in a trace.
+    pub trace: TraceContext,
 }
 
 /// The verdicts of one slot's facts of a batch, in order, given once their chunk is confirmed.
@@ -374,6 +377,8 @@ pub struct AppendRequest {
     pub incarnation: Incarnation,
     /// The chunks, at most one a slot.
     pub chunks: Vec<Append>,
+    /// The span of the flush, if it is in a trace.
+    pub trace: TraceContext,
 }
 
 /// What became of a flush.

@@ -1,6 +1,7 @@
 //! The health service, `grpc.health.v1.Health`.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
@@ -10,11 +11,22 @@ use tonic_health::server::HealthReporter;
 pub struct Health {
     reporter: HealthReporter,
     services: Arc<[&'static str]>,
+    serving: Arc<AtomicBool>,
 }
 
 impl Health {
-    pub(crate) fn new(reporter: HealthReporter, services: &[&'static str]) -> Self {
-        Self { reporter, services: services.into() }
+    pub(crate) fn new(
+        reporter: HealthReporter,
+        services: &[&'static str],
+        serving: Arc<AtomicBool>,
+    ) -> Self {
+        Self { reporter, services: services.into(), serving }
+    }
+
+    /// What was said last of the process as a whole.
+    #[must_use]
+    pub fn is_serving(&self) -> bool {
+        self.serving.load(Ordering::Relaxed)
     }
 
     /// Says it for the process as a whole (the empty name, and liveness of a whole server) and for
@@ -25,6 +37,7 @@ impl Health {
         }
         // Last, so that who sees the whole serving sees every part serving.
         self.reporter.set_service_status("", status(serving)).await;
+        self.serving.store(serving, Ordering::Relaxed);
     }
 
     /// Says it for one service, e.g. `millrace.v1.IngestService`.

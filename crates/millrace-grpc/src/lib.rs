@@ -12,11 +12,13 @@ mod deadline;
 mod drain;
 mod health;
 mod limits;
+pub mod metrics;
 mod security;
 pub mod server;
 pub mod services;
 pub mod status;
 mod tls;
+mod trace;
 
 pub use access::{Access, AccessError, Caller, Need, Roles, need};
 pub use code::ErrorCode;
@@ -28,3 +30,4 @@ pub use security::{ExposedError, Security};
 pub use server::{Drained, GrpcServer, PeerInfo, ServeError};
 pub use status::{Coded, ERROR_DOMAIN, Fault, status};
 pub use tls::{ClientCertificates, ServerTls, TlsError};
+pub use trace::trace_of;

@@ -15,6 +15,8 @@ mod watch;
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use thiserror::Error;
@@ -41,6 +43,7 @@ pub struct GrpcServer {
     drain: Drain,
     security: Security,
     reporter: HealthReporter,
+    serving: Arc<AtomicBool>,
     routes: RoutesBuilder,
     services: Vec<&'static str>,
     descriptors: Vec<&'static [u8]>,
@@ -105,6 +108,7 @@ impl GrpcServer {
             drain,
             security: Security::default(),
             reporter,
+            serving: Arc::default(),
             routes,
             services: Vec::new(),
             descriptors: Vec::new(),
@@ -147,7 +151,7 @@ impl GrpcServer {
     /// Says whether the services added so far take calls. Until somebody says so they do not.
     #[must_use]
     pub fn health(&self) -> Health {
-        Health::new(self.reporter.clone(), &self.services)
+        Health::new(self.reporter.clone(), &self.services, self.serving.clone())
     }
 
     /// Serves until `stop` resolves and then goes down in order: health says NOT_SERVING, a notice

@@ -1,99 +1,18 @@
-//! Logs, set up in one place: human-readable lines on stderr, chosen by a filter. Standard output
-//! belongs to data.
+//! What a process tells of itself: logs, metrics and traces, each set up in one place, and the
+//! admin port, where metrics and health are asked for over HTTP.
+//!
+//! - [`logs`]: lines on standard error. Standard output belongs to data.
+//! - [`metrics`]: the process's one registry, and what every instrument is described with. An
+//!   instrument stands beside the code it measures, in the `metrics` module of its service.
+//! - [`trace`]: spans of batches and reads, over OTLP when the environment asks for it.
+//! - [`admin`]: `/metrics`, `/livez` and `/readyz`.
 
-use std::io::IsTerminal as _;
+pub mod admin;
+pub mod logs;
+pub mod metrics;
+pub mod trace;
 
-use thiserror::Error;
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::ParseError;
-use tracing_subscriber::fmt;
-use tracing_subscriber::util::SubscriberInitExt as _;
-
-/// Who writes the log, and so what is in it when nobody asks for more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// A command that a person runs: warnings and errors alone.
-    Command,
-    /// A service: what an operator wants to know later.
-    Service,
-}
-
-/// Why logs could not be set up.
-#[derive(Debug, Error)]
-pub enum TelemetryError {
-    /// The filter is not one.
-    #[error(
-        "log filter {filter:?} is not valid: give levels such as `info` or \
-         `warn,millrace_ingest=debug`"
-    )]
-    Filter {
-        /// What was given.
-        filter: String,
-        /// What is wrong with it.
-        source: ParseError,
-    },
-    /// Logs of this process are set up already.
-    #[error("logs are set up already")]
-    AlreadySet,
-}
-
-impl Role {
-    fn default_filter(self) -> &'static str {
-        match self {
-            Self::Command => "warn",
-            // The transport tells of every connection at info; its warnings are enough.
-            Self::Service => "info,h2=warn,hyper=warn,tonic=warn,tower=warn",
-        }
-    }
-}
-
-/// Reads a filter in the form of `RUST_LOG`: a level, or `target=level` parts with commas between.
-/// Empty or `None` is the role's default.
-///
-/// # Errors
-/// [`TelemetryError::Filter`] for anything else.
-pub fn filter(role: Role, text: Option<&str>) -> Result<EnvFilter, TelemetryError> {
-    let text = text.filter(|text| !text.trim().is_empty()).unwrap_or(role.default_filter());
-    EnvFilter::builder()
-        .parse(text)
-        .map_err(|source| TelemetryError::Filter { filter: text.to_owned(), source })
-}
-
-/// Sets logs up for the whole process, once. `filter_text` is what the environment says, if
-/// anything.
-///
-/// # Errors
-/// [`TelemetryError::Filter`] when the text is no filter, [`TelemetryError::AlreadySet`] the second
-/// time.
-pub fn init(role: Role, filter_text: Option<&str>) -> Result<(), TelemetryError> {
-    let colours = std::io::stderr().is_terminal();
-    fmt()
-        .with_env_filter(filter(role, filter_text)?)
-        .with_writer(std::io::stderr)
-        .with_ansi(colours)
-        .with_target(matches!(role, Role::Service))
-        .finish()
-        .try_init()
-        .map_err(|_| TelemetryError::AlreadySet)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn filters_are_read_or_refused_by_name() {
-        assert_eq!(filter(Role::Command, None).unwrap().to_string(), "warn");
-        assert_eq!(filter(Role::Command, Some(" ")).unwrap().to_string(), "warn");
-        let given = filter(Role::Service, Some("millrace_join=debug")).unwrap();
-        assert_eq!(given.to_string(), "millrace_join=debug");
-        let error = filter(Role::Service, Some("millrace=loud")).unwrap_err();
-        assert!(error.to_string().contains("millrace=loud"), "{error}");
-    }
-
-    #[test]
-    fn logs_are_set_up_once() {
-        init(Role::Command, Some("off")).unwrap();
-        assert!(matches!(init(Role::Command, None), Err(TelemetryError::AlreadySet)));
-    }
-}
+pub use admin::AdminServer;
+pub use logs::{Role, TelemetryError, filter, init};
+pub use metrics::{Measure, Metric, Metrics};
+pub use trace::{Span, TraceContext, Traces};

@@ -1,6 +1,9 @@
 //! Limits of a path: reads of heads and reads from the log each have their own, so that neither
 //! starves the other, and what is beyond them is refused at once instead of waiting for its deadline.
 
+use std::sync::Arc;
+
+use millrace_telemetry::Metric;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::error::ReadError;
@@ -20,7 +23,7 @@ pub struct LaneLimits {
 pub(crate) struct Lane {
     path: &'static str,
     limits: LaneLimits,
-    units: Semaphore,
+    units: Arc<Semaphore>,
     places: Semaphore,
 }
 
@@ -38,9 +41,19 @@ impl Lane {
         Self {
             path,
             limits,
-            units: Semaphore::new(limits.at_once as usize),
+            units: Arc::new(Semaphore::new(limits.at_once as usize)),
             places: Semaphore::new(limits.places as usize),
         }
+    }
+
+    /// Lets a scrape see what is under way, and its bound.
+    pub(crate) fn show(&self, under_way: &Metric, limit: &Metric) {
+        let (at_once, units) = (self.limits.at_once, Arc::downgrade(&self.units));
+        under_way.set_to(move || {
+            let free = units.upgrade()?.available_permits();
+            Some(f64::from(at_once) - free as f64)
+        });
+        limit.set_to(move || Some(f64::from(at_once)));
     }
 
     /// Waits for its turn, in the order of asking. A read of more units than there are takes all.

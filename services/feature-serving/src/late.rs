@@ -9,6 +9,7 @@ use millrace_client::port::{Holds, JoinError, JoinPort, ProcessRequest, SlotFact
 use millrace_kernel::Plan;
 use millrace_kernel::late::{LateFact, LatePlace, LateScan, pending};
 use millrace_store::StoreError;
+use millrace_telemetry::TraceContext;
 use millrace_types::chunk::fingerprint;
 use millrace_types::entity::entity_hash;
 use millrace_types::fact::{encode_body, encode_route};
@@ -209,6 +210,7 @@ async fn send(
         watermarks: Vec::new(),
         departs: false,
         replays_late: true,
+        trace: TraceContext::current(),
     };
     let pending = join.process(request, &Holds::default()).await.map_err(ReadError::Join)?;
     let gone = |_| {

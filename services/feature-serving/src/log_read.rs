@@ -9,9 +9,11 @@ use millrace_kernel::slot::Fold;
 use millrace_kernel::{EntityState, Plan};
 use millrace_store::StoreError;
 use millrace_types::{Chunk, DecodeError, Entity, KnownAt, Position, SlotId};
+use opentelemetry::metrics::Counter;
 
 use crate::error::ReadError;
 use crate::lane::Lane;
+use crate::metrics::LOG_FACTS;
 
 /// Bytes of the log read at a time.
 const SCAN_BYTES: usize = 4 << 20;
@@ -20,6 +22,7 @@ const SCAN_BYTES: usize = 4 << 20;
 pub(crate) struct LogReader {
     store: Arc<dyn StorePort>,
     lane: Lane,
+    facts: Counter<u64>,
     facts_max: u64,
     time_max: Duration,
 }
@@ -31,7 +34,7 @@ impl LogReader {
         facts_max: u64,
         time_max: Duration,
     ) -> Self {
-        Self { store, lane, facts_max, time_max }
+        Self { store, lane, facts: LOG_FACTS.count(), facts_max, time_max }
     }
 
     /// Folds these entities of one slot over what is known at `known_at`, up to a position.
@@ -66,6 +69,19 @@ impl LogReader {
     /// Hands a slot's chunks after one position up to another to a scan, until it has enough. To be
     /// called in its turn ([`LogReader::within_budget`]).
     pub(crate) async fn scan(
+        &self,
+        slot: SlotId,
+        after: Position,
+        up_to: Position,
+        scan: &mut impl Scan,
+    ) -> Result<(), ReadError> {
+        let before = scan.facts();
+        let scanned = self.scan_pages(slot, after, up_to, scan).await;
+        self.facts.add(scan.facts() - before, &[]);
+        scanned
+    }
+
+    async fn scan_pages(
         &self,
         slot: SlotId,
         mut after: Position,

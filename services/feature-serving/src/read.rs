@@ -12,13 +12,16 @@ use millrace_client::port::{
 use millrace_kernel::Plan;
 use millrace_kernel::slot::Stamp;
 use millrace_placement::Slots;
+use millrace_telemetry::Span;
 use millrace_types::entity::entity_hash;
 use millrace_types::{Entity, EntityKey, KeyPart, KeyType, KnownAt, Micros, SlotId};
+use tokio::time::Instant;
 
 use crate::clock;
 use crate::error::ReadError;
 use crate::lane::{Lane, LaneLimits};
 use crate::log_read::LogReader;
+use crate::metrics::{HEAD_READS, HEAD_READS_LIMIT, Instruments, LOG_READS, LOG_READS_LIMIT};
 use crate::plans::Plans;
 
 /// Entities one read may ask for.
@@ -35,6 +38,28 @@ pub struct ReaderConfig {
     pub log_facts: u64,
     /// How long a read from the log takes, waiting included.
     pub log_time: Duration,
+    /// Which heads its port reads.
+    pub heads: HeadPath,
+}
+
+/// Which heads a reader reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeadPath {
+    /// Those of a join service in this process.
+    Live,
+    /// Those in the store.
+    Stored,
+}
+
+impl HeadPath {
+    /// Its name in metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Live => "head",
+            Self::Stored => "stored",
+        }
+    }
 }
 
 impl Default for ReaderConfig {
@@ -44,6 +69,7 @@ impl Default for ReaderConfig {
             log_reads: LaneLimits { at_once: 2, places: 256 },
             log_facts: 5_000_000,
             log_time: Duration::from_secs(30),
+            heads: HeadPath::Live,
         }
     }
 }
@@ -89,6 +115,8 @@ pub struct Answer {
     pub known_at: Option<KnownAt>,
     /// One outcome an entity, in order, with its slot.
     pub entities: Vec<(SlotId, EntityOutcome)>,
+    /// How many of them were folded from the log.
+    pub from_log: usize,
 }
 
 /// What a reader stands on.
@@ -112,6 +140,8 @@ pub struct Reader {
     head_lane: Lane,
     pub(crate) log: LogReader,
     plans: Plans,
+    head_path: HeadPath,
+    instruments: Instruments,
 }
 
 impl Reader {
@@ -120,9 +150,13 @@ impl Reader {
     pub fn new(config: &ReaderConfig, ports: ReaderPorts, slots: Slots) -> Self {
         let ReaderPorts { heads, owner, store, catalog } = ports;
         let log_lane = Lane::new("the log", config.log_reads);
+        log_lane.show(&LOG_READS, &LOG_READS_LIMIT);
         let log = LogReader::new(store, log_lane, config.log_facts, config.log_time);
         let head_lane = Lane::new("heads", config.head_reads);
-        Self { heads, owner, slots, head_lane, log, plans: Plans::new(catalog) }
+        head_lane.show(&HEAD_READS, &HEAD_READS_LIMIT);
+        let plans = Plans::new(catalog);
+        let (head_path, instruments) = (config.heads, Instruments::new());
+        Self { heads, owner, slots, head_lane, log, plans, head_path, instruments }
     }
 
     pub(crate) fn plan(&self) -> Arc<Plan> {
@@ -134,14 +168,21 @@ impl Reader {
     /// # Errors
     /// [`ReadError`].
     pub async fn read(&self, read: Read) -> Result<Answer, ReadError> {
-        match self.read_once(&read).await {
+        let begun = Instant::now();
+        let answer = self.read_again(&read).await?;
+        self.instruments.read(&answer, self.head_path, begun.elapsed());
+        Ok(answer)
+    }
+
+    async fn read_again(&self, read: &Read) -> Result<Answer, ReadError> {
+        match self.read_once(read).await {
             // A catalog version can come between the plan and the heads: then once more with it.
-            Err(ReadError::Join(JoinError::UnknownCatalog(_))) => self.read_once(&read).await,
+            Err(ReadError::Join(JoinError::UnknownCatalog(_))) => self.read_once(read).await,
             // It may have been applied by another process a moment ago.
             Err(ReadError::ViewNotFound { .. } | ReadError::FeatureNotFound { .. })
                 if self.plans.catch_up().await =>
             {
-                self.read_once(&read).await
+                self.read_once(read).await
             }
             other => other,
         }
@@ -187,13 +228,15 @@ impl Reader {
             _ => futures::future::try_join_all(reads).await?,
         };
         let mut entities: Vec<Option<(SlotId, EntityOutcome)>> = vec![None; read.keys.len()];
-        for (slot, indexes, outcomes) in answers {
+        let mut from_log = 0;
+        for (slot, indexes, (outcomes, log)) in answers {
+            from_log += log;
             for (index, outcome) in indexes.into_iter().zip(outcomes) {
                 entities[index] = Some((slot, outcome));
             }
         }
         let entities = entities.into_iter().flatten().collect();
-        Ok(Answer { catalog, view: view_index, features, at, known_at, entities })
+        Ok(Answer { catalog, view: view_index, features, at, known_at, entities, from_log })
     }
 
     pub(crate) async fn instant(&self, moment: Moment, view: &View) -> Result<Micros, ReadError> {
@@ -222,12 +265,13 @@ impl Reader {
         Ok(Some(KnownAt(known_at.0)))
     }
 
-    /// Reads entities of one slot: from heads, and from the log what heads do not cover.
+    /// Reads entities of one slot: from heads, and from the log what heads do not cover. Also gives
+    /// how many were read from the log.
     async fn read_slot(
         &self,
         plan: Arc<Plan>,
         request: HeadRequest,
-    ) -> Result<Vec<EntityOutcome>, ReadError> {
+    ) -> Result<(Vec<EntityOutcome>, usize), ReadError> {
         let slot = request.slot;
         let known_at = request.known_at;
         if known_at < KnownAt::MAX {
@@ -235,9 +279,11 @@ impl Reader {
             self.owner.close_up_to(slot, known_at).await.map_err(ReadError::Join)?;
         }
         let turn = self.head_lane.enter(request.entities.len() as u32).await?;
-        let answers = self.heads.read_heads(request.clone()).await.map_err(ReadError::Join)?;
+        let span = Span::within("read heads");
+        let answers = span.around(self.heads.read_heads(request.clone())).await;
         // What follows is another path.
-        drop(turn);
+        drop((span, turn));
+        let answers = answers.map_err(ReadError::Join)?;
         let mut outcomes: Vec<Option<EntityOutcome>> = Vec::with_capacity(answers.len());
         let mut from_log = Vec::new();
         for (index, answer) in answers.into_iter().enumerate() {
@@ -253,10 +299,14 @@ impl Reader {
             }
         }
         let Some(up_to) = from_log.iter().map(|f| f.1).max() else {
-            return Ok(outcomes.into_iter().flatten().collect());
+            return Ok((outcomes.into_iter().flatten().collect(), 0));
         };
+        let count = from_log.len();
         let wanted = from_log.iter().map(|f| request.entities[f.0].clone()).collect();
-        let states = self.log.fold(plan.clone(), slot, wanted, known_at, up_to).await?;
+        let span = Span::within("read log");
+        let fold = self.log.fold(plan.clone(), slot, wanted, known_at, up_to);
+        let states = span.around(fold).await?;
+        drop(span);
         let mut states: BTreeMap<Entity, _> = states.into_iter().collect();
         for (index, position, stamped, watermark, rebuilding) in from_log {
             let entity = &request.entities[index];
@@ -269,7 +319,7 @@ impl Reader {
             let stamp = Stamp { position, known_at, watermark, rebuilding };
             outcomes[index] = Some(outcome(evaluation, stamp));
         }
-        Ok(outcomes.into_iter().flatten().collect())
+        Ok((outcomes.into_iter().flatten().collect(), count))
     }
 }
 

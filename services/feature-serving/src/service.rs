@@ -4,10 +4,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use millrace_grpc::status::fault;
-use millrace_grpc::{Caller, Drain, Fault, status};
+use millrace_grpc::{Caller, Coded as _, Drain, Fault, status, trace_of};
 use millrace_proto::convert::{ConvertError, from_timestamp};
 use millrace_proto::v1;
 use millrace_proto::v1::feature_service_server::FeatureService;
+use millrace_telemetry::Span;
 use millrace_types::EntityKey;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
@@ -113,9 +114,14 @@ impl FeatureService for FeatureServing {
         request: Request<v1::GetFeaturesRequest>,
     ) -> Result<Response<v1::GetFeaturesResponse>, Status> {
         Caller::of(&request).may_read(&request.get_ref().view)?;
-        match answer(&self.reader, request.into_inner()).await {
+        let span = Span::server("read features", || trace_of(&request));
+        let read = answer(&self.reader, request.into_inner());
+        match span.around(read).await {
             Ok(response) => Ok(Response::new(response)),
-            Err(error) => Err(status(&error)),
+            Err(error) => {
+                span.fail(error.code().reason());
+                Err(status(&error))
+            }
         }
     }
 
@@ -124,11 +130,15 @@ impl FeatureService for FeatureServing {
         request: Request<v1::ExplainRequest>,
     ) -> Result<Response<v1::ExplainResponse>, Status> {
         Caller::of(&request).may_read(&request.get_ref().view)?;
+        let span = Span::server("explain", || trace_of(&request));
         let explain = async {
             let question = to_question(request.into_inner())?;
             Ok(explain::response(self.reader.explain(question).await?))
         };
-        explain.await.map(Response::new).map_err(|e: ReadError| status(&e))
+        span.around(explain).await.map(Response::new).map_err(|e: ReadError| {
+            span.fail(e.code().reason());
+            status(&e)
+        })
     }
 
     type StreamFeaturesStream =
@@ -140,11 +150,14 @@ impl FeatureService for FeatureServing {
     ) -> Result<Response<Self::StreamFeaturesStream>, Status> {
         let reader = self.reader.clone();
         let caller = Caller::of(&request);
+        let trace = trace_of(&request);
         let requests = futures::StreamExt::map(request.into_inner(), move |message| {
             let (reader, caller) = (reader.clone(), caller.clone());
+            let trace = trace.clone();
             async move {
                 let message = message?;
-                Ok(one_of_many(&reader, &caller, message).await)
+                let span = Span::server("read features", || trace);
+                Ok(span.around(one_of_many(&reader, &caller, message)).await)
             }
         });
         let answers = futures::StreamExt::buffered(requests, PIPELINE);

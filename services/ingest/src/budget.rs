@@ -115,22 +115,40 @@ impl Budget {
         }
     }
 
+    /// What may be in flight.
+    #[must_use]
+    pub fn limits(&self) -> BudgetLimits {
+        self.limits
+    }
+
+    /// Calls that have a share.
+    #[must_use]
+    pub fn calls(&self) -> usize {
+        self.calls.load(Ordering::Relaxed)
+    }
+
+    /// What each call may have in flight now: an equal share, at most the limit of one call, never
+    /// nothing.
+    #[must_use]
+    pub fn share(&self) -> Cost {
+        let limits = &self.limits;
+        let calls = u32::try_from(self.calls()).unwrap_or(u32::MAX).max(1);
+        Cost {
+            facts: (limits.facts / calls).clamp(1, limits.call_facts.max(1)),
+            bytes: (limits.bytes / calls).clamp(1, limits.call_bytes.max(1)),
+        }
+    }
+
     fn capped(&self, cost: Cost) -> Cost {
         Cost { facts: cost.facts.min(self.limits.facts), bytes: cost.bytes.min(self.limits.bytes) }
     }
 }
 
 impl CallShare {
-    /// What the call may have in flight now: an equal share, at most the limit of one call, never
-    /// nothing.
+    /// What the call may have in flight now.
     #[must_use]
     pub fn now(&self) -> Cost {
-        let Budget { limits, calls, .. } = &*self.budget;
-        let calls = u32::try_from(calls.load(Ordering::Relaxed)).unwrap_or(u32::MAX).max(1);
-        Cost {
-            facts: (limits.facts / calls).clamp(1, limits.call_facts.max(1)),
-            bytes: (limits.bytes / calls).clamp(1, limits.call_bytes.max(1)),
-        }
+        self.budget.share()
     }
 }
 

@@ -4,7 +4,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use millrace_client::port::{Hold, JoinError, PendingVerdicts};
+use millrace_grpc::Coded as _;
 use millrace_store::{Seen, StoreError};
+use millrace_telemetry::metrics::names::UNKNOWN;
+use millrace_telemetry::{Span, TraceContext};
 use tokio::time::{Instant, sleep};
 
 use crate::encode::EncodedBatch;
@@ -32,6 +35,10 @@ pub(crate) struct Flight {
     pub(crate) tickets: Vec<Ticket>,
     /// Its credits of the slots it has facts for, kept until then too.
     held: Option<Held>,
+    /// When it was taken in.
+    began: Instant,
+    /// What a trace shows of it, until it is answered.
+    pub(crate) span: Span,
 }
 
 struct Retry {
@@ -43,6 +50,11 @@ impl Flight {
     pub(crate) fn new(batch: Batch, seen: Vec<Seen>, encoded: EncodedBatch) -> Self {
         let verdicts = Verdicts::new(&encoded);
         let unsent = (0..encoded.requests()).collect();
+        let span = Span::server("ingest batch", || batch.trace.clone().or(TraceContext::current));
+        // Only a name of the catalog: others are anybody's.
+        let stream = || encoded.stream().map_or(UNKNOWN, |stream| stream.name.as_str());
+        span.note("millrace.stream", || stream().to_owned().into());
+        span.note("millrace.facts", || (batch.sequences.facts() as i64).into());
         let retry = Retry { until: None, pause: PAUSES.0 };
         Self {
             batch,
@@ -54,6 +66,8 @@ impl Flight {
             retry,
             tickets: Vec::new(),
             held: None,
+            began: Instant::now(),
+            span,
         }
     }
 
@@ -131,13 +145,21 @@ impl Ingest {
 
     /// Waits until a batch is confirmed and gives it back with its answer. What the join service loses on the
     /// way is sent again; meanwhile no watermark moves.
-    pub(crate) async fn land(&self, mut flight: Flight) -> Result<(Batch, Answer), IngestError> {
+    pub(crate) async fn land(&self, flight: Flight) -> Result<(Batch, Answer), IngestError> {
+        let scope = flight.span.scope();
+        scope.around(self.land_all(flight)).await
+    }
+
+    async fn land_all(&self, mut flight: Flight) -> Result<(Batch, Answer), IngestError> {
         // Kept until everything is sent again and in the log.
         let mut holds = Vec::new();
         loop {
             match flight.collect().await {
                 Ok(()) => break,
-                Err(Failure::Fatal(error)) => return Err(error),
+                Err(Failure::Fatal(error)) => {
+                    flight.span.fail(error.code().reason());
+                    return Err(error);
+                }
                 Err(Failure::Join(error, hold)) => {
                     holds.push(hold);
                     self.recover(&mut flight, error).await?;
@@ -145,7 +167,8 @@ impl Ingest {
                 }
             }
         }
-        let Flight { batch, encoded, verdicts, tickets, held, .. } = flight;
+        let Flight { batch, encoded, verdicts, tickets, held, began, span, .. } = flight;
+        let fresh = began.elapsed();
         // Everything is in the log: it holds no watermark back any more.
         drop(tickets);
         drop(holds);
@@ -156,7 +179,8 @@ impl Ingest {
             self.windows.mark(stream, producer, sequences, &refused).await;
         }
         let answer = verdicts.answer(&encoded)?;
-        self.answered(&answer);
+        span.note("millrace.rejected", || (answer.counts.rejected as i64).into());
+        self.answered(encoded.stream().map(|s| s.name.as_str()), &answer, fresh);
         Ok((batch, answer))
     }
 
@@ -175,6 +199,7 @@ impl Ingest {
         let now = Instant::now();
         let until = *flight.retry.until.get_or_insert(now + self.config.resend_for);
         if !again || now >= until {
+            flight.span.fail(error.code().reason());
             return Err(IngestError::Join(error));
         }
         self.resends.fetch_add(1, Ordering::Relaxed);

@@ -10,6 +10,7 @@ use millrace_client::port::{
 };
 use millrace_placement::Slots;
 use millrace_store::{ProducerWindows, Seen};
+use millrace_telemetry::TraceContext;
 use millrace_types::{Micros, StreamId, StreamWatermark};
 
 use crate::arrow::PayloadError;
@@ -19,6 +20,7 @@ use crate::clock::Clock;
 use crate::encode::{EncodedBatch, Encoder, Fate, Job, Payload};
 use crate::error::IngestError;
 use crate::flight::Flight;
+use crate::metrics::{self, Instruments};
 use crate::settled::Settled;
 use crate::slot_credits::SlotCredits;
 use crate::verdicts::Answer;
@@ -101,6 +103,8 @@ pub struct Batch {
     pub stated: Option<Micros>,
     /// The producer says that it is idle from here on.
     pub idle: bool,
+    /// What the producer says of its trace.
+    pub trace: TraceContext,
 }
 
 /// Counters of the service.
@@ -132,6 +136,7 @@ pub struct Ingest {
     holds: Holds,
     pub(crate) settled: Settled,
     pub(crate) slot_credits: SlotCredits,
+    pub(crate) instruments: Instruments,
     facts: AtomicU64,
     pub(crate) resends: AtomicU64,
     pub(crate) refused: AtomicU64,
@@ -150,7 +155,7 @@ impl Ingest {
     pub fn new(config: IngestConfig, ports: IngestPorts) -> Arc<Self> {
         let windows = Windows::new(Arc::clone(&ports.windows), config.window_patience);
         let fold = WatermarkFold::new(config.idle_after.as_millis() as u64);
-        Arc::new(Self {
+        let ingest = Arc::new(Self {
             config,
             ports,
             windows,
@@ -160,10 +165,13 @@ impl Ingest {
             holds: Holds::default(),
             settled: Settled::default(),
             slot_credits: SlotCredits::default(),
+            instruments: Instruments::new(),
             facts: AtomicU64::new(0),
             resends: AtomicU64::new(0),
             refused: AtomicU64::new(0),
-        })
+        });
+        metrics::observe(&ingest);
+        ingest
     }
 
     /// The counters now.
@@ -281,6 +289,7 @@ impl Ingest {
                     watermarks: watermarks.clone(),
                     departs: false,
                     replays_late: false,
+                    trace: flight.span.context(),
                 },
                 &self.holds,
             )
@@ -365,6 +374,7 @@ impl Ingest {
             watermarks: watermarks.clone(),
             departs,
             replays_late: false,
+            trace: TraceContext::default(),
         };
         let taken = self.ports.join.process(request, &self.holds).await?;
         dispatch.sent = watermarks;
@@ -400,8 +410,10 @@ impl Ingest {
         }
     }
 
-    pub(crate) fn answered(&self, answer: &Answer) {
+    /// A batch of a stream is answered, so long after it was taken in.
+    pub(crate) fn answered(&self, stream: Option<&str>, answer: &Answer, after: Duration) {
         self.facts.fetch_add(answer.counts.total(), Ordering::Relaxed);
+        self.instruments.answered(stream, answer, after);
     }
 }
 

@@ -17,6 +17,7 @@ pub mod encode;
 pub mod error;
 mod flight;
 pub mod ingest;
+pub mod metrics;
 mod publish;
 pub mod reject;
 mod request;

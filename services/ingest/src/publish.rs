@@ -160,6 +160,7 @@ impl Call {
                 Some(Ok(request)) => request,
             };
             if let Err(error) = self.take(request, &mut streams, &mut producers).await {
+                self.ingest.instruments.failed(&error);
                 self.end(status(&error)).await;
                 return (producers, false);
             }
@@ -236,6 +237,7 @@ async fn answer(
         let (batch, answer) = match ingest.land(*flight).await {
             Ok(landed) => landed,
             Err(error) => {
+                ingest.instruments.failed(&error);
                 read(Answered::plain(Err(status(&error)))).await;
                 return;
             }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use millrace_proto::convert::{from_timestamp, id_text};
 use millrace_proto::v1;
+use millrace_telemetry::TraceContext;
 use millrace_types::{Micros, Verdict};
 use prost::Message as _;
 
@@ -66,6 +67,7 @@ impl Batch {
             request_bytes,
             stated,
             idle: request.idle,
+            trace: TraceContext::read(&request.traceparent, &request.tracestate),
         })
     }
 

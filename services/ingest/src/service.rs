@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt};
-use millrace_grpc::{Caller, Drain, ErrorCode, Fault, status};
+use millrace_grpc::{Caller, Drain, ErrorCode, Fault, status, trace_of};
 use millrace_proto::v1;
 use millrace_proto::v1::ingest_service_server::IngestService;
+use millrace_telemetry::TraceContext;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -38,15 +39,20 @@ impl IngestApi {
     async fn batch(&self, request: v1::PublishRequest) -> Result<v1::PublishResult, Status> {
         let ingest = Arc::clone(&self.ingest);
         let mut streams = ArrowStreams::default();
-        let batch =
-            Batch::read(request, &mut streams, ingest.latest_at()).map_err(|e| status(&e))?;
+        let refused = |error: IngestError| {
+            ingest.instruments.failed(&error);
+            status(&error)
+        };
+        let batch = Batch::read(request, &mut streams, ingest.latest_at()).map_err(refused)?;
         let Some(permit) = ingest.budget.try_acquire(batch.cost()) else {
             ingest.withheld(&batch.stream, &batch.producer);
-            return Err(status(&IngestError::Full));
+            return Err(refused(IngestError::Full));
         };
         // The handler's future is dropped when the client leaves; a batch that is on its way must
         // reach its end.
+        let publisher = Arc::clone(&ingest);
         let task = self.drain.tasks().spawn(async move {
+            let ingest = publisher;
             let _permit = permit;
             let producer = Arc::clone(&batch.producer);
             let stream = ingest.attach(&batch.stream, &producer).await;
@@ -61,8 +67,9 @@ impl IngestApi {
                 let next = batch.sequences.next();
                 Ok(result(answer, &batch.sequences, next))
             }
-            Ok(Err(error)) => Err(status(&error)),
+            Ok(Err(error)) => Err(refused(error)),
             Err(panic) => {
+                ingest.instruments.failed_with(ErrorCode::Internal);
                 tracing::error!(error = %panic, "publishing a batch failed");
                 Err(Fault::new(ErrorCode::Internal, "an internal error; see the server's log")
                     .into())
@@ -80,10 +87,12 @@ impl IngestService for IngestApi {
         request: Request<Streaming<v1::PublishRequest>>,
     ) -> Result<Response<Self::PublishStream>, Status> {
         let caller = Caller::of(&request);
+        let trace = trace_of(&request);
         let requests =
             request.into_inner().map(move |request| -> Result<v1::PublishRequest, Status> {
-                let request: v1::PublishRequest = request?;
+                let mut request: v1::PublishRequest = request?;
                 caller.may_publish(&request.stream)?;
+                belong(&mut request, &trace);
                 Ok(request)
             });
         let answers = publish::start(Arc::clone(&self.ingest), &self.drain, requests);
@@ -96,13 +105,22 @@ impl IngestService for IngestApi {
         request: Request<v1::PublishBatchRequest>,
     ) -> Result<Response<v1::PublishBatchResponse>, Status> {
         let caller = Caller::of(&request);
-        let request = v1::PublishRequest::from(request.into_inner());
+        let trace = trace_of(&request);
+        let mut request = v1::PublishRequest::from(request.into_inner());
+        belong(&mut request, &trace);
         caller.may_publish(&request.stream)?;
         let result = self.batch(request).await?;
         Ok(Response::new(v1::PublishBatchResponse {
             result: Some(result),
             dedup_retention: self.ingest.dedup_retention(),
         }))
+    }
+}
+
+/// A batch that says nothing of its trace belongs to its call's.
+fn belong(batch: &mut v1::PublishRequest, call: &TraceContext) {
+    if batch.traceparent.is_empty() {
+        (batch.traceparent, batch.tracestate) = call.write();
     }
 }
 

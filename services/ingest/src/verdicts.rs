@@ -15,6 +15,8 @@ const EXCEPTIONS_BYTES_MAX: usize = 1 << 20;
 pub struct Answer {
     /// How many facts had each verdict; they add up to the facts of the batch.
     pub counts: VerdictCounts,
+    /// How many were REJECTED for each reason, in the order of [`RejectReason::ALL`].
+    pub rejected: [u64; RejectReason::ALL.len()],
     /// REJECTED and LATE facts and conflicts, in the order of the batch.
     pub exceptions: Vec<Exception>,
     /// Exceptions that are counted but not listed, because the answer would be too large.
@@ -146,6 +148,10 @@ impl Verdicts {
         for (index, judged) in (0u32..).zip(&self.judged) {
             let judged = judged.ok_or(Mismatch::Fact(index))?;
             answer.counts.add(judged.verdict);
+            if let Verdict::Rejected(reason) = judged.verdict {
+                // The numbers of the reasons count from 1 in the order of the set.
+                answer.rejected[reason as usize - 1] += 1;
+            }
             if !is_exception(judged) {
                 continue;
             }

@@ -7,6 +7,7 @@ mod clock;
 mod config;
 mod grpc;
 mod message;
+pub mod metrics;
 mod service;
 mod subscribe;
 mod worker;

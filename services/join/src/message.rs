@@ -5,9 +5,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use millrace_client::port::{
     Failed, HeadAnswer, HeadRequest, Holds, JoinError, SlotFacts, SlotStatus, SlotVerdicts,
 };
+use millrace_grpc::Coded as _;
 use millrace_kernel::slot::Fold;
+use millrace_telemetry::{Span, TraceContext};
 use millrace_types::{Entity, KnownAt, Position, SlotId, StreamWatermark};
 use tokio::sync::oneshot;
+
+use crate::metrics::WorkerState;
 
 /// A message to a worker.
 #[derive(Debug)]
@@ -23,6 +27,8 @@ pub(crate) enum Message {
     Close(SlotId, KnownAt, oneshot::Sender<Result<Position, JoinError>>),
     /// The state of the worker's slots.
     Status(oneshot::Sender<Vec<SlotStatus>>),
+    /// The state of the worker, for gauges.
+    Measure(oneshot::Sender<WorkerState>),
     /// A rebuild has folded the log.
     Folded(Folded),
     /// Finish what is in flight, save everything, release the slots, and stop.
@@ -43,7 +49,10 @@ pub(crate) struct Batch {
 
 /// The verdicts of a batch, gathered from its slots.
 #[derive(Debug)]
-pub(crate) struct Reply(Mutex<Gather>);
+pub(crate) struct Reply {
+    gather: Mutex<Gather>,
+    trace: TraceContext,
+}
 
 #[derive(Debug)]
 struct Gather {
@@ -52,6 +61,8 @@ struct Gather {
     sender: Option<oneshot::Sender<Result<Vec<SlotVerdicts>, Failed>>>,
     /// Of the sender of the batch.
     holds: Holds,
+    /// What a trace shows of the batch here, until it is answered.
+    span: Span,
 }
 
 impl Reply {
@@ -60,34 +71,44 @@ impl Reply {
         slots: usize,
         sender: oneshot::Sender<Result<Vec<SlotVerdicts>, Failed>>,
         holds: Holds,
+        span: Span,
     ) -> Arc<Self> {
+        let trace = span.context();
         let verdicts = Vec::with_capacity(slots);
-        let mut gather = Gather { left: slots, verdicts, sender: None, holds };
+        let mut gather = Gather { left: slots, verdicts, sender: None, holds, span };
         if slots == 0 {
             // Whoever dropped the receiver does not want to know.
             let _ = sender.send(Ok(Vec::new()));
         } else {
             gather.sender = Some(sender);
         }
-        Arc::new(Self(Mutex::new(gather)))
+        Arc::new(Self { gather: Mutex::new(gather), trace })
+    }
+
+    /// Where the batch is in its trace.
+    pub(crate) fn trace(&self) -> &TraceContext {
+        &self.trace
     }
 
     /// One slot's verdicts; the last one sends all.
     pub(crate) fn slot(&self, verdicts: SlotVerdicts) {
-        let mut gather = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut gather = self.gather.lock().unwrap_or_else(PoisonError::into_inner);
         gather.verdicts.push(verdicts);
         gather.left = gather.left.saturating_sub(1);
         if gather.left == 0
             && let Some(sender) = gather.sender.take()
         {
             let _ = sender.send(Ok(std::mem::take(&mut gather.verdicts)));
+            gather.span = Span::default();
         }
     }
 
     /// A slot could not take its part: the whole batch is to be sent again.
     pub(crate) fn fail(&self, error: JoinError) {
-        let mut gather = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut gather = self.gather.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(sender) = gather.sender.take() {
+            gather.span.fail(error.code().reason());
+            gather.span = Span::default();
             let _ = sender.send(Err(Failed { error, hold: gather.holds.hold() }));
         }
     }

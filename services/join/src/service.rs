@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use millrace_catalog::Catalog;
 use millrace_client::port::{
     CatalogPort, Change, HeadAnswer, HeadPort, HeadRequest, Holds, JoinError, JoinPort,
     PendingVerdicts, ProcessRequest, SlotGrant, SlotPort, SlotStatus, StorePort, SubscribeFrom,
@@ -12,6 +13,7 @@ use millrace_client::port::{
 };
 use millrace_placement::{Slots, SlotsError, WorkerMap, WorkerMapError};
 use millrace_store::{Applied, Incarnation, NodeId, StoreError};
+use millrace_telemetry::Span;
 use millrace_types::{KnownAt, Position, SlotId};
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -19,6 +21,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::clock::{Ceiling, now_us};
 use crate::config::JoinConfig;
 use crate::message::{Batch, Message, ReadJob, Reply};
+use crate::metrics::{self, Gauges, Instruments};
 use crate::subscribe::Subscription;
 use crate::worker::{Worker, WorkerStart};
 
@@ -44,6 +47,7 @@ pub struct JoinService {
     tasks: Vec<tokio::task::JoinHandle<()>>,
     /// Calls of other processes that hand facts over; they share the queues.
     callers: AtomicUsize,
+    gauges: Gauges,
 }
 
 /// A call that hands facts over, for as long as it lasts.
@@ -109,13 +113,10 @@ impl JoinService {
             ceiling.clone(),
             fail.clone(),
         ));
-        let mut confirmed_out = Vec::new();
-        let mut confirmed = Vec::new();
-        for _ in 0..config.slots {
-            let (tx, rx) = watch::channel((Position::START, KnownAt::default()));
-            confirmed_out.push(Some(tx));
-            confirmed.push(rx);
-        }
+        let nothing = || watch::channel((Position::START, KnownAt::default()));
+        let (mut confirmed_out, confirmed): (Vec<_>, Vec<_>) =
+            (0..config.slots).map(|_| nothing()).map(|(tx, rx)| (Some(tx), rx)).unzip();
+        let instruments = Instruments::new();
         let mut workers = Vec::new();
         let mut ready = Vec::new();
         for index in 0..config.workers.get() {
@@ -134,6 +135,7 @@ impl JoinService {
                 store: store.clone(),
                 catalog: catalog.clone(),
                 ceiling: ceiling.clone(),
+                instruments: instruments.clone(),
                 inbox: rx,
                 own: tx.downgrade(),
                 runtime: tokio::runtime::Handle::current(),
@@ -150,14 +152,43 @@ impl JoinService {
                 Err(_) => return Err(StartError::Recovery("no answer".to_owned())),
             }
         }
-        let (tasks, callers) = (vec![lease], AtomicUsize::new(0));
-        Ok(Self { workers, confirmed, store, catalog, config, map, failed, tasks, callers })
+        let (tasks, callers, gauges) = (vec![lease], AtomicUsize::new(0), Gauges::new());
+        let service = Self {
+            workers,
+            confirmed,
+            store,
+            catalog,
+            config,
+            map,
+            failed,
+            tasks,
+            callers,
+            gauges,
+        };
+        metrics::observe(&service);
+        Ok(service)
     }
 
     /// A call begins to hand facts over, and has its share of the credits until it ends.
     pub(crate) fn hand_over(self: &Arc<Self>) -> Handing {
         self.callers.fetch_add(1, Ordering::Relaxed);
         Handing(Arc::clone(self))
+    }
+
+    pub(crate) fn workers(&self) -> &[mpsc::Sender<Message>] {
+        &self.workers
+    }
+
+    pub(crate) fn config(&self) -> &JoinConfig {
+        &self.config
+    }
+
+    pub(crate) fn catalog(&self) -> Arc<Catalog> {
+        self.catalog.current()
+    }
+
+    pub(crate) fn gauges(&self) -> &Gauges {
+        &self.gauges
     }
 
     /// Resolves when the service cannot go on: the store cannot write, or the node was fenced.
@@ -262,7 +293,8 @@ impl JoinPort for JoinService {
         holds: &Holds,
     ) -> Result<PendingVerdicts, JoinError> {
         let (tx, rx) = oneshot::channel();
-        let reply = Reply::new(request.slots.len(), tx, holds.clone());
+        let span = Span::child("join process", &request.trace);
+        let reply = Reply::new(request.slots.len(), tx, holds.clone(), span);
         let watermarks: Arc<[_]> = request.watermarks.into();
         let mut by_worker: Vec<Vec<_>> = self.workers.iter().map(|_| Vec::new()).collect();
         for part in request.slots {

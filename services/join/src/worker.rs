@@ -20,13 +20,14 @@ use millrace_client::port::{AppendOutcome, CatalogPort, JoinError, SlotStatus, S
 use millrace_kernel::slot::SlotCore;
 use millrace_kernel::{EntityState, Plan};
 use millrace_store::{Incarnation, NodeId, Part, StoreError};
-use millrace_types::{Entity, KnownAt, Position, SlotId, StreamWatermark};
+use millrace_types::{Entity, KnownAt, Micros, Position, SlotId, StreamWatermark};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::clock::{Ceiling, Clock};
 use crate::config::JoinConfig;
 use crate::message::{Message, ReadJob};
+use crate::metrics::{Instruments, WorkerState};
 use batches::Queue;
 use flush::{Flight, Flushed};
 use rebuild::Rebuilding;
@@ -51,6 +52,7 @@ pub(crate) struct WorkerStart {
     pub(crate) store: Arc<dyn StorePort>,
     pub(crate) catalog: Arc<dyn CatalogPort>,
     pub(crate) ceiling: Ceiling,
+    pub(crate) instruments: Instruments,
     pub(crate) inbox: mpsc::Receiver<Message>,
     /// To itself: background work reports as messages.
     pub(crate) own: mpsc::WeakSender<Message>,
@@ -78,6 +80,9 @@ struct Slot {
     told: BTreeMap<u64, Arc<[StreamWatermark]>>,
     last_chunk: Instant,
     marked: Position,
+    /// Confirmed chunks that no mark covers yet, and when they were judged; the newest may be left
+    /// out.
+    uncovered: VecDeque<(Position, Instant)>,
     /// When the oldest unsaved fact came.
     unsaved: Option<Instant>,
     /// Facts since the budget at hand was last looked at.
@@ -134,6 +139,7 @@ pub(crate) struct Worker {
     rebuilds: usize,
     draining: Option<oneshot::Sender<()>>,
     released: bool,
+    instruments: Instruments,
     /// Reads were answered in this turn.
     answered: bool,
 }
@@ -184,6 +190,7 @@ impl Worker {
             rebuilds: 0,
             draining: None,
             released: false,
+            instruments: start.instruments,
             answered: false,
         };
         let recovered = worker.recover(start.slots).await;
@@ -251,6 +258,9 @@ impl Worker {
                 // Whoever dropped the receiver does not want to know.
                 let _ = sender.send(self.slots.values().map(Slot::status).collect());
             }
+            Message::Measure(sender) => {
+                let _ = sender.send(self.state());
+            }
             Message::Folded(folded) => self.folded(folded),
             Message::Drain(sender) => {
                 self.draining = Some(sender);
@@ -283,6 +293,23 @@ impl Worker {
             for slot in self.slots.values_mut() {
                 slot.core.set_plan(self.plan.clone());
             }
+        }
+    }
+
+    /// What a scrape sees of the worker.
+    fn state(&self) -> WorkerState {
+        let mut views: BTreeMap<u64, Micros> = BTreeMap::new();
+        for (view, at) in self.slots.values().flat_map(|slot| slot.core.watermarks().views()) {
+            if at > Micros::MIN {
+                let least = views.entry(view).or_insert(at);
+                *least = (*least).min(at);
+            }
+        }
+        WorkerState {
+            slots: self.slots.values().map(Slot::status).collect(),
+            queued_bytes: self.queued_bytes,
+            rebuilds: self.rebuilds,
+            views,
         }
     }
 

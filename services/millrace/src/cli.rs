@@ -175,7 +175,7 @@ pub struct DevArgs {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7400")]
     pub listen: SocketAddr,
     /// Where to answer health checks and metrics over HTTP; nowhere unless stated
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, env = "MILLRACE_ADMIN", hide_env_values = true, value_name = "ADDR")]
     pub admin: Option<SocketAddr>,
     /// The number of slots, a power of two; fixed when the folder is made
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = values::slots)]

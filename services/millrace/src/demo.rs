@@ -68,6 +68,7 @@ pub async fn run() -> Result<Exit, DemoError> {
         at_hand_bytes: 64 << 20,
         catalog: None,
         security: Default::default(),
+        admin: None,
     };
     let dev = Dev::start(&options).await?;
     let outcome = show(&dev).await;

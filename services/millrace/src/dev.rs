@@ -13,6 +13,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_grpc::{Drain, GrpcServer, Security};
+use millrace_telemetry::admin::AdminPort;
+use millrace_telemetry::{AdminServer, Metrics, Traces};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
@@ -41,6 +43,8 @@ pub struct DevOptions {
     pub catalog: Option<PathBuf>,
     /// What protects the server.
     pub security: Security,
+    /// Where health and metrics are told over HTTP; nowhere by default.
+    pub admin: Option<SocketAddr>,
 }
 
 impl From<&DevArgs> for DevOptions {
@@ -52,6 +56,7 @@ impl From<&DevArgs> for DevOptions {
             at_hand_bytes: usize::try_from(args.at_hand_bytes).unwrap_or(usize::MAX),
             catalog: args.catalog.clone(),
             security: Security::default(),
+            admin: args.admin,
         }
     }
 }
@@ -62,6 +67,8 @@ pub struct Dev {
     stop: oneshot::Sender<()>,
     server: tokio::task::JoinHandle<Result<(), DevError>>,
     parts: Arc<Parts>,
+    admin: Option<AdminPort>,
+    traces: Option<Traces>,
 }
 
 impl Dev {
@@ -77,6 +84,8 @@ impl Dev {
         let address = listener
             .local_addr()
             .map_err(|source| DevError::Listen { address: options.listen, source })?;
+        let admin = admin_port(options.admin, "dev").await?;
+        let traces = traces("dev")?;
         let parts = Arc::new(Parts::start(options).await?);
         if let Some(path) = &options.catalog {
             apply(&parts, path).await?;
@@ -84,17 +93,28 @@ impl Dev {
         let drain = Drain::new();
         let server = parts.server(drain).with_security(options.security.clone());
         let health = server.health();
+        if let Some(port) = &admin {
+            let health = health.clone();
+            port.serves(move || health.is_serving());
+            port.measures(parts.join.clone());
+        }
         let (stop, stopped) = oneshot::channel();
         let serve = serve(server, listener, stopped);
         let server = tokio::spawn(serve);
         health.set_serving(true).await;
-        Ok(Self { address, stop, server, parts })
+        Ok(Self { address, stop, server, parts, admin, traces })
     }
 
     /// Where gRPC is served.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where health and metrics are told, if anywhere.
+    #[must_use]
+    pub fn admin(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(AdminPort::address)
     }
 
     /// Resolves when the services cannot go on, with the reason.
@@ -115,6 +135,9 @@ impl Dev {
             Err(error) => Err(DevError::Task(error.to_string())),
         };
         let drained = tokio::time::timeout(DRAIN, self.parts.drain()).await;
+        if let Some(traces) = self.traces {
+            traces.shut_down().await;
+        }
         served?;
         drained.map_err(|_| DevError::DrainCut)
     }
@@ -149,10 +172,10 @@ async fn apply(parts: &Parts, path: &Path) -> Result<(), DevError> {
 /// # Errors
 /// [`DevError`].
 pub async fn run(args: &DevArgs) -> Result<Exit, DevError> {
-    if args.admin.is_some() {
-        return Err(DevError::NoAdmin);
-    }
     let security = args.security.load(args.listen)?;
+    if let Some(admin) = args.admin {
+        args.security.check_admin(admin)?;
+    }
     let options = DevOptions { security, ..DevOptions::from(args) };
     let dev = Dev::start(&options).await?;
     announce(&dev, &options);
@@ -167,14 +190,34 @@ pub async fn run(args: &DevArgs) -> Result<Exit, DevError> {
 /// One line on standard output once everything serves: scripts wait for it.
 fn announce(dev: &Dev, options: &DevOptions) {
     let line = format!(
-        "millrace dev is ready on {}://{} (data: {}, slots: {}); next: {}\n",
+        "millrace dev is ready on {}://{} (data: {}, slots: {}{}); next: {}\n",
         if options.security.tls.is_some() { "https" } else { "http" },
         dev.address(),
         options.data.display(),
         options.slots,
+        dev.admin().map(|admin| format!(", admin: http://{admin}")).unwrap_or_default(),
         if options.catalog.is_some() { "millrace status" } else { "millrace apply CATALOG" },
     );
     print_line(&line);
+}
+
+/// Opens the admin port, before anything that it counts is made. It tells of the process alone until
+/// the services are there.
+pub(crate) async fn admin_port(
+    address: Option<SocketAddr>,
+    service: &'static str,
+) -> Result<Option<AdminPort>, DevError> {
+    let Some(address) = address else { return Ok(None) };
+    let listen = |source| DevError::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(listen)?;
+    let metrics = Metrics::install(service, env!("CARGO_PKG_VERSION"))?;
+    AdminServer::new(metrics).spawn(listener).map(Some).map_err(listen)
+}
+
+/// Exports spans where the environment asks for it.
+pub(crate) fn traces(service: &'static str) -> Result<Option<Traces>, DevError> {
+    let read = |name: &str| std::env::var(name).ok();
+    Ok(Traces::install(service, env!("CARGO_PKG_VERSION"), read)?)
 }
 
 /// Says something on standard output at once.

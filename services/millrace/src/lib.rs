@@ -11,6 +11,8 @@ pub mod demo;
 pub mod dev;
 pub mod exit;
 pub mod files;
+pub mod metrics;
+mod open_files;
 pub mod output;
 pub mod security;
 pub mod serve;

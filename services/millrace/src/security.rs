@@ -81,6 +81,12 @@ pub enum SecurityError {
         /// Why.
         source: AccessError,
     },
+    /// Others would reach the admin port.
+    #[error(
+        "the admin port has no TLS, and {0} is not an address of this machine alone: others could \
+         read the metrics"
+    )]
+    AdminExposed(SocketAddr),
     /// Others would reach it.
     #[error(transparent)]
     Exposed(#[from] ExposedError),
@@ -94,6 +100,10 @@ impl SecurityError {
             Self::File { .. } => "check the path and its permissions",
             Self::Tls(_) => "check the files of --tls-cert, --tls-key and --tls-client-ca",
             Self::Access { .. } => "see docs/security.md for the form of the file",
+            Self::AdminExposed(_) => {
+                "let --admin be an address of 127.0.0.1, or say --insecure where the network is \
+                 your own"
+            }
             Self::Exposed(_) => {
                 "give --tls-cert and --tls-key, and --access or --tls-client-ca; or listen on \
                  127.0.0.1; or say --insecure where the network is your own"
@@ -113,6 +123,18 @@ impl SecurityArgs {
             access: self.access.or(other.access),
             insecure: self.insecure || other.insecure,
         }
+    }
+
+    /// Checks that the admin port, which has neither TLS nor credentials, may listen there: on the
+    /// loopback, or where told so plainly.
+    ///
+    /// # Errors
+    /// [`SecurityError::AdminExposed`].
+    pub fn check_admin(&self, listen: SocketAddr) -> Result<(), SecurityError> {
+        if Security::default().check(listen, self.insecure).is_err() {
+            return Err(SecurityError::AdminExposed(listen));
+        }
+        Ok(())
     }
 
     /// Reads the files, and checks that a server may listen there with them.
@@ -172,4 +194,20 @@ fn read(what: &'static str, path: &Path) -> Result<Vec<u8>, SecurityError> {
         path: path.to_owned(),
         source,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_admin_port_stays_on_this_machine_unless_told_otherwise() {
+        let check = |address: &str, insecure| {
+            let args = SecurityArgs { insecure, ..SecurityArgs::default() };
+            args.check_admin(address.parse().expect("an address")).is_ok()
+        };
+        assert!(check("127.0.0.1:9400", false) && check("[::1]:9400", false));
+        assert!(!check("0.0.0.0:9400", false) && !check("10.0.0.1:9400", false));
+        assert!(check("0.0.0.0:9400", true));
+    }
 }

@@ -40,6 +40,8 @@ pub async fn run(args: &ServeArgs, global: &Global) -> Result<Exit, ServeError> 
     let listener =
         TcpListener::bind(address).await.map_err(|source| DevError::Listen { address, source })?;
     let address = listener.local_addr().map_err(|source| DevError::Listen { address, source })?;
+    let admin = dev::admin_port(told.admin, args.service.name()).await?;
+    let traces = dev::traces(args.service.name())?;
     let start = async {
         Ok::<Arc<dyn Service>, ServeError>(match args.service {
             ServiceName::StoreWriter => Arc::new(StoreWriterPart::start(&told)?),
@@ -62,12 +64,21 @@ pub async fn run(args: &ServeArgs, global: &Global) -> Result<Exit, ServeError> 
         .with_reflection(millrace_proto::FILE_DESCRIPTOR_SET)
         .with_security(told.protection.clone());
     let health = server.health();
+    if let Some(port) = &admin {
+        let health = health.clone();
+        port.serves(move || health.is_serving());
+        if let Some(measure) = service.measure() {
+            port.measures(measure);
+        }
+    }
+    let beside = admin.as_ref().map(|port| format!(" (admin: http://{})", port.address()));
+    let beside = beside.unwrap_or_default();
     let (stop, stopped) = oneshot::channel();
     let server = tokio::spawn(dev::serve(server, listener, stopped));
     let name = args.service.name();
     let ready =
         AbortOnDropHandle::new(tokio::spawn(readiness(service.clone(), health, move || {
-            dev::print_line(&format!("millrace {name} is ready on {scheme}://{address}\n"));
+            dev::print_line(&format!("millrace {name} is ready on {scheme}://{address}{beside}\n"));
         })));
     let outcome = tokio::select! {
         signal = dev::signal() => signal,
@@ -78,6 +89,9 @@ pub async fn run(args: &ServeArgs, global: &Global) -> Result<Exit, ServeError> 
     let _ = stop.send(());
     let served = server.await.unwrap_or_else(|error| Err(DevError::Task(error.to_string())));
     let drained = tokio::time::timeout(DRAIN, service.drain()).await;
+    if let Some(traces) = traces {
+        traces.shut_down().await;
+    }
     outcome?;
     served?;
     drained.map_err(|_| DevError::DrainCut)?;

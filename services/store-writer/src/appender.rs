@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use millrace_client::port::{AppendOutcome, AppendRequest};
 use millrace_store::{Append, Incarnation, NodeId, Store, StoreError, until_known};
+use millrace_telemetry::Span;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Patience;
@@ -58,7 +60,13 @@ impl Appender {
         let chunks: Vec<Append> =
             group.iter().flat_map(|flush| flush.request.chunks.iter().cloned()).collect();
         let append = || self.store.append(chunks.clone());
-        if let Err(error) = until_known(&mut self.patience.unbounded(), append).await {
+        let traces = || group.iter().map(|flush| flush.request.trace.clone()).collect();
+        let span = Span::shared("store commit", traces);
+        let begun = Instant::now();
+        let appended = until_known(&mut self.patience.unbounded(), append).await;
+        drop(span);
+        self.metrics.took("commit", begun.elapsed());
+        if let Err(error) = appended {
             tracing::error!(%error, flushes = group.len(), "append failed");
             self.metrics.append_failed(group.len());
             for flush in group {
@@ -93,7 +101,10 @@ impl Appender {
         incarnation: Incarnation,
     ) -> Result<AppendOutcome, StoreError> {
         let confirm = || self.store.confirm(node, incarnation);
-        Ok(match until_known(&mut self.patience.unbounded(), confirm).await? {
+        let begun = Instant::now();
+        let confirmed = until_known(&mut self.patience.unbounded(), confirm).await;
+        self.metrics.took("confirm", begun.elapsed());
+        Ok(match confirmed? {
             true => AppendOutcome::Confirmed,
             false => AppendOutcome::Fenced,
         })

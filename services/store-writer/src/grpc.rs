@@ -23,13 +23,13 @@ use tonic::{Request, Response, Status, Streaming};
 use lane::{Answer, Lane};
 
 /// What all calls that append may have under way together: as much as the queue of appends holds.
-const APPENDS: Load = Load { facts: 1 << 20, bytes: 64 << 20 };
+pub const APPENDS: Load = Load { facts: 1 << 20, bytes: 64 << 20 };
 /// What all calls that put may have under way together, in parts.
-const PUTS: Load = Load { facts: 1 << 16, bytes: 64 << 20 };
+pub const PUTS: Load = Load { facts: 1 << 16, bytes: 64 << 20 };
 /// Loads worked on at a time; more wait their turn, as long as their callers do.
-const LOADS_AT_ONCE: usize = 64;
+pub const LOADS_AT_ONCE: usize = 64;
 /// Pages of logs read at a time: they hold megabytes each, and must not starve loads and appends.
-const LOG_READS_AT_ONCE: usize = 8;
+pub const LOG_READS_AT_ONCE: usize = 8;
 /// Requests of one call that are worked on at a time; the transport holds the rest back.
 const AT_ONCE: usize = 64;
 /// Answers that may wait for a slow reader.

@@ -10,11 +10,11 @@
 mod appender;
 mod backoff;
 mod grpc;
-mod metrics;
+pub mod metrics;
 mod options;
 mod writer;
 
-pub use grpc::StoreGrpc;
+pub use grpc::{APPENDS, LOADS_AT_ONCE, LOG_READS_AT_ONCE, PUTS, StoreGrpc};
 pub use metrics::{Counts, Metrics};
 pub use options::Options;
 pub use writer::StoreWriter;

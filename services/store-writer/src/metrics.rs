@@ -1,10 +1,19 @@
-//! What a store-writer has done since it was started.
+//! What a store-writer has done since it was started, and how long the store took.
+
+mod described;
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use opentelemetry::KeyValue;
+use opentelemetry::metrics::Histogram;
+
+pub use described::*;
 
 /// Counters, written without locks and read at any time.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Metrics {
+    seconds: Histogram<f64>,
     appends: AtomicU64,
     flushes: AtomicU64,
     chunks: AtomicU64,
@@ -43,7 +52,30 @@ fn add(counter: &AtomicU64, n: usize) {
     counter.fetch_add(n as u64, Ordering::Relaxed);
 }
 
+impl Default for Metrics {
+    fn default() -> Self {
+        Self {
+            seconds: STORE_SECONDS.record(),
+            appends: AtomicU64::new(0),
+            flushes: AtomicU64::new(0),
+            chunks: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            fenced: AtomicU64::new(0),
+            retries: AtomicU64::new(0),
+            parts: AtomicU64::new(0),
+            part_bytes: AtomicU64::new(0),
+            loads: AtomicU64::new(0),
+        }
+    }
+}
+
 impl Metrics {
+    /// An operation, its retries included, took so long. The name is one of [`OPERATIONS`].
+    pub(crate) fn took(&self, operation: &'static str, time: Duration) {
+        debug_assert!(OPERATIONS.contains(&operation), "{operation} is not in the set");
+        self.seconds.record(time.as_secs_f64(), &[KeyValue::new("operation", operation)]);
+    }
+
     /// The counters now. They are read one by one: a call under way may be in some of them.
     #[must_use]
     pub fn counts(&self) -> Counts {

@@ -9,14 +9,16 @@ use millrace_store::{
     Applied, Incarnation, LogPage, Mark, NodeId, NodeLease, Part, Put, SlotEpoch, Store,
     StoreError, take_over, until_known,
 };
+use millrace_telemetry::Span;
 use millrace_types::{Entity, KnownAt, Position, SlotId};
 use tokio::sync::{Mutex, Semaphore, mpsc, oneshot};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::appender::{Appender, Flush};
 use crate::backoff::Patience;
-use crate::metrics::Metrics;
+use crate::metrics::{self, Metrics};
 use crate::options::Options;
 
 /// The store-writer service over one store.
@@ -62,16 +64,9 @@ impl StoreWriter {
         };
         let task = AbortOnDropHandle::new(tokio::spawn(appender.run()));
         let room_kib = (options.queue_bytes >> 10).clamp(1, 4 << 20);
-        Self {
-            store,
-            queue,
-            room: Arc::new(Semaphore::new(room_kib)),
-            room_kib,
-            patience,
-            metrics,
-            stop,
-            task: Mutex::new(Some(task)),
-        }
+        let room = Arc::new(Semaphore::new(room_kib));
+        metrics::observe(&metrics, &options, &queue, &room, room_kib);
+        Self { store, queue, room, room_kib, patience, metrics, stop, task: Mutex::new(Some(task)) }
     }
 
     /// Counters.
@@ -93,13 +88,16 @@ impl StoreWriter {
     }
 }
 
-fn stopped() -> StoreError {
-    StoreError::Unavailable { operation: "append", reason: "store-writer is stopped".into() }
-}
+impl StoreWriter {
+    /// Times an operation.
+    async fn timed<T>(&self, operation: &'static str, work: impl Future<Output = T>) -> T {
+        let begun = Instant::now();
+        let outcome = work.await;
+        self.metrics.took(operation, begun.elapsed());
+        outcome
+    }
 
-#[async_trait]
-impl StorePort for StoreWriter {
-    async fn append(&self, request: AppendRequest) -> Result<AppendOutcome, StoreError> {
+    async fn append_in_turn(&self, request: AppendRequest) -> Result<AppendOutcome, StoreError> {
         let bytes: usize = request.chunks.iter().map(|chunk| chunk.bytes.len()).sum();
         let kib = (bytes / 1_024 + 1).min(self.room_kib) as u32; // at most 4 Mi
         let permit = Arc::clone(&self.room).acquire_many_owned(kib).await.map_err(|_| stopped())?;
@@ -112,10 +110,25 @@ impl StorePort for StoreWriter {
             })
         })
     }
+}
+
+fn stopped() -> StoreError {
+    StoreError::Unavailable { operation: "append", reason: "store-writer is stopped".into() }
+}
+
+#[async_trait]
+impl StorePort for StoreWriter {
+    async fn append(&self, mut request: AppendRequest) -> Result<AppendOutcome, StoreError> {
+        let span = Span::child("store append", &request.trace);
+        span.note("millrace.chunks", || (request.chunks.len() as i64).into());
+        request.trace = span.context();
+        span.around(self.timed("append", self.append_in_turn(request))).await
+    }
 
     async fn put(&self, parts: Vec<Put>) -> Result<(), StoreError> {
         let (count, bytes) = (parts.len(), parts.iter().map(|put| put.bytes.len()).sum());
-        until_known(&mut self.patience.bounded(), || self.store.put(parts.clone())).await?;
+        let put = || self.store.put(parts.clone());
+        self.timed("put", until_known(&mut self.patience.bounded(), put)).await?;
         self.metrics.put(count, bytes);
         Ok(())
     }
@@ -125,16 +138,18 @@ impl StorePort for StoreWriter {
         parts: Vec<(Entity, Part)>,
     ) -> Result<Vec<Option<(KnownAt, Bytes)>>, StoreError> {
         self.metrics.loaded(parts.len());
-        until_known(&mut self.patience.bounded(), || self.store.load(parts.clone())).await
+        let load = || self.store.load(parts.clone());
+        self.timed("load", until_known(&mut self.patience.bounded(), load)).await
     }
 
     async fn put_mark(&self, slot: SlotId, ver: KnownAt, mark: Mark) -> Result<(), StoreError> {
         let put = || self.store.put_mark(slot, ver, mark.clone());
-        until_known(&mut self.patience.bounded(), put).await
+        self.timed("put_mark", until_known(&mut self.patience.bounded(), put)).await
     }
 
     async fn load_mark(&self, slot: SlotId) -> Result<Option<(KnownAt, Mark)>, StoreError> {
-        until_known(&mut self.patience.bounded(), || self.store.load_mark(slot)).await
+        let load = || self.store.load_mark(slot);
+        self.timed("load_mark", until_known(&mut self.patience.bounded(), load)).await
     }
 
     async fn read_log(
@@ -145,7 +160,7 @@ impl StorePort for StoreWriter {
         max_bytes: usize,
     ) -> Result<LogPage, StoreError> {
         let read = || self.store.read_log(slot, after, up_to, max_bytes);
-        until_known(&mut self.patience.bounded(), read).await
+        self.timed("read_log", until_known(&mut self.patience.bounded(), read)).await
     }
 
     async fn renew_node(
@@ -155,7 +170,7 @@ impl StorePort for StoreWriter {
         ceiling: KnownAt,
     ) -> Result<Applied<NodeLease>, StoreError> {
         let renew = || self.store.renew_node(node, incarnation, ceiling);
-        until_known(&mut self.patience.bounded(), renew).await
+        self.timed("renew_node", until_known(&mut self.patience.bounded(), renew)).await
     }
 
     async fn take_over(
@@ -165,7 +180,8 @@ impl StorePort for StoreWriter {
         incarnation: Incarnation,
     ) -> Result<SlotEpoch, StoreError> {
         let retry = &mut self.patience.ownership();
-        let taken = take_over(&*self.store, slot, node, incarnation, retry).await;
+        let taken = take_over(&*self.store, slot, node, incarnation, retry);
+        let taken = self.timed("ownership", taken).await;
         if let Err(error) = &taken {
             tracing::error!(slot = slot.0, node = node.0.as_str(), %error, "slot was not taken over");
         }
@@ -181,7 +197,9 @@ impl StorePort for StoreWriter {
         last_ver: KnownAt,
     ) -> Result<(), StoreError> {
         let release = || self.store.release_epoch(slot, epoch, incarnation, end, last_ver);
-        match until_known(&mut self.patience.ownership(), release).await? {
+        let retry = &mut self.patience.ownership();
+        let released = until_known(retry, release);
+        match self.timed("ownership", released).await? {
             Applied::Yes => Ok(()),
             // An earlier attempt of this very release, whose answer was lost.
             Applied::No(Some(row))

@@ -24,6 +24,7 @@ fn flush(slot: u32, sequence: u64) -> AppendRequest {
         node: node(),
         incarnation: RUN,
         chunks: vec![Append { slot: SlotId(slot), position, known_at, bytes }],
+        trace: Default::default(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The four services as processes of their own, which tests kill and start again one by one.
 
 use std::io::ErrorKind;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -24,6 +24,10 @@ pub struct ApartOptions {
     pub slots: Option<u32>,
     /// `--at-hand-bytes` of join, if given.
     pub at_hand_bytes: Option<u64>,
+    /// Whether each has an admin port, on any free port.
+    pub admin: bool,
+    /// What else stands in their environment.
+    pub environment: Vec<(String, String)>,
 }
 
 /// Running services. Dropped, they are killed.
@@ -45,7 +49,13 @@ impl ApartOptions {
     /// Services on this folder, all else by default.
     #[must_use]
     pub fn on(data: &Path) -> Self {
-        Self { data: data.to_owned(), slots: None, at_hand_bytes: None }
+        Self {
+            data: data.to_owned(),
+            slots: None,
+            at_hand_bytes: None,
+            admin: false,
+            environment: Vec::new(),
+        }
     }
 }
 
@@ -86,6 +96,13 @@ impl Apart {
     pub fn endpoint(&self, name: &str) -> String {
         let port = self.services.iter().find(|s| s.name == name).map_or(0, |s| s.port);
         format!("http://127.0.0.1:{port}")
+    }
+
+    /// Where a service's admin port listens.
+    #[must_use]
+    pub fn admin(&self, name: &str) -> Option<SocketAddr> {
+        let service = self.services.iter().find(|s| s.name == name)?;
+        service.process.as_ref()?.admin()
     }
 
     /// The command line pointed at them.
@@ -172,6 +189,10 @@ impl Apart {
         if let Some(bytes) = self.options.at_hand_bytes {
             command.args(["--at-hand-bytes", &bytes.to_string()]);
         }
+        if self.options.admin {
+            command.args(["--admin", "127.0.0.1:0"]);
+        }
+        command.envs(self.options.environment.iter().cloned());
         Dev::spawn(command)
     }
 }

@@ -1,6 +1,7 @@
 //! `millrace dev` as a process that tests start, kill and start again.
 
 use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
@@ -8,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::{Cli, HarnessError, millrace};
+use crate::{Cli, HarnessError, client_command, millrace};
 
 /// How long a server may take to be ready; a restart replays what its marks do not cover.
 const READY_WITHIN: Duration = Duration::from_secs(120);
@@ -29,13 +30,25 @@ pub struct DevOptions {
     pub at_hand_bytes: Option<u64>,
     /// `--catalog`, if given.
     pub catalog: Option<PathBuf>,
+    /// Whether it has an admin port, on any free port.
+    pub admin: bool,
+    /// Files it may have open (`ulimit -n`), if not as many as the tests may.
+    pub open_files: Option<u32>,
 }
 
 impl DevOptions {
     /// A server on this folder, on any free port, all else by default.
     #[must_use]
     pub fn on(data: &Path) -> Self {
-        Self { data: data.to_owned(), port: 0, slots: None, at_hand_bytes: None, catalog: None }
+        Self {
+            data: data.to_owned(),
+            port: 0,
+            slots: None,
+            at_hand_bytes: None,
+            catalog: None,
+            admin: false,
+            open_files: None,
+        }
     }
 
     /// The same server on a given port.
@@ -58,7 +71,14 @@ impl DevOptions {
         if let Some(catalog) = &self.catalog {
             command.arg("--catalog").arg(catalog);
         }
-        Ok(command)
+        if self.admin {
+            command.args(["--admin", "127.0.0.1:0"]);
+        }
+        let Some(files) = self.open_files else { return Ok(command) };
+        let mut limited = client_command(Path::new("sh"));
+        limited.args(["-c", &format!("ulimit -n {files} && exec \"$0\" \"$@\"")]);
+        limited.arg(command.get_program()).args(command.get_args());
+        Ok(limited)
     }
 }
 
@@ -154,6 +174,12 @@ impl Dev {
     #[must_use]
     pub fn ready_line(&self) -> &str {
         &self.ready_line
+    }
+
+    /// Where its admin port listens, as its ready line says.
+    #[must_use]
+    pub fn admin(&self) -> Option<SocketAddr> {
+        admin_of(&self.ready_line)
     }
 
     /// What it printed on stderr so far.
@@ -295,9 +321,14 @@ fn port_of(ready_line: &str) -> Option<u16> {
     address.trim_end_matches([',', ';']).rsplit_once(':')?.1.parse().ok()
 }
 
+fn admin_of(ready_line: &str) -> Option<SocketAddr> {
+    let (_, rest) = ready_line.split_once("admin: http://")?;
+    rest.split([')', ';', ',', ' ']).next()?.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
-    use super::port_of;
+    use super::{admin_of, port_of};
 
     #[test]
     fn the_port_is_read_from_the_ready_line() {
@@ -305,5 +336,11 @@ mod tests {
             "millrace dev is ready on http://127.0.0.1:40123 (data: x:1, slots: 64); next: y";
         assert_eq!(port_of(line), Some(40123));
         assert_eq!(port_of("millrace dev is ready on a socket"), None);
+        assert_eq!(admin_of(line), None);
+        let line = "millrace dev is ready on http://127.0.0.1:1 (slots: 2, admin: \
+                    http://127.0.0.1:40124); next: y";
+        assert_eq!((port_of(line), admin_of(line).map(|a| a.port())), (Some(1), Some(40124)));
+        let line = "millrace join is ready on http://[::1]:2 (admin: http://[::1]:3)";
+        assert_eq!((port_of(line), admin_of(line).map(|a| a.port())), (Some(2), Some(3)));
     }
 }

@@ -262,6 +262,7 @@ impl Node {
                 node: self.node.clone(),
                 incarnation: self.incarnation,
                 chunks: chunks.to_vec(),
+                trace: Default::default(),
             };
             match self.server.writer().append(request).await {
                 Ok(AppendOutcome::Confirmed) => return Ok(()),

@@ -19,6 +19,8 @@ pub(super) struct Process {
     /// Such as `join-0`.
     pub(super) name: String,
     pub(super) port: u16,
+    /// Where health and metrics are told.
+    pub(super) admin_port: u16,
     /// `None` while it is down on purpose.
     pub(super) running: Option<Running>,
 }
@@ -53,19 +55,24 @@ impl Process {
         format!("http://127.0.0.1:{}", self.port)
     }
 
+    pub(super) fn admin(&self) -> String {
+        format!("http://127.0.0.1:{}", self.admin_port)
+    }
+
     fn line(&self) -> String {
         let (pid, started) = self.running.map_or((0, 0), |r| (r.pid, r.started));
-        format!("{} {} {pid} {started}\n", self.name, self.port)
+        format!("{} {} {} {pid} {started}\n", self.name, self.port, self.admin_port)
     }
 
     fn parse(line: &str) -> Option<Self> {
         let mut fields = line.split(' ');
         let name = fields.next()?.to_owned();
         let port = fields.next()?.parse().ok()?;
+        let admin_port = fields.next()?.parse().ok()?;
         let pid = fields.next()?.parse().ok()?;
         let started = fields.next()?.parse().ok()?;
         let running = (pid != 0).then_some(Running { pid, started });
-        Some(Self { name, port, running })
+        Some(Self { name, port, admin_port, running })
     }
 }
 
@@ -111,8 +118,14 @@ impl State {
             let running = process.running?;
             Some(format!("\"{}\": {}", process.name, running.pid))
         });
-        let (env, pids): (Vec<String>, Vec<String>) = (env.collect(), pids.collect());
-        format!("{{\"env\": {{{}}}, \"processes\": {{{}}}}}\n", env.join(", "), pids.join(", "))
+        let admin = self.processes.iter().map(|p| format!("\"{}\": \"{}\"", p.name, p.admin()));
+        let [env, pids, admin]: [Vec<String>; 3] = [env.collect(), pids.collect(), admin.collect()];
+        format!(
+            "{{\"env\": {{{}}}, \"processes\": {{{}}}, \"admin\": {{{}}}}}\n",
+            env.join(", "),
+            pids.join(", "),
+            admin.join(", ")
+        )
     }
 }
 
@@ -123,7 +136,8 @@ mod tests {
     #[test]
     fn a_process_is_known_again_only_as_itself() {
         let here = Running::of(std::process::id()).expect("this process runs");
-        let process = |running| Process { name: "join-0".to_owned(), port: 7, running };
+        let process =
+            |running| Process { name: "join-0".to_owned(), port: 7, admin_port: 8, running };
         assert_eq!(process(Some(here)).alive(), Some(here));
         let other = Running { started: here.started + 1, ..here };
         assert_eq!(process(Some(other)).alive(), None);
@@ -137,16 +151,19 @@ mod tests {
         let name = |name: &str| name.to_owned();
         let state = State {
             processes: vec![
-                Process { name: name("join-0"), port: 8, running: None },
+                Process { name: name("join-0"), port: 8, admin_port: 18, running: None },
                 Process {
                     name: name("store-writer-0"),
                     port: 9,
+                    admin_port: 19,
                     running: Some(Running { pid: 5, started: 6 }),
                 },
             ],
         };
         let expected = "{\"env\": {\"MILLRACE_JOIN_ENDPOINT\": \"http://127.0.0.1:8\"}, \
-                        \"processes\": {\"store-writer-0\": 5}}\n";
+                        \"processes\": {\"store-writer-0\": 5}, \
+                        \"admin\": {\"join-0\": \"http://127.0.0.1:18\", \
+                        \"store-writer-0\": \"http://127.0.0.1:19\"}}\n";
         assert_eq!(state.json(), expected);
     }
 }

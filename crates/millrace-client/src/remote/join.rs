@@ -64,6 +64,7 @@ impl RemoteJoin {
             watermarks,
             departs,
             replays_late,
+            trace,
         } = request;
         let mut runs = wire::split(slots, |slot| slot.facts.len() + 4 * slot.fingerprints.len());
         let last = runs.pop().unwrap_or_default();
@@ -74,6 +75,7 @@ impl RemoteJoin {
             watermarks: before.clone(),
             departs: false,
             replays_late,
+            trace: trace.clone(),
         });
         let mut messages: Vec<ProcessRequest> = early.collect();
         messages.push(ProcessRequest {
@@ -83,6 +85,7 @@ impl RemoteJoin {
             watermarks,
             departs,
             replays_late,
+            trace,
         });
         messages
     }

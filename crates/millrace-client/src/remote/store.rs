@@ -187,9 +187,9 @@ fn malformed(error: &wire::Malformed) -> StoreError {
 #[async_trait]
 impl StorePort for RemoteStore {
     async fn append(&self, request: AppendRequest) -> Result<AppendOutcome, StoreError> {
-        let AppendRequest { node, incarnation, chunks } = request;
+        let AppendRequest { node, incarnation, chunks, trace } = request;
         for run in wire::split(chunks, |chunk| chunk.bytes.len()) {
-            let message = wire::store::append_request(&node, incarnation, &run);
+            let message = wire::store::append_request(&node, incarnation, &run, &trace);
             let outcome = self
                 .repeat(|| async {
                     let answer = self.append.ask(message.clone()).await;

@@ -3,6 +3,7 @@
 use millrace_proto::v1;
 use millrace_proto::v1::JoinFaultKind as Kind;
 use millrace_store::StoreError;
+use millrace_telemetry::TraceContext;
 use millrace_types::{
     Judged, KnownAt, Micros, RejectReason, SlotId, StreamId, StreamWatermark, Verdict,
 };
@@ -66,6 +67,7 @@ pub fn error(fault: v1::JoinFault) -> JoinError {
 /// A batch, without its tag.
 #[must_use]
 pub fn process_request(request: &ProcessRequest) -> v1::ProcessRequest {
+    let (traceparent, tracestate) = request.trace.write();
     v1::ProcessRequest {
         tag: 0,
         incarnation: request.incarnation,
@@ -91,6 +93,8 @@ pub fn process_request(request: &ProcessRequest) -> v1::ProcessRequest {
             .collect(),
         departs: request.departs,
         replays_late: request.replays_late,
+        traceparent,
+        tracestate,
     }
 }
 
@@ -129,6 +133,7 @@ pub fn read_process(from: v1::ProcessRequest) -> Result<ProcessRequest, Malforme
         watermarks,
         departs: from.departs,
         replays_late: from.replays_late,
+        trace: TraceContext::read(&from.traceparent, &from.tracestate),
     })
 }
 

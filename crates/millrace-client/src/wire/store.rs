@@ -7,6 +7,7 @@ use millrace_store::{
     Append, Incarnation, Mark, NodeId, NodeLease, Part, Put, SlotEpoch, StoreError,
     encoding::decode_mark,
 };
+use millrace_telemetry::TraceContext;
 use millrace_types::{Entity, EntityKey, KindId, KnownAt, SlotId};
 
 use super::{Malformed, position};
@@ -58,7 +59,9 @@ pub fn append_request(
     node: &NodeId,
     incarnation: Incarnation,
     chunks: &[Append],
+    trace: &TraceContext,
 ) -> v1::AppendRequest {
+    let (traceparent, tracestate) = trace.write();
     v1::AppendRequest {
         tag: 0,
         node: node.0.clone(),
@@ -72,6 +75,8 @@ pub fn append_request(
                 chunk: chunk.bytes.clone(),
             })
             .collect(),
+        traceparent,
+        tracestate,
     }
 }
 
@@ -96,6 +101,7 @@ pub fn read_append(from: v1::AppendRequest) -> Result<AppendRequest, Malformed> 
         node: NodeId(from.node),
         incarnation: Incarnation(from.incarnation),
         chunks,
+        trace: TraceContext::read(&from.traceparent, &from.tracestate),
     })
 }
 
@@ -263,7 +269,8 @@ mod tests {
         };
         let (node, run) = (NodeId("n".to_owned()), Incarnation(u64::MAX));
         let chunks = vec![chunk];
-        let read = read_append(append_request(&node, run, &chunks)).unwrap();
+        let read =
+            read_append(append_request(&node, run, &chunks, &TraceContext::default())).unwrap();
         assert_eq!((read.node, read.incarnation, read.chunks), (node, run, chunks));
     }
 

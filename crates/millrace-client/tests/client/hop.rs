@@ -82,6 +82,7 @@ fn batch() -> ProcessRequest {
         watermarks: Vec::new(),
         departs: false,
         replays_late: false,
+        trace: Default::default(),
     }
 }
 

@@ -17,6 +17,7 @@ use super::call::Streams;
 use super::untaken::{Untaken, Waiting};
 use crate::deadline::{self, Deadline};
 use crate::drain::OpenCall;
+use crate::metrics::Measured;
 use crate::{Drain, ErrorCode, Fault};
 
 /// When a response ends, whatever its handler does, and what its client is told.
@@ -77,6 +78,8 @@ pub(super) struct CallBody {
     /// From when the transport has something of this response until it asks for more.
     waiting: Option<Waiting>,
     _open: (OpenCall, Streams),
+    /// Counts the call when it ends; dropped before, as one its client gave up.
+    measured: Measured,
 }
 
 impl CallBody {
@@ -86,9 +89,11 @@ impl CallBody {
         drain: Drain,
         untaken: Option<Arc<Untaken>>,
         open: (OpenCall, Streams),
+        measured: Measured,
     ) -> Self {
         let waiting = untaken.as_ref().map(Untaken::begin);
-        Self { inner: Some(inner), end, drain, timer: None, untaken, waiting, _open: open }
+        let inner = Some(inner);
+        Self { inner, end, drain, timer: None, untaken, waiting, _open: open, measured }
     }
 
     /// Why the call is over, if it is; a stream that never waits is asked too.
@@ -114,6 +119,7 @@ impl CallBody {
 
     fn end_with(&mut self, status: &Status) -> Frame<Bytes> {
         self.inner = None;
+        self.measured.end(status);
         let mut trailers = HeaderMap::new();
         if status.add_header(&mut trailers).is_err() {
             // Our own statuses are text and base64, which headers take; the code alone always is.
@@ -145,6 +151,11 @@ impl http_body::Body for CallBody {
                 && let (Some(data), Some(untaken)) = (frame.data_ref(), &this.untaken)
             {
                 this.waiting = Some(untaken.hand_out(data.len()));
+            }
+            if let Some(Ok(frame)) = &frame
+                && let Some(trailers) = frame.trailers_ref()
+            {
+                this.measured.end_with(trailers);
             }
             return Poll::Ready(frame);
         }

@@ -20,6 +20,7 @@ use super::connection::PeerInfo;
 use super::receiving::{Received, Receiving};
 use crate::access::is_stream;
 use crate::deadline::{self, Deadline};
+use crate::metrics::{CallMetrics, Measured};
 use crate::status::completed;
 use crate::{Access, Caller, Drain, ErrorCode, Fault, ServerLimits};
 
@@ -33,11 +34,13 @@ pub(super) struct CallLayer {
     stream_age_max: Duration,
     access: Option<Arc<Access>>,
     drain: Drain,
+    metrics: Arc<CallMetrics>,
 }
 
 impl CallLayer {
     pub(super) fn new(limits: &ServerLimits, access: Option<Arc<Access>>, drain: Drain) -> Self {
         Self {
+            metrics: CallMetrics::new(limits, &drain),
             calls: Arc::new(Semaphore::new(limits.calls_max)),
             streams: Arc::new(Semaphore::new(limits.streams_max)),
             receiving: Receiving::new(limits.receiving_bytes_max),
@@ -144,6 +147,7 @@ where
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let mut measured = self.layer.metrics.begin(request.uri().path());
         // The clone was not asked whether it is ready; the original was.
         let clone = self.inner.clone();
         let mut inner = mem::replace(&mut self.inner, clone);
@@ -171,26 +175,34 @@ where
             let open = drain.open_call();
             let (admitted, streams) = match admitted {
                 Ok(admitted) => admitted,
-                Err(status) => return Ok(status.into_http()),
+                Err(status) => return Ok(refused(measured, status)),
             };
             let uri = request.uri().clone();
             let handler = Deadline::handle(until, inner.call(request));
             let response = match timeout_at(until, handler).await {
                 Ok(response) => response?,
-                Err(_elapsed) => return Ok(deadline::exceeded().into_http()),
+                Err(_elapsed) => return Ok(refused(measured, deadline::exceeded())),
             };
             drop(admitted);
-            if let Some(status) = failed(&response)
-                && let Some(status) = completed(&status, uri.path())
-            {
-                return Ok(status.into_http());
+            if let Some(status) = failed(&response) {
+                if let Some(status) = completed(&status, uri.path()) {
+                    return Ok(refused(measured, status));
+                }
+                measured.end(&status);
             }
             let end = End::of(deadline, now, stream_age_max, open.number());
             let untaken = peer.map(|peer| Arc::clone(peer.untaken()));
-            Ok(response
-                .map(|body| Body::new(CallBody::new(body, end, drain, untaken, (open, streams)))))
+            Ok(response.map(|body| {
+                Body::new(CallBody::new(body, end, drain, untaken, (open, streams), measured))
+            }))
         })
     }
+}
+
+/// A response that is only a failure.
+fn refused(mut measured: Measured, status: Status) -> Response<Body> {
+    measured.end(&status);
+    status.into_http()
 }
 
 /// The status of a response that is only a failure: it stands in the headers.

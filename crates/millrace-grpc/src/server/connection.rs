@@ -23,6 +23,7 @@ use super::transport::{PeerNames, Transport};
 use super::untaken::Untaken;
 use super::watch::Watch;
 use crate::drain::{Drain, OpenConnection};
+use crate::metrics::ConnectionMetrics;
 use crate::{ServerLimits, ServerTls};
 
 /// The process may be out of file descriptors: asking again at once would only burn its CPU.
@@ -80,7 +81,9 @@ pub(super) fn incoming(
     tls: Option<ServerTls>,
     drain: Drain,
 ) -> impl Stream<Item = Result<Connection, Infallible>> + use<> {
-    let accept = Accept { listener, limits: *limits, tls, peers: Peers::new(limits), drain };
+    let metrics = Arc::new(ConnectionMetrics::new(limits, &drain));
+    let peers = Peers::new(limits);
+    let accept = Accept { listener, limits: *limits, tls, peers, drain, metrics };
     futures::stream::unfold(accept, |accept| async move {
         let connection = accept.next().await;
         Some((Ok(connection), accept))
@@ -93,6 +96,7 @@ struct Accept {
     tls: Option<ServerTls>,
     peers: Arc<Peers>,
     drain: Drain,
+    metrics: Arc<ConnectionMetrics>,
 }
 
 impl Accept {
@@ -110,7 +114,10 @@ impl Accept {
             };
             match self.peers.place(address.ip()) {
                 Ok(place) => return self.connection(stream, address, place),
-                Err(full) => tracing::debug!(%address, ?full, "connection refused"),
+                Err(full) => {
+                    self.metrics.refused(full.name());
+                    tracing::debug!(%address, ?full, "connection refused");
+                }
             }
         }
     }
@@ -136,6 +143,7 @@ impl Accept {
             meter: Meter::new(&self.limits.frames, now),
             watch: Watch::new(&self.limits, self.drain.clone(), untaken, now),
             peer,
+            metrics: self.metrics.clone(),
             _open: self.drain.open_connection(),
             _place: place,
         }
@@ -149,6 +157,7 @@ pub(super) struct Connection {
     meter: Meter,
     watch: Watch,
     peer: PeerInfo,
+    metrics: Arc<ConnectionMetrics>,
     _open: OpenConnection,
     _place: Place,
 }
@@ -167,6 +176,7 @@ impl Connection {
         let polled = operate(Pin::new(&mut this.stream), cx);
         if polled.is_pending() {
             let over = ready!(this.watch.poll_over(cx, this.meter.has_call()));
+            this.metrics.closed(over.name());
             tracing::debug!(address = ?this.peer.address, %over, "connection closed");
             return Poll::Ready(Err(over.into()));
         }
@@ -187,6 +197,7 @@ impl AsyncRead for Connection {
             this.meter.read(&buffer.filled()[before..], || this.peer.untaken.take_responded());
         if let Err(flood) = read {
             let address = this.peer.address;
+            this.metrics.closed("flood");
             tracing::debug!(?address, frames = flood.frames, "connection closed: a flood");
             return Poll::Ready(Err(io::Error::new(
                 io::ErrorKind::ConnectionAborted,

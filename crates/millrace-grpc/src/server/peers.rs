@@ -42,6 +42,16 @@ pub(super) enum Full {
     Peer,
 }
 
+impl Full {
+    /// Its name in metrics.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Server => "server",
+            Self::Peer => "address",
+        }
+    }
+}
+
 /// A connection's place. Dropping it frees it.
 #[derive(Debug)]
 pub(super) struct Place {

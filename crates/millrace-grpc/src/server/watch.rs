@@ -32,6 +32,18 @@ pub(super) enum Over {
     NotTaken,
 }
 
+impl Over {
+    /// Its name in metrics.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Drained => "drained",
+            Self::NoCall => "no_call",
+            Self::Aged => "aged",
+            Self::NotTaken => "not_taken",
+        }
+    }
+}
+
 impl From<Over> for io::Error {
     fn from(over: Over) -> Self {
         Self::new(io::ErrorKind::ConnectionAborted, over)

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use millrace_client::port::JoinError;
+use millrace_grpc::Coded as _;
 use millrace_types::{KnownAt, Position, SlotId, StreamWatermark};
+use opentelemetry::KeyValue;
 use tokio::sync::oneshot;
 
 use super::{Slot, Worker};
@@ -91,13 +93,12 @@ impl Worker {
         if batch.catalog_version > self.plan.catalog.version {
             self.load_catalog();
             if batch.catalog_version > self.plan.catalog.version {
-                batch.reply.fail(JoinError::UnknownCatalog(batch.catalog_version));
-                return;
+                let error = JoinError::UnknownCatalog(batch.catalog_version);
+                return self.refuse(&batch, error);
             }
         }
         if let Err(error) = self.accepts(&batch) {
-            batch.reply.fail(error);
-            return;
+            return self.refuse(&batch, error);
         }
         for part in batch.slots {
             let Some(slot) = self.slots.get_mut(&part.slot) else { continue };
@@ -123,6 +124,12 @@ impl Worker {
                 self.statements.insert(batch.incarnation, batch.watermarks);
             }
         }
+    }
+
+    fn refuse(&self, batch: &Batch, error: JoinError) {
+        let reason = KeyValue::new("reason", error.code().reason());
+        self.instruments.refused.add(1, &[reason]);
+        batch.reply.fail(error);
     }
 
     /// The bounds of queues, and whether the worker still takes facts.

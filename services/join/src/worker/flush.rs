@@ -6,6 +6,7 @@ use bytes::Bytes;
 use millrace_client::port::{AppendRequest, SlotVerdicts};
 use millrace_kernel::slot::{Draft, Input};
 use millrace_store::{Append, StoreError};
+use millrace_telemetry::{Span, TraceContext};
 use millrace_types::limits::CHUNK_BYTES_MAX;
 use millrace_types::{Judged, KnownAt, Position, SlotId};
 use tokio::time::Instant;
@@ -18,6 +19,9 @@ use crate::message::Reply;
 const BODY_BYTES_MAX: usize = CHUNK_BYTES_MAX - 128 * 1024;
 /// A flush with at least this many facts is a sign of load: the next one lingers.
 const BUSY_FACTS: usize = 256;
+
+/// Chunks of a slot whose way into stored heads is timed at once; those beyond are not.
+const UNCOVERED_MAX: usize = 256;
 
 /// A chunk that is being appended.
 pub(super) struct Flight {
@@ -69,18 +73,36 @@ impl Worker {
         if chunks.is_empty() {
             return;
         }
+        self.instruments.flush_facts.record(facts as f64, &[]);
         if facts >= BUSY_FACTS {
             self.next_flush = Instant::now() + self.config.linger;
         }
-        self.append(slots, chunks);
+        let span = Span::shared("join flush", || self.traces(&slots));
+        span.note("millrace.facts", || (facts as i64).into());
+        self.append(slots, chunks, span);
     }
 
-    pub(super) fn append(&mut self, slots: Vec<SlotId>, chunks: Vec<Append>) {
+    /// The batches whose facts are in the chunks on their way.
+    fn traces(&self, slots: &[SlotId]) -> Vec<TraceContext> {
+        let flights = slots.iter().filter_map(|id| self.slots.get(id)?.flight.as_ref());
+        flights.flat_map(|flight| &flight.replies).map(|(reply, _)| reply.trace().clone()).collect()
+    }
+
+    pub(super) fn append(&mut self, slots: Vec<SlotId>, chunks: Vec<Append>, span: Span) {
+        let bytes: usize = chunks.iter().map(|chunk| chunk.bytes.len()).sum();
+        self.instruments.flush_bytes.record(bytes as f64, &[]);
+        self.instruments.chunks.add(chunks.len() as u64, &[]);
+        let (begun, seconds) = (Instant::now(), self.instruments.flush_seconds.clone());
         let store = self.store.clone();
-        let request =
-            AppendRequest { node: self.node.clone(), incarnation: self.incarnation, chunks };
+        let request = AppendRequest {
+            node: self.node.clone(),
+            incarnation: self.incarnation,
+            chunks,
+            trace: span.context(),
+        };
         self.work.push(Box::pin(async move {
-            let outcome = store.append(request).await;
+            let outcome = span.around(store.append(request)).await;
+            seconds.record(begun.elapsed().as_secs_f64(), &[]);
             Done::Flushed(Flushed { slots, outcome })
         }));
     }
@@ -151,6 +173,9 @@ impl Worker {
             let Some(flight) = slot.flight.take() else { continue };
             slot.core.confirm(flight.position, flight.known_at);
             slot.confirmed.send_replace((flight.position, flight.known_at));
+            if slot.uncovered.len() < UNCOVERED_MAX {
+                slot.uncovered.push_back((flight.position, slot.last_chunk));
+            }
             if !flight.rebuilt.is_empty() {
                 self.rebuilds = self.rebuilds.saturating_sub(1);
                 slot.installed(flight.rebuilt);

@@ -7,6 +7,7 @@
 use millrace_client::port::StorePort;
 use millrace_kernel::slot::{Fold, RebuiltPut};
 use millrace_store::{Part, Put, StoreError};
+use millrace_telemetry::Span;
 use millrace_types::{Entity, KnownAt, Position, Rebuilt, SlotId};
 
 use super::recover::{SCAN_BYTES, decode};
@@ -142,7 +143,7 @@ impl Worker {
             puts.iter().map(|p| Rebuilt { entity: p.entity.clone(), part: p.ver }).collect();
         let draft = slot.core.draft_marker(rebuilt, known_at);
         let append = slot.take_off_marker(draft, puts);
-        self.append(vec![id], vec![append]);
+        self.append(vec![id], vec![append], Span::default());
     }
 }
 

@@ -1,6 +1,6 @@
 //! Taking slots over: a new epoch, then the log from the mark on, re-judging nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use millrace_client::heads::assemble;
 use millrace_kernel::EntityState;
@@ -77,6 +77,7 @@ impl Worker {
             told: BTreeMap::new(),
             last_chunk: Instant::now(),
             marked: from,
+            uncovered: VecDeque::new(),
             unsaved: Some(Instant::now()),
             since_budget: 0,
             inherited,

@@ -169,6 +169,9 @@ impl Worker {
         if let Some(slot) = self.slots.get_mut(&id) {
             slot.marking = false;
             slot.marked = slot.marked.max(position);
+            while let Some((_, judged)) = slot.uncovered.pop_front_if(|(at, _)| *at <= position) {
+                self.instruments.saved_seconds.record(judged.elapsed().as_secs_f64(), &[]);
+            }
         }
     }
 

@@ -10,6 +10,8 @@ use millrace_join::StartError;
 use millrace_placement::SlotsError;
 use millrace_store::StoreError;
 use millrace_store_fjall::OpenError;
+use millrace_telemetry::metrics::MetricsError;
+use millrace_telemetry::trace::TraceError;
 use thiserror::Error;
 
 use crate::security::SecurityError;
@@ -71,9 +73,12 @@ pub enum DevError {
     /// The drain was cut.
     #[error("heads were not all saved in time; the next start replays more of the log")]
     DrainCut,
-    /// There is no admin port yet.
-    #[error("--admin needs metrics, which this build does not have yet")]
-    NoAdmin,
+    /// There are no traces.
+    #[error(transparent)]
+    Traces(#[from] TraceError),
+    /// There are no metrics.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
 }
 
 impl DevError {
@@ -81,14 +86,17 @@ impl DevError {
     #[must_use]
     pub fn next_step(&self) -> Option<&'static str> {
         match self {
-            Self::Listen { .. } => Some("stop what listens there, or choose another --listen"),
+            Self::Listen { .. } => {
+                Some("stop what listens there, or choose another --listen or --admin")
+            }
             Self::Catalog { .. } => Some("see all of it with `millrace validate`"),
             Self::Security(error) => Some(error.next_step()),
             Self::CatalogFile { .. } => Some("check the path given with --catalog"),
             Self::Stopped(_) => {
                 Some("make room on the disk or mend it, then start again on the same folder")
             }
-            Self::NoAdmin => Some("leave --admin out"),
+            Self::Traces(_) => Some("leave OTEL_EXPORTER_OTLP_ENDPOINT out to do without"),
+            Self::Metrics(_) => Some("leave --admin out"),
             Self::StoredCatalog(_) => {
                 Some("open the folder with the build that wrote it, or choose another --data")
             }

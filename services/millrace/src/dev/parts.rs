@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use millrace_client::port::{CatalogPort, StorePort};
 use millrace_feature_serving::{Admin, FeatureServing, Reader, ReaderConfig, ReaderPorts};
-use millrace_grpc::{Drain, GrpcServer, ServerLimits, services};
+use millrace_grpc::{Drain, GrpcServer, services};
 use millrace_ingest::{
     CatalogApi, CatalogHandle, Ingest, IngestApi, IngestConfig, IngestPorts, SystemClock, punctuate,
 };
@@ -16,6 +16,7 @@ use millrace_store_fjall::{FjallStore, Options};
 use millrace_store_writer::StoreWriter;
 
 use super::{DevError, DevOptions};
+use crate::open_files::server_limits;
 
 /// The services of one process.
 pub(super) struct Parts {
@@ -79,7 +80,7 @@ impl Parts {
 
     /// The gRPC server of all services.
     pub(super) fn server(&self, drain: Drain) -> GrpcServer {
-        let limits = ServerLimits::default();
+        let limits = server_limits();
         let catalog: Arc<dyn CatalogPort> = self.catalog.clone();
         let ingest = IngestApi::new(self.ingest.clone(), drain.clone());
         let catalogs = CatalogApi::new(self.catalog.clone(), drain.clone());

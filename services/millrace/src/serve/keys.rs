@@ -21,6 +21,9 @@ pub struct ServeKeys {
     /// Where to take gRPC calls
     #[arg(long, env = "MILLRACE_LISTEN", hide_env_values = true, value_name = "ADDR")]
     pub listen: Option<SocketAddr>,
+    /// Where to answer health checks and metrics over HTTP; nowhere unless stated
+    #[arg(long, env = "MILLRACE_ADMIN", hide_env_values = true, value_name = "ADDR")]
+    pub admin: Option<SocketAddr>,
     /// store-writer: the folder that holds everything; made if it is not there
     #[arg(long, env = "MILLRACE_DATA", hide_env_values = true, value_name = "DIR")]
     pub data: Option<PathBuf>,
@@ -65,6 +68,8 @@ pub struct ServeKeys {
 #[derive(Debug, Clone)]
 pub(super) struct Told {
     pub(super) settings: Config,
+    /// Where health and metrics are told; nowhere by default.
+    pub(super) admin: Option<SocketAddr>,
     pub(super) node: String,
     /// What protects it.
     pub(super) protection: Security,
@@ -130,9 +135,15 @@ pub(super) fn told(args: &ServeArgs, global: &Global) -> Result<Told, ServeError
         if flags.is_empty() { file.or(default).into_iter().collect() } else { flags.to_vec() }
     };
     let store = flags.store_endpoint.or(file.store_endpoint);
+    let security = flags.security.or(file.security);
+    let admin = flags.admin.or(file.admin);
+    if let Some(admin) = admin {
+        security.check_admin(admin)?;
+    }
     Ok(Told {
-        protection: flags.security.or(file.security).load(settings.listen)?,
+        protection: security.load(settings.listen)?,
         settings,
+        admin,
         security: global.security.load()?,
         node: flags.node.or(file.node).unwrap_or_else(|| "join-0".to_owned()),
         store: vec![store.unwrap_or_else(|| ServiceName::StoreWriter.endpoint())],

@@ -8,9 +8,9 @@ use async_trait::async_trait;
 use millrace_client::port::{CatalogPort, PeerPort, StorePort};
 use millrace_client::remote::{Persistence, RemoteJoin, RemotePeer, RemoteStore};
 use millrace_feature_serving::{
-    Admin, FeatureServing, Reader, ReaderConfig, ReaderPorts, StoredHeads,
+    Admin, FeatureServing, HeadPath, Reader, ReaderConfig, ReaderPorts, StoredHeads,
 };
-use millrace_grpc::{Drain, GrpcServer, ServerLimits, services};
+use millrace_grpc::{Drain, GrpcServer, services};
 use millrace_ingest::{
     CatalogApi, CatalogHandle, Ingest, IngestApi, IngestConfig, IngestPorts, SystemClock, punctuate,
 };
@@ -19,11 +19,13 @@ use millrace_placement::Slots;
 use millrace_store::{CatalogStore, Incarnation, NodeId, Store, StoreError};
 use millrace_store_fjall::{FjallStore, Options};
 use millrace_store_writer::{StoreGrpc, StoreWriter};
+use millrace_telemetry::Measure;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::ServeError;
 use super::keys::Told;
 use crate::dev::{DevError, incarnation};
+use crate::open_files::server_limits;
 
 /// How often catalog versions of other processes are looked for.
 const CATALOG_EVERY: Duration = Duration::from_millis(250);
@@ -42,6 +44,11 @@ pub(super) trait Service: Send + Sync {
 
     /// What it depends on.
     fn needs(&self) -> &[Arc<dyn PeerPort>];
+
+    /// What is measured when metrics are asked for.
+    fn measure(&self) -> Option<Arc<dyn Measure>> {
+        None
+    }
 
     /// Resolves when it cannot go on.
     async fn failed(&self) -> StoreError {
@@ -100,7 +107,7 @@ impl StoreWriterPart {
 #[async_trait]
 impl Service for StoreWriterPart {
     fn server(&self, drain: Drain) -> GrpcServer {
-        let limits = ServerLimits::default();
+        let limits = server_limits();
         let port: Arc<dyn StorePort> = self.writer.clone();
         let service = StoreGrpc::new(port, self.store.clone(), drain.clone());
         GrpcServer::new(limits, drain).add_service(services::store(service, &limits))
@@ -151,13 +158,17 @@ impl JoinPart {
 #[async_trait]
 impl Service for JoinPart {
     fn server(&self, drain: Drain) -> GrpcServer {
-        let limits = ServerLimits::default();
+        let limits = server_limits();
         let service = JoinGrpc::new(self.join.clone(), self.catalog.clone(), drain.clone());
         GrpcServer::new(limits, drain).add_service(services::join(service, &limits))
     }
 
     fn needs(&self) -> &[Arc<dyn PeerPort>] {
         &self.needs
+    }
+
+    fn measure(&self) -> Option<Arc<dyn Measure>> {
+        Some(self.join.clone())
     }
 
     async fn failed(&self) -> StoreError {
@@ -201,7 +212,7 @@ impl IngestPart {
 #[async_trait]
 impl Service for IngestPart {
     fn server(&self, drain: Drain) -> GrpcServer {
-        let limits = ServerLimits::default();
+        let limits = server_limits();
         let ingest = IngestApi::new(self.ingest.clone(), drain.clone());
         let catalogs = CatalogApi::new(self.catalog.clone(), drain.clone());
         GrpcServer::new(limits, drain)
@@ -243,6 +254,7 @@ impl ServingPart {
         let config = ReaderConfig {
             log_facts: told.settings.read_facts,
             log_time: told.settings.read_time,
+            heads: HeadPath::Stored,
             ..ReaderConfig::default()
         };
         let ports = ReaderPorts {
@@ -266,7 +278,7 @@ impl ServingPart {
 #[async_trait]
 impl Service for ServingPart {
     fn server(&self, drain: Drain) -> GrpcServer {
-        let limits = ServerLimits::default();
+        let limits = server_limits();
         let catalog: Arc<dyn CatalogPort> = self.catalog.clone();
         let features = FeatureServing::new(self.reader.clone(), drain.clone());
         let admin = Admin::new(self.heads.clone(), catalog, drain.clone())

@@ -51,6 +51,7 @@ async fn folder() -> (TempDir, Ran) {
         at_hand_bytes: 8 << 10,
         catalog: Some(catalog),
         security: Security::default(),
+        admin: None,
     })
     .await
     .unwrap();

@@ -13,6 +13,8 @@ mod folders;
 mod full_disk;
 mod histories;
 mod late;
+mod metrics;
 mod overload;
 mod real_data;
 mod round_trip;
+mod traces;

@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tonic::transport::Channel;
 
-use crate::fixture::catalog;
+use crate::fixture::{CLICKS, Site, catalog};
 
 /// How long the overload lasts unless `MILLRACE_OVERLOAD_SECONDS` says otherwise.
 const LASTS: Duration = Duration::from_secs(60);
@@ -188,7 +188,7 @@ fn an_overload_of_ten_times_is_survived() {
             tasks.spawn(producers::heedless(flood.clone(), format!("heedless-{number}")));
             tasks.spawn(producers::impatient(flood.clone(), format!("impatient-{number}")));
         }
-        attackers::begin(&flood, &mut tasks).await;
+        attackers::begin(&flood, &mut tasks);
         let goodput = rate(&flood, lasts).await;
         flood.end();
         let ended = Instant::now();
@@ -215,4 +215,21 @@ fn an_overload_of_ten_times_is_survived() {
         eprintln!("overload: {service} took {} MiB at most", peak >> 20);
         assert!(peak <= PEAK_BYTES, "{service} took {} MiB", peak >> 20);
     }
+}
+
+/// A process that may open few files takes fewer connections: the store has what it needs, and who
+/// comes from elsewhere is served.
+#[test]
+fn connections_leave_files_for_the_store() {
+    let site = Site::with(|options| options.open_files = Some(128));
+    let address = site.server().address().parse().expect("an address");
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.expect("a runtime");
+    let held = runtime.block_on(attackers::hold(address, 400));
+    assert_eq!(held.len(), 400, "they are accepted or closed, and not kept waiting");
+    let report = site.publish("clicks", &[CLICKS, "e1,1,2026-03-01T12:00:00Z,1,,5,2.5,food"]);
+    assert_eq!(report.accepted, 1, "{report:?}");
+    let read = ["1", "--at", "2026-03-02T00:00:00Z", "--features", "clicks"];
+    assert_eq!(site.features(&read)[0]["clicks"]["value"], 1);
+    drop(held);
 }

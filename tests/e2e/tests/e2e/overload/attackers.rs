@@ -21,7 +21,7 @@ use super::{Scene, connect, read};
 const CONNECTIONS: usize = 10_000;
 
 /// Begins all of them.
-pub(super) async fn begin(scene: &Scene, tasks: &mut JoinSet<()>) {
+pub(super) fn begin(scene: &Scene, tasks: &mut JoinSet<()>) {
     for number in 0..4 {
         tasks.spawn(deaf_producer(scene.clone(), format!("deaf-{number}")));
         tasks.spawn(deaf_reader(scene.clone()));
@@ -94,6 +94,16 @@ async fn connections(scene: Scene) {
     }
     until_over(&scene, std::future::pending()).await;
     drop(kept);
+}
+
+/// Opens so many connections and gives them, those too that are closed at the other end.
+pub(super) async fn hold(to: SocketAddr, connections: usize) -> Vec<TcpStream> {
+    let mut held = Vec::new();
+    for _ in 0..connections {
+        let opened = timeout(Duration::from_secs(30), open(to)).await;
+        held.extend(opened.ok().and_then(Result::ok));
+    }
+    held
 }
 
 async fn open(to: SocketAddr) -> std::io::Result<TcpStream> {

@@ -1,0 +1,87 @@
+//! What feature-serving counts: reads by the way they were answered.
+
+use std::time::Duration;
+
+use millrace_telemetry::Metric;
+use millrace_telemetry::metrics::LATENCY;
+use millrace_telemetry::metrics::names::Names;
+use opentelemetry::KeyValue;
+use opentelemetry::metrics::{Counter, Histogram};
+
+use crate::read::{Answer, HeadPath};
+
+/// How long reads took.
+pub const READ_SECONDS: Metric = Metric::histogram(
+    "millrace_read_seconds",
+    LATENCY,
+    &["path"],
+    "Reads of features by their path: head (live heads), stored (stored heads) or log (an entity \
+     at least was folded from the log)",
+);
+/// Entities read.
+pub const ENTITIES: Metric = Metric::counter(
+    "millrace_read_entities_total",
+    &["view", "path"],
+    "Entities read, by the path each was answered on",
+);
+/// Facts looked at in the log.
+pub const LOG_FACTS: Metric = Metric::counter(
+    "millrace_read_log_facts_total",
+    &[],
+    "Facts that reads from the log looked at",
+);
+/// Reads from the log.
+pub const LOG_READS: Metric =
+    Metric::gauge("millrace_read_log_reads", &[], "Reads from the log under way");
+/// Their bound.
+pub const LOG_READS_LIMIT: Metric = Metric::gauge(
+    "millrace_read_log_reads_limit",
+    &[],
+    "Reads from the log that may be under way at once; more wait",
+);
+
+/// Entities whose heads are read.
+pub const HEAD_READS: Metric =
+    Metric::gauge("millrace_read_heads", &[], "Entities whose heads are being read");
+/// Their bound.
+pub const HEAD_READS_LIMIT: Metric = Metric::gauge(
+    "millrace_read_heads_limit",
+    &[],
+    "Entities whose heads may be read at once; more wait",
+);
+
+/// All of them.
+pub const ALL: [Metric; 7] =
+    [READ_SECONDS, ENTITIES, LOG_FACTS, LOG_READS, LOG_READS_LIMIT, HEAD_READS, HEAD_READS_LIMIT];
+
+/// The path of what is folded from the log.
+const LOG: &str = "log";
+
+/// What a reader adds to, once a read.
+pub(crate) struct Instruments {
+    views: Names,
+    seconds: Histogram<f64>,
+    entities: Counter<u64>,
+}
+
+impl Instruments {
+    pub(crate) fn new() -> Self {
+        Self { views: Names::default(), seconds: READ_SECONDS.record(), entities: ENTITIES.count() }
+    }
+
+    /// A read is answered.
+    pub(crate) fn read(&self, answer: &Answer, heads: HeadPath, time: Duration) {
+        let heads_path = heads.name();
+        let path = if answer.from_log > 0 { LOG } else { heads_path };
+        self.seconds.record(time.as_secs_f64(), &[KeyValue::new("path", path)]);
+        let Some(view) = answer.catalog.views.get(answer.view) else { return };
+        let view = KeyValue::new("view", self.views.label(&view.name));
+        let from_log = answer.from_log as u64;
+        let from_heads = (answer.entities.len() as u64).saturating_sub(from_log);
+        for (path, count) in [(heads_path, from_heads), (LOG, from_log)] {
+            if count > 0 {
+                self.entities.add(count, &[view.clone(), KeyValue::new("path", path)]);
+            }
+        }
+    }
+}
