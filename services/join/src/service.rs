@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use millrace_client::port::{
-    CatalogPort, Change, HeadAnswer, HeadPort, HeadRequest, Holds, JoinError, JoinPort,
-    PendingVerdicts, ProcessRequest, SlotPort, SlotStatus, StorePort, SubscribeFrom, SubscribePort,
+    CatalogPort, HeadAnswer, HeadPort, HeadRequest, Holds, JoinError, JoinPort, PendingVerdicts,
+    ProcessRequest, SlotPort, SlotStatus, StorePort, SubscribeFrom, SubscribePort, Subscribed,
 };
 use millrace_placement::{Slots, SlotsError, WorkerMap, WorkerMapError};
 use millrace_store::{Applied, Incarnation, NodeId, StoreError};
@@ -297,11 +297,7 @@ impl SlotPort for JoinService {
 
 #[async_trait]
 impl SubscribePort for JoinService {
-    async fn subscribe(
-        &self,
-        view: String,
-        from: SubscribeFrom,
-    ) -> Result<mpsc::Receiver<Result<Vec<Change>, JoinError>>, JoinError> {
+    async fn subscribe(&self, view: String, from: SubscribeFrom) -> Result<Subscribed, JoinError> {
         Subscription::start(
             self.store.clone(),
             self.catalog.current(),

@@ -38,7 +38,7 @@ const MARK_INTERVAL: Duration = Duration::from_millis(200);
 #[async_trait]
 pub(super) trait Service: Send + Sync {
     /// The gRPC server of it.
-    fn server(&self, drain: Drain) -> GrpcServer;
+    fn server(&self, limits: ServerLimits, drain: Drain) -> GrpcServer;
 
     /// What it depends on.
     fn needs(&self) -> &[Arc<dyn PeerPort>];
@@ -99,8 +99,7 @@ impl StoreWriterPart {
 
 #[async_trait]
 impl Service for StoreWriterPart {
-    fn server(&self, drain: Drain) -> GrpcServer {
-        let limits = ServerLimits::default();
+    fn server(&self, limits: ServerLimits, drain: Drain) -> GrpcServer {
         let port: Arc<dyn StorePort> = self.writer.clone();
         let service = StoreGrpc::new(port, self.store.clone(), drain.clone());
         GrpcServer::new(limits, drain).add_service(services::store(service, &limits))
@@ -150,8 +149,7 @@ impl JoinPart {
 
 #[async_trait]
 impl Service for JoinPart {
-    fn server(&self, drain: Drain) -> GrpcServer {
-        let limits = ServerLimits::default();
+    fn server(&self, limits: ServerLimits, drain: Drain) -> GrpcServer {
         let service = JoinGrpc::new(self.join.clone(), self.catalog.clone(), drain.clone());
         GrpcServer::new(limits, drain).add_service(services::join(service, &limits))
     }
@@ -200,8 +198,7 @@ impl IngestPart {
 
 #[async_trait]
 impl Service for IngestPart {
-    fn server(&self, drain: Drain) -> GrpcServer {
-        let limits = ServerLimits::default();
+    fn server(&self, limits: ServerLimits, drain: Drain) -> GrpcServer {
         let ingest = IngestApi::new(self.ingest.clone(), drain.clone());
         let catalogs = CatalogApi::new(self.catalog.clone(), drain.clone());
         GrpcServer::new(limits, drain)
@@ -265,8 +262,7 @@ impl ServingPart {
 
 #[async_trait]
 impl Service for ServingPart {
-    fn server(&self, drain: Drain) -> GrpcServer {
-        let limits = ServerLimits::default();
+    fn server(&self, limits: ServerLimits, drain: Drain) -> GrpcServer {
         let catalog: Arc<dyn CatalogPort> = self.catalog.clone();
         let features = FeatureServing::new(self.reader.clone(), drain.clone());
         let admin = Admin::new(self.heads.clone(), catalog, drain.clone())
