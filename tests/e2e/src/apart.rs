@@ -24,6 +24,8 @@ pub struct ApartOptions {
     pub slots: Option<u32>,
     /// `--at-hand-bytes` of join, if given.
     pub at_hand_bytes: Option<u64>,
+    /// Other settings of all of them, as variables of the environment.
+    pub env: Vec<(&'static str, String)>,
 }
 
 /// Running services. Dropped, they are killed.
@@ -45,7 +47,7 @@ impl ApartOptions {
     /// Services on this folder, all else by default.
     #[must_use]
     pub fn on(data: &Path) -> Self {
-        Self { data: data.to_owned(), slots: None, at_hand_bytes: None }
+        Self { data: data.to_owned(), slots: None, at_hand_bytes: None, env: Vec::new() }
     }
 }
 
@@ -94,6 +96,13 @@ impl Apart {
         let [ingest, join, serving] =
             ["ingest", "join", "feature-serving"].map(|name| self.endpoint(name));
         Cli::apart(&ingest, &join, &serving)
+    }
+
+    /// What a service that runs printed on stderr so far.
+    #[must_use]
+    pub fn log(&self, name: &str) -> String {
+        let service = self.services.iter().find(|s| s.name == name);
+        service.and_then(|s| s.process.as_ref()).map(Dev::log).unwrap_or_default()
     }
 
     /// Ends a service with SIGKILL, as a crash would.
@@ -156,6 +165,7 @@ impl Apart {
         if let Some(bytes) = self.options.at_hand_bytes {
             command.args(["--at-hand-bytes", &bytes.to_string()]);
         }
+        command.envs(self.options.env.iter().map(|(name, value)| (name, value)));
         Dev::spawn(command)
     }
 }
