@@ -7,7 +7,7 @@ use crate::stage::Stage;
 pub(crate) const USAGE: &str = "\
 The developer's commands of Millrace.
 
-  cargo xtask test [--real-data] [--cases N] [--only STAGE]
+  cargo xtask test [--real-data] [--cases N] [--kills N] [--seed S] [--only STAGE]
       Runs every check, in this order, and ends with a table of them:
         tools    fetches crates, grpcurl and the Python client's packages
         format   cargo fmt --check
@@ -19,6 +19,8 @@ The developer's commands of Millrace.
       --real-data  the real data sets must be there (found through MILLRACE_DATA,
                    default ../shared/data); without it their tests say that they are left out
       --cases N    cases of each property test (default: what each test sets)
+      --kills N    kills of processes under fire, in the end-to-end tests (default: 8)
+      --seed S     the seed of the first property case, and of the kills (default: 1)
       --only STAGE this stage and what it needs
 
   cargo xtask ci
@@ -55,6 +57,10 @@ pub(crate) struct TestOptions {
     pub(crate) real_data: bool,
     /// Cases of each property test.
     pub(crate) cases: Option<u64>,
+    /// Kills of the tests that kill processes.
+    pub(crate) kills: Option<u64>,
+    /// Where random tests begin.
+    pub(crate) seed: Option<u64>,
     /// Only this stage and what it needs.
     pub(crate) only: Option<Stage>,
 }
@@ -105,12 +111,9 @@ fn test_options(mut args: impl Iterator<Item = String>) -> Result<Request, Strin
         let mut value = || args.next().ok_or_else(|| format!("{flag} needs a value"));
         match flag.as_str() {
             "--real-data" => options.real_data = true,
-            "--cases" => {
-                let text = value()?;
-                let cases = text.replace('_', "").parse().ok().filter(|n| *n > 0);
-                let rule = || format!("--cases takes a positive number, got `{text}`");
-                options.cases = Some(cases.ok_or_else(rule)?);
-            }
+            "--cases" => options.cases = Some(positive(&flag, &value()?)?),
+            "--kills" => options.kills = Some(positive(&flag, &value()?)?),
+            "--seed" => options.seed = Some(positive(&flag, &value()?)?),
             "--only" => {
                 let name = value()?;
                 let rule = || format!("there is no stage `{name}`; stages: {}", Stage::names());
@@ -123,6 +126,11 @@ fn test_options(mut args: impl Iterator<Item = String>) -> Result<Request, Strin
     Ok(Request::Test(options))
 }
 
+fn positive(flag: &str, text: &str) -> Result<u64, String> {
+    let number = text.replace('_', "").parse().ok().filter(|n| *n > 0);
+    number.ok_or_else(|| format!("{flag} takes a positive number, got `{text}`"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -133,12 +141,15 @@ mod tests {
 
     #[test]
     fn flags_are_read() {
-        let options =
-            TestOptions { real_data: true, cases: Some(1_000_000), only: Some(Stage::Lint) };
-        assert_eq!(
-            parsed("test --cases 1_000_000 --real-data --only lint"),
-            Ok(Request::Test(options))
-        );
+        let options = TestOptions {
+            real_data: true,
+            cases: Some(1_000_000),
+            kills: Some(1_000),
+            seed: Some(7),
+            only: Some(Stage::Lint),
+        };
+        let line = "test --cases 1_000_000 --kills 1000 --seed 7 --real-data --only lint";
+        assert_eq!(parsed(line), Ok(Request::Test(options)));
         assert_eq!(parsed("ci"), parsed("test --real-data"));
         assert_eq!(parsed(""), Ok(Request::Help));
         let kill = Action::Kill("join-0".to_owned());
@@ -153,6 +164,7 @@ mod tests {
             ("test --fast", "--fast"),
             ("test --cases", "--cases"),
             ("test --cases 0", "`0`"),
+            ("test --kills many", "`many`"),
             ("test --only compile", "tools, format"),
             ("ci --cases 3", "--cases"),
             ("cluster", "up, kill, start or down"),

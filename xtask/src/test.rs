@@ -115,8 +115,11 @@ impl Bench<'_> {
         if self.options.real_data {
             command.env("MILLRACE_REAL_DATA", "required");
         }
-        if let Some(cases) = self.options.cases {
-            command.env("MILLRACE_CASES", cases.to_string());
+        let TestOptions { cases, kills, seed, .. } = self.options;
+        for (name, value) in [("CASES", cases), ("KILLS", kills), ("SEED", seed)] {
+            if let Some(value) = value {
+                command.env(format!("MILLRACE_{name}"), value.to_string());
+            }
         }
     }
 }

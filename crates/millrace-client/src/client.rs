@@ -15,7 +15,7 @@ use millrace_proto::v1::join_service_client::JoinServiceClient;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use crate::endpoints::{EndpointError, Endpoints, Role, Roles};
 use crate::error::ClientError;
@@ -210,16 +210,32 @@ impl Client {
         &self,
         request: v1::SubscribeRequest,
     ) -> Result<Subscription, ClientError> {
+        let answers = self.open_subscription(&request).await?;
+        let patience = Patience::new(self.options.reach_within);
+        Ok(Subscription::new(self.clone(), request, answers, patience))
+    }
+
+    /// One call of a subscription.
+    pub(crate) async fn open_subscription(
+        &self,
+        request: &v1::SubscribeRequest,
+    ) -> Result<Streaming<v1::SubscribeResponse>, ClientError> {
         let role = &self.roles.join;
-        let answers = self
-            .attempt(role, |_remaining| {
-                let mut client =
-                    JoinServiceClient::new(role.wire()).max_decoding_message_size(ANSWER_BYTES_MAX);
-                let request = request.clone();
-                async move { client.subscribe(request).await.map(Response::into_inner) }
-            })
-            .await?;
-        Ok(Subscription::new(answers, self.options.call_timeout))
+        self.attempt(role, |_remaining| {
+            let mut client =
+                JoinServiceClient::new(role.wire()).max_decoding_message_size(ANSWER_BYTES_MAX);
+            let request = request.clone();
+            async move { client.subscribe(request).await.map(Response::into_inner) }
+        })
+        .await
+    }
+
+    pub(crate) fn join(&self) -> &Role {
+        &self.roles.join
+    }
+
+    pub(crate) fn call_timeout(&self) -> Duration {
+        self.options.call_timeout
     }
 
     /// The state of the server, with every slot's own if asked for.

@@ -227,8 +227,11 @@ pub enum Change {
         joined: Vec<Option<Bytes>>,
         /// Final as of emission.
         is_final: bool,
-        /// Resume after this record's chunk with this cursor.
+        /// Resume after this record's chunk with this cursor; right after this record with `#` and
+        /// `of_chunk` behind it.
         cursor: Arc<str>,
+        /// The how-manieth row of its chunk it is, from 1.
+        of_chunk: u64,
     },
     /// The view's watermark moved: rows strictly before it are final.
     Watermark {
@@ -242,6 +245,15 @@ pub enum Change {
         /// Resume with this cursor.
         cursor: Arc<str>,
     },
+}
+
+/// A subscription that has begun.
+#[derive(Debug)]
+pub struct Subscribed {
+    /// Where it begins: resuming with it misses nothing that it sends.
+    pub cursor: Arc<str>,
+    /// Its changes, batch by batch. Dropping this ends it.
+    pub changes: mpsc::Receiver<Result<Vec<Change>, JoinError>>,
 }
 
 /// Where a subscription starts.
@@ -357,15 +369,11 @@ pub trait SlotPort: Send + Sync + 'static {
 /// Changelogs of joined rows.
 #[async_trait]
 pub trait SubscribePort: Send + Sync + 'static {
-    /// Follows a view's joined rows. Dropping the receiver ends it.
+    /// Follows a view's joined rows.
     ///
     /// # Errors
     /// [`JoinError`] when it cannot start; later errors come through the channel.
-    async fn subscribe(
-        &self,
-        view: String,
-        from: SubscribeFrom,
-    ) -> Result<mpsc::Receiver<Result<Vec<Change>, JoinError>>, JoinError>;
+    async fn subscribe(&self, view: String, from: SubscribeFrom) -> Result<Subscribed, JoinError>;
 }
 
 /// Appends of one flush of one node.

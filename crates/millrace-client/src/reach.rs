@@ -13,6 +13,7 @@ const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// How long, and how often, an unreachable service is tried.
+#[derive(Debug)]
 pub(crate) struct Patience {
     within: Duration,
     since: Option<Instant>,
@@ -44,6 +45,19 @@ impl Patience {
         if !error.is_transient() {
             return Err(error);
         }
+        self.pause(role, error).await
+    }
+
+    /// The same for an error that passes, as the caller knows.
+    ///
+    /// # Errors
+    /// The error itself, or [`ClientError::NotReachable`], when there is no time for another
+    /// attempt.
+    pub(crate) async fn pause(
+        &mut self,
+        role: &Role,
+        error: ClientError,
+    ) -> Result<(), ClientError> {
         let now = Instant::now();
         let since = *self.since.get_or_insert(now);
         let asked = error.refusal().and_then(|r| r.retry_after).unwrap_or_default();

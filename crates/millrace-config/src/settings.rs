@@ -56,6 +56,12 @@ pub struct Settings {
     /// `publish_message_bytes`: bytes of one message of facts, from 64 KiB to 64 MiB. Default
     /// 4 MiB.
     pub publish_message_bytes: usize,
+    /// `stream_age`: how old a stream of a call may be before it is ended with STREAM_AGED and its
+    /// client begins another one, from 100 ms to an hour. Default an hour.
+    pub stream_age: Duration,
+    /// `response_stall`: how long a client may take nothing of what it is sent before its connection
+    /// is closed, from 100 ms to 10 minutes. Default a minute.
+    pub response_stall: Duration,
     /// `drain`: how long going down may take, up to 10 minutes. Default 10 s.
     pub drain: Duration,
 }
@@ -78,6 +84,8 @@ impl Default for Settings {
             read_time: Duration::from_secs(30),
             connections: 1_024,
             publish_message_bytes: 4 * 1024 * 1024,
+            stream_age: Duration::from_secs(3_600),
+            response_stall: Duration::from_secs(60),
             drain: Duration::from_secs(10),
         }
     }
@@ -115,6 +123,8 @@ impl Config {
         within("connections", s.connections, 1..=100_000)?;
         let largest = 64 * 1024 * 1024;
         within("publish_message_bytes", s.publish_message_bytes, 64 * 1024..=largest)?;
+        lasts("stream_age", s.stream_age, Duration::from_millis(100)..=60 * minute)?;
+        lasts("response_stall", s.response_stall, Duration::from_millis(100)..=10 * minute)?;
         lasts("drain", s.drain, Duration::ZERO..=10 * minute)?;
         Ok(Self(settings))
     }

@@ -73,10 +73,11 @@ pub(crate) fn check(database: &Path) -> Result<Option<Torn>, JournalError> {
             return Err(JournalError::Missing(named(pair[0] + 1)));
         }
     }
+    let mut last = None;
     for number in &numbers {
         let (file, path) = (named(*number), database.join(named(*number)));
-        let ending =
-            ending(&path).map_err(|source| JournalError::Io { file: file.clone(), source })?;
+        let ending = ending(&path, &mut last)
+            .map_err(|source| JournalError::Io { file: file.clone(), source })?;
         match ending {
             Ending::Clean => {}
             Ending::Torn(length) if number == newest => return Ok(Some(Torn { path, length })),
@@ -109,12 +110,18 @@ enum Ending {
     Damaged(u64),
 }
 
-fn ending(path: &Path) -> io::Result<Ending> {
+/// Reads a journal; `last` is the sequence number of the last batch before it and of it.
+fn ending(path: &Path, last: &mut Option<u64>) -> io::Result<Ending> {
     let mut file = File::open(path)?;
     let mut reader = BufReader::with_capacity(BLOCK, &file);
     let mut at = 0;
-    while let Some(length) = whole_batch(&mut reader)? {
-        at += length;
+    while let Some(batch) = whole_batch(&mut reader)? {
+        // The checksum does not cover the number, by which fjall orders what was written.
+        if last.is_some_and(|last| batch.seqno <= last) {
+            return Ok(Ending::Damaged(at));
+        }
+        *last = Some(batch.seqno);
+        at += batch.length;
     }
     let used = used(&mut file, at)?;
     file.seek(SeekFrom::Start(at))?;
@@ -129,19 +136,25 @@ fn ending(path: &Path) -> io::Result<Ending> {
     })
 }
 
-/// The length of the batch that begins here, if it is whole.
-fn whole_batch(reader: &mut impl BufRead) -> io::Result<Option<u64>> {
+/// A batch with its checksum.
+struct Batch {
+    length: u64,
+    seqno: u64,
+}
+
+/// The batch that begins here, if it is whole.
+fn whole_batch(reader: &mut impl BufRead) -> io::Result<Option<Batch>> {
     match read_batch(reader) {
         Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(None),
         read => read,
     }
 }
 
-fn read_batch(reader: &mut impl BufRead) -> io::Result<Option<u64>> {
+fn read_batch(reader: &mut impl BufRead) -> io::Result<Option<Batch>> {
     let mut start = [0; START];
     reader.read_exact(&mut start)?;
-    let [1, promised @ ..] = start else { return Ok(None) };
-    let promised = u32::from_le_bytes([promised[0], promised[1], promised[2], promised[3]]);
+    let [1, a, b, c, d, seqno @ ..] = start else { return Ok(None) };
+    let (promised, seqno) = (u32::from_le_bytes([a, b, c, d]), u64::from_le_bytes(seqno));
     let (mut sum, mut items, mut length) = (Xxh3::new(), 0, START as u64);
     loop {
         let mut header = [0; ITEM_HEADER];
@@ -161,7 +174,8 @@ fn read_batch(reader: &mut impl BufRead) -> io::Result<Option<u64>> {
                 let whole = items == promised
                     && end[..8] == sum.digest().to_le_bytes()
                     && &end[8..] == MAGIC;
-                return Ok(whole.then_some(length + END as u64));
+                let length = length + END as u64;
+                return Ok(whole.then_some(Batch { length, seqno }));
             }
             _ => return Ok(None),
         }
@@ -245,6 +259,46 @@ fn breaks_off(rest: &[u8]) -> bool {
             },
             Some(3) => return rest.len() - place < END,
             Some(_) => return false,
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    /// A batch of one item, as fjall writes it.
+    fn batch(seqno: u64) -> Vec<u8> {
+        let mut item = vec![2];
+        item.resize(ITEM_HEADER, 0);
+        (item[11], item[17]) = (3, 4);
+        item.extend(b"keydata");
+        let mut sum = Xxh3::new();
+        sum.update(&item);
+        let end = [&[3][..], &sum.digest().to_le_bytes(), MAGIC].concat();
+        [&[1, 1, 0, 0, 0][..], &seqno.to_le_bytes(), &item, &end].concat()
+    }
+
+    /// The checksum of a batch covers its items alone: a bit that flips in the number before them
+    /// would let an older value win.
+    #[test]
+    fn a_flipped_sequence_number_is_damage() {
+        let folder = tempfile::tempdir().unwrap();
+        let batches = [7, 8, 9].map(batch);
+        let journal = folder.path().join("0.jnl");
+        fs::write(&journal, batches.concat()).unwrap();
+        assert!(matches!(check(folder.path()), Ok(None)));
+        let length = batches[0].len();
+        for (number, bit, told) in [(0, 8, 1), (1, 1, 2), (1, 8, 1), (2, 1, 2)] {
+            let mut bytes = batches.concat();
+            bytes[number * length + 5] ^= bit;
+            fs::write(&journal, &bytes).unwrap();
+            let found = check(folder.path());
+            let at = (told * length) as u64;
+            let is_told =
+                matches!(found, Err(JournalError::Damaged { at: told, .. }) if told == at);
+            assert!(is_told, "batch {number}, bit {bit}: {found:?}");
         }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use millrace_catalog::{Catalog, View};
 use millrace_client::port::{
-    CatalogPort, Change, JoinError, SlotPort as _, SubscribeFrom, SubscribePort as _,
+    CatalogPort, Change, JoinError, SlotPort as _, SubscribeFrom, SubscribePort as _, Subscribed,
 };
 use millrace_client::wire;
 use millrace_grpc::{Caller, Coded, Drain, ErrorCode, Fault, status};
@@ -79,20 +79,26 @@ impl v1::join_service_server::JoinService for JoinGrpc {
         Caller::of(&request).may_read(&request.get_ref().view)?;
         let request = request.into_inner();
         let from = from_of(&request).map_err(|e| status(&e))?;
-        let catalog = self.catalog.current();
+        let mut catalog = self.catalog.current();
+        if catalog.view(&request.view).is_none() && self.catalog.catch_up().await {
+            catalog = self.catalog.current();
+        }
         let Some(view) = catalog.view(&request.view).cloned() else {
             let names: Vec<&str> = catalog.views.iter().map(|v| v.name.as_str()).collect();
             let known = if names.is_empty() { "none yet".to_owned() } else { names.join(", ") };
             return Err(status(&SubscribeError::ViewNotFound { view: request.view, known }));
         };
-        let changes = self
+        let Subscribed { cursor, changes } = self
             .join
             .subscribe(request.view, from)
             .await
             .map_err(|e| status(&SubscribeError::Join(e)))?;
         let (sender, receiver) = mpsc::channel(CHANNEL);
-        let schema =
-            v1::SubscribeResponse { schema: Some(schema(&catalog, &view)), changes: Vec::new() };
+        let schema = v1::SubscribeResponse {
+            schema: Some(schema(&catalog, &view)),
+            changes: Vec::new(),
+            cursor: cursor.as_ref().to_owned(),
+        };
         let relay = Relay { sender, until_idle: request.until_idle, drain: self.drain.clone() };
         tokio::spawn(relay.run(schema, changes));
         Ok(Response::new(ReceiverStream::new(receiver)))
@@ -198,8 +204,10 @@ impl Relay {
             let (message, done) = match next {
                 Some(Ok(batch)) => {
                     let caught_up = batch.iter().any(|c| matches!(c, Change::CaughtUp { .. }));
-                    let changes = batch.into_iter().map(message).collect();
-                    let message = v1::SubscribeResponse { schema: None, changes };
+                    let message = v1::SubscribeResponse {
+                        changes: messages(batch),
+                        ..v1::SubscribeResponse::default()
+                    };
                     (Ok(message), caught_up && self.until_idle)
                 }
                 Some(Err(error)) => (Err(status(&SubscribeError::Join(error))), true),
@@ -212,12 +220,26 @@ impl Relay {
     }
 }
 
-fn message(change: Change) -> v1::Change {
+/// The changes of a message. A cursor stands once, before the records that share it.
+fn messages(batch: Vec<Change>) -> Vec<v1::Change> {
+    let mut last: Option<Arc<str>> = None;
+    let message = |change| {
+        let (mut message, cursor) = message(change);
+        if last.as_ref() != Some(&cursor) {
+            message.cursor = cursor.as_ref().to_owned();
+            last = Some(cursor);
+        }
+        message
+    };
+    batch.into_iter().map(message).collect()
+}
+
+fn message(change: Change) -> (v1::Change, Arc<str>) {
     use v1::change::Kind;
 
     let row = |bytes: &[u8]| v1::Row::from(RowView::new_unchecked(bytes));
-    let (kind, cursor) = match change {
-        Change::Row { plus, id, entity, at, row: event, joined, is_final, cursor } => {
+    let (kind, cursor, of_chunk) = match change {
+        Change::Row { plus, id, entity, at, row: event, joined, is_final, cursor, of_chunk } => {
             let op = if plus { v1::ChangeOp::Add } else { v1::ChangeOp::Remove };
             let change = v1::RowChange {
                 op: op as i32,
@@ -231,12 +253,12 @@ fn message(change: Change) -> v1::Change {
                     .collect(),
                 r#final: is_final,
             };
-            (Kind::Row(change), cursor)
+            (Kind::Row(change), cursor, of_chunk)
         }
         Change::Watermark { watermark, cursor } => {
-            (Kind::Watermark(to_timestamp(watermark)), cursor)
+            (Kind::Watermark(to_timestamp(watermark)), cursor, 0)
         }
-        Change::CaughtUp { cursor } => (Kind::CaughtUp(v1::CaughtUp {}), cursor),
+        Change::CaughtUp { cursor } => (Kind::CaughtUp(v1::CaughtUp {}), cursor, 0),
     };
-    v1::Change { kind: Some(kind), cursor: cursor.as_ref().to_owned() }
+    (v1::Change { kind: Some(kind), cursor: String::new(), of_chunk }, cursor)
 }

@@ -7,9 +7,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use millrace_catalog::Catalog;
 use millrace_client::port::{
-    CatalogPort, Change, HeadAnswer, HeadPort, HeadRequest, Holds, JoinError, JoinPort,
-    PendingVerdicts, ProcessRequest, SlotGrant, SlotPort, SlotStatus, StorePort, SubscribeFrom,
-    SubscribePort,
+    CatalogPort, HeadAnswer, HeadPort, HeadRequest, Holds, JoinError, JoinPort, PendingVerdicts,
+    ProcessRequest, SlotGrant, SlotPort, SlotStatus, StorePort, SubscribeFrom, SubscribePort,
+    Subscribed,
 };
 use millrace_placement::{Slots, SlotsError, WorkerMap, WorkerMapError};
 use millrace_store::{Applied, Incarnation, NodeId, StoreError};
@@ -356,11 +356,7 @@ impl SlotPort for JoinService {
 
 #[async_trait]
 impl SubscribePort for JoinService {
-    async fn subscribe(
-        &self,
-        view: String,
-        from: SubscribeFrom,
-    ) -> Result<mpsc::Receiver<Result<Vec<Change>, JoinError>>, JoinError> {
+    async fn subscribe(&self, view: String, from: SubscribeFrom) -> Result<Subscribed, JoinError> {
         Subscription::start(
             self.store.clone(),
             self.catalog.current(),

@@ -1,22 +1,26 @@
 //! Subscriptions: following a view's joined rows from the log alone (design §7).
 
-use std::collections::BTreeMap;
+mod cursor;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
 use millrace_catalog::Catalog;
-use millrace_client::port::{Change, JoinError, StorePort, SubscribeFrom};
+use millrace_client::port::{Change, JoinError, StorePort, SubscribeFrom, Subscribed};
 use millrace_kernel::{Plan, RowChange, ViewFollower};
-use millrace_types::{Entity, Micros, Position, SlotId};
+use millrace_types::{Entity, Micros, Position, Row, SlotId};
 use tokio::sync::mpsc;
+
+use cursor::{Cursor, Partial};
 
 use crate::service::Confirmed;
 use crate::worker::decode;
 
 /// Messages a slow reader may leave waiting before the follower waits for it.
 const CHANNEL: usize = 16;
-/// Changes in one message.
+/// Changes in one message, and about how many bytes of rows: a chunk may change more.
 const MESSAGE_CHANGES: usize = 1_024;
+const MESSAGE_BYTES: usize = 1 << 20;
 /// Bytes of the log read at a time.
 const SCAN_BYTES: usize = 1 << 20;
 
@@ -29,6 +33,8 @@ pub(crate) struct Subscription {
     followers: Vec<ViewFollower>,
     /// Up to where each slot is followed silently.
     silent: Vec<Position>,
+    /// The chunk up to which a slot is silent, when the reader lacks the last rows of it.
+    partial: Option<Partial>,
     facts_max: u64,
     view: String,
     watermark: Option<Micros>,
@@ -44,22 +50,42 @@ impl Subscription {
         facts_max: u64,
         view: String,
         from: SubscribeFrom,
-    ) -> Result<mpsc::Receiver<Result<Vec<Change>, JoinError>>, JoinError> {
+    ) -> Result<Subscribed, JoinError> {
         let plan = Plan::new(catalog);
         let followers = (0..confirmed.len())
             .map(|_| ViewFollower::new(&plan, &view))
             .collect::<Option<Vec<_>>>()
             .ok_or_else(|| JoinError::UnknownView(view.clone()))?;
-        let silent = match from {
-            SubscribeFrom::Start => vec![Position::START; confirmed.len()],
-            SubscribeFrom::Now => confirmed.iter().map(|c| c.borrow().0).collect(),
-            SubscribeFrom::Cursor(cursor) => parse_cursor(&cursor, &view, confirmed.len())?,
+        let begins = match from {
+            SubscribeFrom::Start => Cursor::at(vec![Position::START; confirmed.len()]),
+            SubscribeFrom::Now => Cursor::at(confirmed.iter().map(|c| c.borrow().0).collect()),
+            SubscribeFrom::Cursor(text) => {
+                let cursor = Cursor::parse(&text, &view, confirmed.len())?;
+                cursor.check(confirmed.iter().map(|c| c.borrow().0))?;
+                cursor
+            }
         };
-        let (sender, receiver) = mpsc::channel(CHANNEL);
-        let subscription =
-            Self { store, confirmed, followers, silent, facts_max, view, watermark: None, sender };
+        let Cursor { positions: silent, partial } = begins;
+        let last = partial.map(|partial| partial.slot);
+        let mut cursor = cursor::text(&view, silent.iter().copied(), last);
+        if let Some(partial) = partial {
+            cursor.push_str(&format!("#{}", partial.rows));
+        }
+        let (sender, changes) = mpsc::channel(CHANNEL);
+        let watermark = None;
+        let subscription = Self {
+            store,
+            confirmed,
+            followers,
+            silent,
+            partial,
+            facts_max,
+            view,
+            watermark,
+            sender,
+        };
         tokio::spawn(subscription.run());
-        Ok(receiver)
+        Ok(Subscribed { cursor: cursor.into(), changes })
     }
 
     async fn run(mut self) {
@@ -72,6 +98,10 @@ impl Subscription {
 
     /// Follows until the reader goes (`Err(None)`) or an error ends it.
     async fn follow(&mut self) -> Result<(), Option<JoinError>> {
+        if let Some(partial) = self.partial {
+            // Before all others: until the rest of its rows was sent, no other cursor names it.
+            self.catch_up(partial.slot, self.silent[partial.slot]).await?;
+        }
         loop {
             let targets: Vec<Position> =
                 self.confirmed.iter_mut().map(|c| c.borrow_and_update().0).collect();
@@ -79,7 +109,7 @@ impl Subscription {
                 self.catch_up(slot, *target).await?;
             }
             self.tell_watermark().await?;
-            let cursor = self.cursor();
+            let cursor = self.cursor(None).into();
             self.send(vec![Change::CaughtUp { cursor }]).await?;
             self.wait().await?;
         }
@@ -105,7 +135,7 @@ impl Subscription {
                 .read_log(id, after, target, SCAN_BYTES)
                 .await
                 .map_err(|e| Some(JoinError::Store(e)))?;
-            let mut out = Vec::new();
+            let mut out = Outgoing::default();
             for (position, bytes) in &page.chunks {
                 let chunk =
                     decode(id, *position, bytes.as_ref()).map_err(|e| Some(JoinError::Store(e)))?;
@@ -115,22 +145,35 @@ impl Subscription {
                         reason: e.to_string(),
                     }))
                 })?;
-                if *position > self.silent[slot] && !changes.is_empty() {
-                    let cursor = self.cursor();
-                    let watermark = self.followers[slot].watermark();
-                    out.extend(changes.into_iter().map(|c| record(c, watermark, &cursor)));
+                let known = self.known_rows(slot, *position).unwrap_or(changes.len());
+                if known >= changes.len() {
+                    continue;
                 }
-                if out.len() >= MESSAGE_CHANGES {
-                    self.send(std::mem::take(&mut out)).await?;
+                let cursor: Arc<str> = self.cursor(Some(slot)).into();
+                let watermark = self.followers[slot].watermark();
+                for (index, change) in changes.into_iter().enumerate().skip(known) {
+                    out.push(change, index, watermark, &cursor);
+                    if out.is_full() {
+                        self.send(out.take()).await?;
+                    }
                 }
             }
-            self.send(out).await?;
+            self.send(out.take()).await?;
             self.check_budget()?;
             if page.complete || page.chunks.is_empty() {
                 return Ok(());
             }
         }
         Ok(())
+    }
+
+    /// How many rows of a chunk the reader has; `None` for all.
+    fn known_rows(&mut self, slot: usize, position: Position) -> Option<usize> {
+        let silent = self.silent[slot];
+        if position > silent {
+            return Some(0);
+        }
+        self.partial.take_if(|p| p.slot == slot && position == silent).map(|p| p.rows)
     }
 
     fn check_budget(&self) -> Result<(), Option<JoinError>> {
@@ -147,7 +190,7 @@ impl Subscription {
         let least = self.followers.iter().filter_map(ViewFollower::watermark).min();
         if let Some(watermark) = least.filter(|w| self.watermark.is_none_or(|told| told < *w)) {
             self.watermark = Some(watermark);
-            let cursor = self.cursor();
+            let cursor = self.cursor(None).into();
             self.send(vec![Change::Watermark { watermark, cursor }]).await?;
         }
         Ok(())
@@ -160,72 +203,53 @@ impl Subscription {
         self.sender.send(Ok(changes)).await.map_err(|_| None)
     }
 
-    /// The positions of all slots: `view@slot:epoch.sequence,…`, slots at the start left out.
-    fn cursor(&self) -> Arc<str> {
-        let places: Vec<String> = self
-            .followers
-            .iter()
-            .enumerate()
-            .map(|(slot, f)| (slot, f.position().max(self.silent[slot])))
-            .filter(|(_, position)| *position > Position::START)
-            .map(|(slot, position)| format!("{slot}:{position}"))
-            .collect();
-        format!("{}/{}@{}", self.view, self.followers.len(), places.join(",")).into()
+    /// What the reader has; the chunk of `last` stands last.
+    fn cursor(&self, last: Option<usize>) -> String {
+        let positions = self.followers.iter().zip(&self.silent);
+        cursor::text(&self.view, positions.map(|(f, silent)| f.position().max(*silent)), last)
     }
 }
 
-fn record(
-    (entity, change): (Entity, RowChange),
-    watermark: Option<Micros>,
-    cursor: &Arc<str>,
-) -> Change {
-    let bytes = |row: &millrace_types::Row| Bytes::copy_from_slice(row.as_bytes());
-    Change::Row {
-        plus: change.plus,
-        id: change.id,
-        entity,
-        at: change.row.at,
-        row: bytes(&change.row.event),
-        joined: change.row.versions.iter().map(|v| v.as_ref().map(bytes)).collect(),
-        is_final: watermark.is_some_and(|w| change.row.at < w),
-        cursor: cursor.clone(),
-    }
+/// Changes on their way into a message.
+#[derive(Default)]
+struct Outgoing {
+    changes: Vec<Change>,
+    bytes: usize,
 }
 
-fn parse_cursor(cursor: &str, view: &str, slots: usize) -> Result<Vec<Position>, JoinError> {
-    let bad = |why: &str| JoinError::BadCursor(why.to_owned());
-    let (head, places) = cursor.split_once('@').ok_or_else(|| bad("it has no '@'"))?;
-    let (name, count) = head.rsplit_once('/').ok_or_else(|| bad("it has no '/'"))?;
-    if name != view {
-        return Err(JoinError::BadCursor(format!("it is one of view {name:?}")));
+impl Outgoing {
+    /// Adds the row of a chunk with this index.
+    fn push(
+        &mut self,
+        (entity, change): (Entity, RowChange),
+        index: usize,
+        watermark: Option<Micros>,
+        cursor: &Arc<str>,
+    ) {
+        let bytes = |row: &Row| Bytes::copy_from_slice(row.as_bytes());
+        let row = bytes(&change.row.event);
+        let joined: Vec<Option<Bytes>> =
+            change.row.versions.iter().map(|v| v.as_ref().map(bytes)).collect();
+        self.bytes += row.len() + joined.iter().flatten().map(Bytes::len).sum::<usize>();
+        self.changes.push(Change::Row {
+            plus: change.plus,
+            id: change.id,
+            entity,
+            at: change.row.at,
+            row,
+            joined,
+            is_final: watermark.is_some_and(|w| change.row.at < w),
+            cursor: cursor.clone(),
+            of_chunk: index as u64 + 1,
+        });
     }
-    if count.parse() != Ok(slots) {
-        return Err(JoinError::BadCursor(format!("it is one of {count} slots, here are {slots}")));
-    }
-    let mut positions: BTreeMap<usize, Position> = BTreeMap::new();
-    for place in places.split(',').filter(|p| !p.is_empty()) {
-        let (slot, position) = place.split_once(':').ok_or_else(|| bad("a place has no ':'"))?;
-        let slot: usize = slot.parse().map_err(|_| bad("a slot is no number"))?;
-        let position = position.parse().map_err(|_| bad("a position is not epoch.sequence"))?;
-        if slot >= slots {
-            return Err(bad("a slot is out of range"));
-        }
-        positions.insert(slot, position);
-    }
-    Ok((0..slots).map(|s| positions.get(&s).copied().unwrap_or(Position::START)).collect())
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+    fn is_full(&self) -> bool {
+        self.changes.len() >= MESSAGE_CHANGES || self.bytes >= MESSAGE_BYTES
+    }
 
-    #[test]
-    fn cursors_read_back_and_bad_ones_say_why() {
-        let at = |epoch, sequence| Position { epoch, sequence };
-        let parsed = parse_cursor("v/3@0:1.5,2:2.1", "v", 3);
-        assert_eq!(parsed, Ok(vec![at(1, 5), Position::START, at(2, 1)]));
-        for bad in ["", "v", "w/3@", "v/4@", "v/3@3:1.1", "v/3@0:x", "v/3@0"] {
-            assert!(matches!(parse_cursor(bad, "v", 3), Err(JoinError::BadCursor(_))), "{bad}");
-        }
+    fn take(&mut self) -> Vec<Change> {
+        self.bytes = 0;
+        std::mem::take(&mut self.changes)
     }
 }

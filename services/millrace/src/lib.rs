@@ -83,7 +83,10 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Explain(args) => {
             client_runtime()?.block_on(commands::explain::run(&args, &global, printer))
         }
-        Command::Tail(args) => client_runtime()?.block_on(commands::tail::run(&args, &global)),
+        Command::Tail(args) => {
+            telemetry(Role::Command)?;
+            client_runtime()?.block_on(commands::tail::run(&args, &global))
+        }
         Command::Late(command) => {
             client_runtime()?.block_on(commands::late::run(&command, &global, printer))
         }

@@ -60,7 +60,7 @@ pub async fn run(args: &ServeArgs, global: &Global) -> Result<Exit, ServeError> 
     let drain = Drain::new();
     let scheme = if told.protection.tls.is_some() { "https" } else { "http" };
     let server = service
-        .server(drain)
+        .server(told.limits(), drain)
         .with_reflection(millrace_proto::FILE_DESCRIPTOR_SET)
         .with_security(told.protection.clone());
     let health = server.health();

@@ -26,8 +26,8 @@ pub struct ApartOptions {
     pub at_hand_bytes: Option<u64>,
     /// Whether each has an admin port, on any free port.
     pub admin: bool,
-    /// What else stands in their environment.
-    pub environment: Vec<(String, String)>,
+    /// Other settings of all of them, as variables of the environment.
+    pub env: Vec<(&'static str, String)>,
 }
 
 /// Running services. Dropped, they are killed.
@@ -54,7 +54,7 @@ impl ApartOptions {
             slots: None,
             at_hand_bytes: None,
             admin: false,
-            environment: Vec::new(),
+            env: Vec::new(),
         }
     }
 }
@@ -111,6 +111,13 @@ impl Apart {
         let [ingest, join, serving] =
             ["ingest", "join", "feature-serving"].map(|name| self.endpoint(name));
         Cli::apart(&ingest, &join, &serving)
+    }
+
+    /// What a service that runs printed on stderr so far.
+    #[must_use]
+    pub fn log(&self, name: &str) -> String {
+        let service = self.services.iter().find(|s| s.name == name);
+        service.and_then(|s| s.process.as_ref()).map(Dev::log).unwrap_or_default()
     }
 
     /// Ends a service with SIGKILL, as a crash would.
@@ -192,7 +199,7 @@ impl Apart {
         if self.options.admin {
             command.args(["--admin", "127.0.0.1:0"]);
         }
-        command.envs(self.options.environment.iter().cloned());
+        command.envs(self.options.env.iter().map(|(name, value)| (name, value)));
         Dev::spawn(command)
     }
 }

@@ -77,9 +77,21 @@ impl Cli {
         args: impl IntoIterator<Item = S>,
         input: &[u8],
     ) -> Result<Finished, HarnessError> {
+        run_bounded(&mut self.command(args)?, input, LIMIT)
+    }
+
+    /// The command with these arguments, for who runs it differently.
+    ///
+    /// # Errors
+    ///
+    /// When there is no binary.
+    pub fn command<S: AsRef<OsStr>>(
+        &self,
+        args: impl IntoIterator<Item = S>,
+    ) -> Result<Command, HarnessError> {
         let mut command = millrace()?;
         command.args(&self.place).args(args);
-        run_bounded(&mut command, input, LIMIT)
+        Ok(command)
     }
 
     /// Runs it with `-o json` and reads the answer of a call that must succeed.

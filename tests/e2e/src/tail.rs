@@ -42,10 +42,18 @@ impl JoinedRows {
         let mut sum = Self::default();
         for (index, text) in ndjson.lines().enumerate() {
             let broken = |problem| TailError { line: index + 1, problem, record: text.to_owned() };
-            let record: Value = serde_json::from_str(text).map_err(|_| broken("not JSON"))?;
-            sum.add(record).map_err(broken)?;
+            sum.push(text).map_err(broken)?;
         }
         Ok(sum)
+    }
+
+    /// Adds the next line.
+    ///
+    /// # Errors
+    ///
+    /// The rule it breaks.
+    pub fn push(&mut self, line: &str) -> Result<(), &'static str> {
+        self.add(serde_json::from_str(line).map_err(|_| "not JSON")?)
     }
 
     fn add(&mut self, mut record: Value) -> Result<(), &'static str> {

@@ -84,8 +84,8 @@ impl JoinService for Served {
         &self,
         request: Request<SubscribeRequest>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
-        let change = Change { cursor: "c".repeat(64 << 10), kind: None };
-        let flood = SubscribeResponse { schema: None, changes: vec![change] };
+        let change = Change { cursor: "c".repeat(64 << 10), ..Change::default() };
+        let flood = SubscribeResponse { changes: vec![change], ..SubscribeResponse::default() };
         Ok(Response::new(match request.into_inner().view.as_str() {
             "flood" => Box::pin(futures::stream::repeat(Ok(flood))),
             _ => Box::pin(futures::stream::pending()),

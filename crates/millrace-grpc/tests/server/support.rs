@@ -78,7 +78,8 @@ impl JoinService for Scripted {
     ) -> Result<Response<Self::SubscribeStream>, Status> {
         let flood = SubscribeResponse {
             schema: None,
-            changes: vec![Change { cursor: "c".repeat(64 * 1024), kind: None }],
+            changes: vec![Change { cursor: "c".repeat(64 * 1024), ..Change::default() }],
+            ..SubscribeResponse::default()
         };
         Ok(Response::new(match request.into_inner().view.as_str() {
             "flood" => Box::pin(futures::stream::repeat(Ok(flood))),

@@ -85,7 +85,7 @@ pub enum Failure {
     /// A changelog that ended although it should go on.
     #[error("the changelog ended")]
     TailBroken {
-        /// Where to go on without missing a record; empty for the beginning asked for.
+        /// Where to go on; empty for the beginning asked for.
         cursor: String,
         /// Why.
         source: ClientError,
@@ -185,10 +185,9 @@ impl Failure {
             Self::TailBroken { cursor, .. } => {
                 return Some(match cursor.as_str() {
                     "" => "run it again; nothing of the changelog was shown yet".to_owned(),
-                    cursor => format!(
-                        "go on with --from {cursor}: nothing is missed, the last records may come \
-                         once more"
-                    ),
+                    cursor => {
+                        format!("go on with --from {cursor}: nothing is missed or comes twice")
+                    }
                 });
             }
             Self::NotServing => "wait, or see the server's log; the slots and services are above",

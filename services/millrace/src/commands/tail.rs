@@ -31,19 +31,16 @@ pub async fn run(args: &TailArgs, global: &Global) -> Result<Exit, Failure> {
     let client = session::client(global)?;
     let mut changes = client.subscribe(request(args)).await?;
     let mut lines = Lines::default();
-    let mut safe_cursor = match &args.from {
-        TailFrom::Start | TailFrom::Now => String::new(),
-        TailFrom::Cursor(cursor) => cursor.clone(),
-    };
+    if let TailFrom::Cursor(cursor) = &args.from {
+        lines.begin_at(cursor);
+    }
     loop {
         let message = match changes.next().await {
             Ok(Some(message)) => message,
-            Ok(None) if lines.caught_up() => return Ok(Exit::Done),
-            Ok(None) => {
-                let reason = "the server ended it".to_owned();
-                return Err(broken(safe_cursor, ClientError::Broken { reason }));
+            Ok(None) => return Ok(Exit::Done),
+            Err(source) if source.is_retryable() || is_away(&source) => {
+                return Err(Failure::TailBroken { cursor: lines.cursor().to_owned(), source });
             }
-            Err(error) if error.is_retryable() => return Err(broken(safe_cursor, error)),
             Err(error) => return Err(error.into()),
         };
         let mut out = io::BufWriter::new(io::stdout().lock());
@@ -53,15 +50,15 @@ pub async fn run(args: &TailArgs, global: &Global) -> Result<Exit, Failure> {
             LineError::Change(error) => Failure::Answer(error),
             LineError::Output(error) => Failure::Output(error),
         })?;
-        lines.safe_cursor().clone_into(&mut safe_cursor);
         if args.until_idle && lines.caught_up() {
             return Ok(Exit::Done);
         }
     }
 }
 
-fn broken(cursor: String, source: ClientError) -> Failure {
-    Failure::TailBroken { cursor, source }
+/// Whether the service was tried for as long as a call may try, without an answer.
+fn is_away(error: &ClientError) -> bool {
+    matches!(error, ClientError::NotReachable { .. })
 }
 
 fn request(args: &TailArgs) -> v1::SubscribeRequest {

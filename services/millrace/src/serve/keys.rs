@@ -7,11 +7,12 @@ use std::time::Duration;
 use clap::Args;
 use millrace_client::ClientSecurity;
 use millrace_config::{Config, Settings};
-use millrace_grpc::Security;
+use millrace_grpc::{Security, ServerLimits};
 use serde::{Deserialize, Deserializer};
 
 use super::ServeError;
 use crate::cli::{Global, ServeArgs, ServiceName};
+use crate::open_files::server_limits;
 use crate::security::SecurityArgs;
 
 /// Every key, each as a flag, as `MILLRACE_…` in the environment, and in the TOML file.
@@ -49,6 +50,16 @@ pub struct ServeKeys {
           value_parser = crate::cli::duration)]
     #[serde(default, deserialize_with = "duration")]
     pub idle_after: Option<Duration>,
+    /// How old a stream of a call may be before its client has to begin another one
+    #[arg(long, env = "MILLRACE_STREAM_AGE", hide_env_values = true, value_name = "TIME",
+          value_parser = crate::cli::duration)]
+    #[serde(default, deserialize_with = "duration")]
+    pub stream_age: Option<Duration>,
+    /// How long a client may take nothing of what it is sent before its connection is closed
+    #[arg(long, env = "MILLRACE_RESPONSE_STALL", hide_env_values = true, value_name = "TIME",
+          value_parser = crate::cli::duration)]
+    #[serde(default, deserialize_with = "duration")]
+    pub response_stall: Option<Duration>,
     /// Where store-writer listens
     #[arg(long, env = "MILLRACE_STORE_ENDPOINT", hide_env_values = true, value_name = "URL")]
     pub store_endpoint: Option<String>,
@@ -79,6 +90,17 @@ pub(super) struct Told {
     pub(super) join: Vec<String>,
     /// Empty: `status` does not tell of ingest.
     pub(super) ingest: Vec<String>,
+}
+
+impl Told {
+    /// The limits of its server.
+    pub(super) fn limits(&self) -> ServerLimits {
+        ServerLimits {
+            stream_age_max: self.settings.stream_age,
+            response_stall_max: self.settings.response_stall,
+            ..server_limits()
+        }
+    }
 }
 
 impl ServiceName {
@@ -128,6 +150,11 @@ pub(super) fn told(args: &ServeArgs, global: &Global) -> Result<Told, ServeError
             .unwrap_or(default.resident_bytes),
         max_future: flags.max_future.or(file.max_future).unwrap_or(default.max_future),
         idle_after: flags.idle_after.or(file.idle_after).unwrap_or(default.idle_after),
+        stream_age: flags.stream_age.or(file.stream_age).unwrap_or(default.stream_age),
+        response_stall: flags
+            .response_stall
+            .or(file.response_stall)
+            .unwrap_or(default.response_stall),
         ..Settings::default()
     };
     let settings = Config::try_new(settings)?;

@@ -10,7 +10,7 @@ use millrace_client::remote::{Persistence, RemoteJoin, RemotePeer, RemoteStore};
 use millrace_feature_serving::{
     Admin, FeatureServing, HeadPath, Reader, ReaderConfig, ReaderPorts, StoredHeads,
 };
-use millrace_grpc::{Drain, GrpcServer, services};
+use millrace_grpc::{Drain, GrpcServer, ServerLimits, services};
 use millrace_ingest::{
     CatalogApi, CatalogHandle, Ingest, IngestApi, IngestConfig, IngestPorts, SystemClock, punctuate,
 };
@@ -25,7 +25,6 @@ use tokio_util::task::AbortOnDropHandle;
 use super::ServeError;
 use super::keys::Told;
 use crate::dev::{DevError, incarnation};
-use crate::open_files::server_limits;
 
 /// How often catalog versions of other processes are looked for.
 const CATALOG_EVERY: Duration = Duration::from_millis(250);
@@ -40,7 +39,7 @@ const MARK_INTERVAL: Duration = Duration::from_millis(200);
 #[async_trait]
 pub(super) trait Service: Send + Sync {
     /// The gRPC server of it.
-    fn server(&self, drain: Drain) -> GrpcServer;
+    fn server(&self, limits: ServerLimits, drain: Drain) -> GrpcServer;
 
     /// What it depends on.
     fn needs(&self) -> &[Arc<dyn PeerPort>];
@@ -106,8 +105,7 @@ impl StoreWriterPart {
 
 #[async_trait]
 impl Service for StoreWriterPart {
-    fn server(&self, drain: Drain) -> GrpcServer {
-        let limits = server_limits();
+    fn server(&self, limits: ServerLimits, drain: Drain) -> GrpcServer {
         let port: Arc<dyn StorePort> = self.writer.clone();
         let service = StoreGrpc::new(port, self.store.clone(), drain.clone());
         GrpcServer::new(limits, drain).add_service(services::store(service, &limits))
@@ -157,8 +155,7 @@ impl JoinPart {
 
 #[async_trait]
 impl Service for JoinPart {
-    fn server(&self, drain: Drain) -> GrpcServer {
-        let limits = server_limits();
+    fn server(&self, limits: ServerLimits, drain: Drain) -> GrpcServer {
         let service = JoinGrpc::new(self.join.clone(), self.catalog.clone(), drain.clone());
         GrpcServer::new(limits, drain).add_service(services::join(service, &limits))
     }
@@ -211,8 +208,7 @@ impl IngestPart {
 
 #[async_trait]
 impl Service for IngestPart {
-    fn server(&self, drain: Drain) -> GrpcServer {
-        let limits = server_limits();
+    fn server(&self, limits: ServerLimits, drain: Drain) -> GrpcServer {
         let ingest = IngestApi::new(self.ingest.clone(), drain.clone());
         let catalogs = CatalogApi::new(self.catalog.clone(), drain.clone());
         GrpcServer::new(limits, drain)
@@ -277,8 +273,7 @@ impl ServingPart {
 
 #[async_trait]
 impl Service for ServingPart {
-    fn server(&self, drain: Drain) -> GrpcServer {
-        let limits = server_limits();
+    fn server(&self, limits: ServerLimits, drain: Drain) -> GrpcServer {
         let catalog: Arc<dyn CatalogPort> = self.catalog.clone();
         let features = FeatureServing::new(self.reader.clone(), drain.clone());
         let admin = Admin::new(self.heads.clone(), catalog, drain.clone())

@@ -82,8 +82,8 @@ fn files(folder: &Path, found: &mut BTreeMap<PathBuf, Vec<u8>>) {
     }
 }
 
-/// A copy of the folder, open.
-fn copy(data: &Path) -> (TempDir, FjallStore) {
+/// A copy of the folder.
+fn copy(data: &Path) -> TempDir {
     let copy = tempfile::tempdir().unwrap();
     let mut found = BTreeMap::new();
     files(data, &mut found);
@@ -92,6 +92,12 @@ fn copy(data: &Path) -> (TempDir, FjallStore) {
         fs::create_dir_all(to.parent().unwrap()).unwrap();
         fs::write(to, bytes).unwrap();
     }
+    copy
+}
+
+/// A copy of the folder, open.
+fn opened(data: &Path) -> (TempDir, FjallStore) {
+    let copy = copy(data);
     let store = FjallStore::open(copy.path(), &Options::default()).unwrap();
     (copy, store)
 }
@@ -149,8 +155,7 @@ async fn every_kind_of_damage_is_named() {
     let nothing = tempfile::tempdir().unwrap();
     assert_named(&doctor(nothing.path()).await, "folder", &["no data folder", "--data"]);
 
-    let (folder, store) = copy(&data);
-    drop(store);
+    let folder = copy(&data);
     fs::remove_file(folder.path().join("millrace.format")).unwrap();
     assert_named(&doctor(folder.path()).await, "folder", &["millrace.format is missing"]);
 
@@ -158,8 +163,7 @@ async fn every_kind_of_damage_is_named() {
     assert_named(&doctor(&missing).await, "folder", &["looking at it", "missing"]);
 
     for entry in ["millrace.format", "log/version", "snapshots/version"] {
-        let (folder, store) = copy(&data);
-        drop(store);
+        let folder = copy(&data);
         let path = folder.path().join(entry);
         let bytes = fs::read(&path).unwrap();
         fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
@@ -168,8 +172,7 @@ async fn every_kind_of_damage_is_named() {
         assert_eq!(fs::read(&path).unwrap().len(), bytes.len() / 2, "{entry} was changed");
     }
 
-    let (folder, store) = copy(&data);
-    drop(store);
+    let folder = copy(&data);
     let path = folder.path().join("log/0.jnl");
     let mut journal = fs::read(&path).unwrap();
     journal[200] ^= 1;
@@ -177,27 +180,27 @@ async fn every_kind_of_damage_is_named() {
     let shown = folder.path().to_str().unwrap();
     assert_named(&doctor(folder.path()).await, "folder", &[shown, "log: journal 0.jnl", "byte"]);
 
-    let (folder, store) = copy(&data);
+    let (folder, store) = opened(&data);
     ahead(&store, slot_in_use(&store).await).await.unwrap();
     drop(store);
     assert_named(&doctor(folder.path()).await, "marks", &["mark of slot", "not in the log"]);
 
-    let (folder, store) = copy(&data);
+    let (folder, store) = opened(&data);
     without_a_page(&store).await;
     drop(store);
     assert_named(&doctor(folder.path()).await, "heads", &["head of entity", "which is gone"]);
 
-    let (folder, store) = copy(&data);
+    let (folder, store) = opened(&data);
     garbled_chunk(&store, slot_in_use(&store).await).await;
     drop(store);
     assert_named(&doctor(folder.path()).await, "chunks", &["chunk 1.1 of slot", "checksum"]);
 
-    let (folder, store) = copy(&data);
+    let (folder, store) = opened(&data);
     missing_chunk(&store, slot_in_use(&store).await).await;
     drop(store);
     assert_named(&doctor(folder.path()).await, "chunks", &["of slot", "is missing"]);
 
-    let (folder, store) = copy(&data);
+    let (folder, store) = opened(&data);
     store.put_catalog(2, "entities: 7".into()).await.unwrap();
     drop(store);
     assert_named(&doctor(folder.path()).await, "catalogs", &["version 2", "does not compile"]);

@@ -91,8 +91,8 @@ async fn publish(endpoint: String, producer: &str, traceparent: Option<&str>) {
     assert_eq!(counts.accepted, 1, "{counts:?}");
 }
 
-fn apart(folder: &Path, environment: Vec<(String, String)>) -> Apart {
-    let options = ApartOptions { environment, ..ApartOptions::on(&folder.join("data")) };
+fn apart(folder: &Path, env: Vec<(&'static str, String)>) -> Apart {
+    let options = ApartOptions { env, ..ApartOptions::on(&folder.join("data")) };
     let apart = Apart::start(&options).expect("the services start");
     let applied = apart.cli().run([Path::new("apply"), &catalog("clickprofile.yaml")]);
     applied.and_then(|done| done.expect_code(0)).expect("the catalog is applied");
@@ -110,7 +110,7 @@ fn a_batch_is_one_trace_through_all_hops() {
         ("OTEL_BSP_SCHEDULE_DELAY", "50"),
         ("RUST_LOG", "info"),
     ];
-    let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let environment = environment.map(|(name, value)| (name, value.to_owned()));
     let apart = apart(folder.path(), environment.to_vec());
     let parent = format!("00-{TRACE}-{CALLER}-01");
     let unsampled = format!("00-{}-{CALLER}-00", TRACE.replace('0', "1"));
@@ -160,7 +160,7 @@ fn nothing_is_exported_unless_it_is_asked_for() {
     let (endpoint, spans) = collector(&runtime);
     let folder = tempfile::tempdir().expect("a temporary folder");
     // Not one of the variables that ask for it.
-    let apart = apart(folder.path(), vec![("OTEL_EXPORTER_ENDPOINT".to_owned(), endpoint)]);
+    let apart = apart(folder.path(), vec![("OTEL_EXPORTER_ENDPOINT", endpoint)]);
     let parent = format!("00-{TRACE}-{CALLER}-01");
     runtime.block_on(publish(apart.endpoint("ingest"), "p", Some(&parent)));
     let mut apart = apart;

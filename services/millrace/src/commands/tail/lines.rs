@@ -26,17 +26,19 @@ pub enum LineError {
 pub struct Lines {
     schema: v1::JoinedSchema,
     cursor: String,
-    /// The cursor before `cursor`.
-    safe_cursor: String,
     caught_up: bool,
 }
 
 impl Lines {
-    /// Where to go on without missing a record: records of one chunk share a cursor that stands for
-    /// the whole chunk, so the last one is safe only once another has come. Empty before that.
+    /// Begins after the record with this cursor.
+    pub fn begin_at(&mut self, cursor: &str) {
+        cursor.clone_into(&mut self.cursor);
+    }
+
+    /// Where to go on: right after the last record. Empty before the first one.
     #[must_use]
-    pub fn safe_cursor(&self) -> &str {
-        &self.safe_cursor
+    pub fn cursor(&self) -> &str {
+        &self.cursor
     }
 
     /// True once everything confirmed at the beginning was written.
@@ -57,9 +59,12 @@ impl Lines {
         if let Some(schema) = message.schema {
             self.schema = schema;
         }
+        if self.cursor.is_empty() {
+            self.cursor = message.cursor;
+        }
         for change in message.changes {
-            if !change.cursor.is_empty() && change.cursor != self.cursor {
-                self.safe_cursor = std::mem::replace(&mut self.cursor, change.cursor);
+            if !change.cursor.is_empty() {
+                self.cursor = change.cursor;
             }
             match change.kind.ok_or(ConvertError::new(Rule::Required))? {
                 v1::change::Kind::Row(row) => self.write_row(&row, out)?,
@@ -170,7 +175,7 @@ mod tests {
             joined: vec![v1::JoinedRow { row: joined }],
             r#final: false,
         };
-        v1::Change { kind: Some(v1::change::Kind::Row(row)), cursor: cursor.into() }
+        v1::Change { kind: Some(v1::change::Kind::Row(row)), cursor: cursor.into(), of_chunk: 0 }
     }
 
     #[test]
@@ -184,16 +189,19 @@ mod tests {
                 change(v1::ChangeOp::Add, None, "c1"),
                 change(v1::ChangeOp::Remove, None, ""),
             ],
+            cursor: "c0".into(),
         };
         let watermark = v1::change::Kind::Watermark(to_timestamp(Micros(2_000_000)));
         let second = v1::SubscribeResponse {
             schema: None,
+            cursor: String::new(),
             changes: vec![
                 change(v1::ChangeOp::Add, Some(row(&[ValueRef::String("DE")])), "c2"),
-                v1::Change { kind: Some(watermark), cursor: "c3".into() },
+                v1::Change { kind: Some(watermark), cursor: "c3".into(), of_chunk: 0 },
                 v1::Change {
                     kind: Some(v1::change::Kind::CaughtUp(v1::CaughtUp {})),
                     cursor: "c4".into(),
+                    of_chunk: 0,
                 },
             ],
         };
@@ -203,7 +211,7 @@ mod tests {
         assert!(!lines.caught_up());
         lines.write(second, &mut out).unwrap();
         assert!(lines.caught_up());
-        assert_eq!(lines.safe_cursor(), "c3");
+        assert_eq!(lines.cursor(), "c4");
         assert_eq!(
             String::from_utf8(out).unwrap(),
             r#"{"op":"+","id":"e1","key":42,"at":"1970-01-01T00:00:01.5Z","row":{"user_id":42,"price":2.5,"category":null},"joined":{"profiles":null},"final":false,"cursor":"c1"}

@@ -1,6 +1,7 @@
 //! Reads with fixed answers.
 
 use std::pin::Pin;
+use std::time::Duration;
 
 use futures::Stream;
 use millrace_grpc::{ErrorCode, Fault};
@@ -143,35 +144,16 @@ impl JoinService for Service {
             let message = format!("no view is called {}", request.view);
             return Err(Fault::new(ErrorCode::ViewNotFound, message).into_status());
         }
-        let fields = ["event_id", "user_id"].map(str::to_owned).to_vec();
-        let event = Some(v1::StreamSchema { stream: "clicks".to_owned(), fields });
-        let values = vec![Value::String("e1".into()).into(), Value::Int64(42).into()];
-        let part = v1::KeyPart { kind: Some(v1::key_part::Kind::Int64(42)) };
-        let row = v1::RowChange {
-            op: v1::ChangeOp::Add.into(),
-            id: "e1".to_owned(),
-            key: Some(v1::EntityKey { parts: vec![part] }),
-            at: Some(to_timestamp(NOON)),
-            row: Some(v1::Row { values }),
-            joined: Vec::new(),
-            r#final: false,
-        };
-        let change =
-            |kind, cursor: &str| v1::Change { kind: Some(kind), cursor: cursor.to_owned() };
-        let mut changes = vec![
-            change(v1::change::Kind::Row(row), "c1"),
-            change(v1::change::Kind::Watermark(to_timestamp(NOON)), "c2"),
-        ];
-        if request.until_idle {
-            changes.push(change(v1::change::Kind::CaughtUp(v1::CaughtUp {}), "c3"));
-        }
-        let first = v1::SubscribeResponse {
-            schema: Some(v1::JoinedSchema { event, changelogs: Vec::new() }),
-            changes,
-        };
-        let answers = match request.until_idle {
-            true => vec![Ok(first)],
-            false => vec![Ok(first), Err(Status::unavailable("the node went away"))],
+        let answers = match request.from {
+            Some(v1::subscribe_request::From::Cursor(cursor)) => resumed(&cursor),
+            _ if request.until_idle => {
+                let caught_up = change(v1::change::Kind::CaughtUp(v1::CaughtUp {}), "c3");
+                vec![Ok(changes("e1", "c1", vec![caught_up]))]
+            }
+            _ => {
+                let first = changes("e1", "c1", Vec::new());
+                vec![Ok(first), Err(Status::unavailable("the node went away"))]
+            }
         };
         Ok(Response::new(Box::pin(futures::stream::iter(answers))))
     }
@@ -272,4 +254,53 @@ impl AdminService for Service {
         let next_cursor = if first { "clicks@3:1.7/0" } else { "" }.to_owned();
         Ok(Response::new(v1::ReplayLateFactsResponse { counts: Some(counts), next_cursor }))
     }
+}
+
+/// How a subscription goes on: after the watermark with another chunk, of which the first row was
+/// received, then not for a while.
+fn resumed(cursor: &str) -> Vec<Result<v1::SubscribeResponse, Status>> {
+    match cursor {
+        "c2" => {
+            let aged = Fault::new(ErrorCode::StreamAged, "old enough").into_status();
+            vec![Ok(changes("e2", "c9", Vec::new())), Err(aged)]
+        }
+        "c9#1" => {
+            let busy = Fault::new(ErrorCode::Overloaded, "come back tomorrow");
+            vec![Err(busy.retry_after(Duration::from_secs(86_400)).into_status())]
+        }
+        other => vec![Err(Fault::new(ErrorCode::CursorInvalid, other).into_status())],
+    }
+}
+
+/// A row, the watermark that was told before once more, and more.
+fn changes(id: &str, cursor: &str, more: Vec<v1::Change>) -> v1::SubscribeResponse {
+    let fields = ["event_id", "user_id"].map(str::to_owned).to_vec();
+    let event = Some(v1::StreamSchema { stream: "clicks".to_owned(), fields });
+    let values = vec![Value::String(id.into()).into(), Value::Int64(42).into()];
+    let part = v1::KeyPart { kind: Some(v1::key_part::Kind::Int64(42)) };
+    let row = v1::RowChange {
+        op: v1::ChangeOp::Add.into(),
+        id: id.to_owned(),
+        key: Some(v1::EntityKey { parts: vec![part] }),
+        at: Some(to_timestamp(NOON)),
+        row: Some(v1::Row { values }),
+        joined: Vec::new(),
+        r#final: false,
+    };
+    let row = v1::Change { of_chunk: 1, ..change(v1::change::Kind::Row(row), cursor) };
+    let watermark = change(v1::change::Kind::Watermark(to_timestamp(NOON)), "c2");
+    let changes = match cursor {
+        // The watermark comes again with a call that was resumed.
+        "c9" => vec![watermark, row],
+        _ => vec![row, watermark],
+    };
+    v1::SubscribeResponse {
+        schema: Some(v1::JoinedSchema { event, changelogs: Vec::new() }),
+        changes: changes.into_iter().chain(more).collect(),
+        cursor: "c0".to_owned(),
+    }
+}
+
+fn change(kind: v1::change::Kind, cursor: &str) -> v1::Change {
+    v1::Change { kind: Some(kind), cursor: cursor.to_owned(), of_chunk: 0 }
 }

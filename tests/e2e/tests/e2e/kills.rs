@@ -1,0 +1,192 @@
+//! `kill -9` of any process at random moments, while facts are published, read and followed.
+//!
+//! A publisher sends clicks, corrections, retractions and late profile versions; a reader asks for
+//! every user all the time; a `tail` follows. Whatever is killed, and whenever:
+//!
+//! - what was acknowledged is there before anything is sent again, and a repeat is all DUPLICATE;
+//! - each answer equals the facts that its version names, as the changelog has them;
+//! - for a reader neither watermarks nor versions go back;
+//! - the changelog that was resumed across all kills is, record by record, a right one, and sums up
+//!   to that of a reader who begins now and to the oracle.
+//!
+//! `MILLRACE_KILLS` says how many, `MILLRACE_SEED` which; a failure names its seed and kill.
+
+mod history;
+mod reader;
+
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use millrace_e2e_tests::{Apart, ApartOptions, JoinedRows, SERVICES, wait_until};
+use millrace_test_support::generate::Rng;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::fixture::{CLICKS, PROFILES, catalog, pair};
+use crate::follower::Follower;
+use history::{History, USERS};
+use reader::Reader;
+
+/// Kills unless `MILLRACE_KILLS` says otherwise, half of them in each test.
+const KILLS: u64 = 8;
+/// Facts a second while a kill may come, and about how many come between two.
+const RATE: usize = 2_000;
+const BETWEEN: usize = 1_500;
+/// Asks the follower itself to be killed.
+const FOLLOWER: &str = "tail";
+
+#[test]
+fn any_process_may_be_killed_while_facts_are_published_and_read() {
+    kill_some(None);
+}
+
+/// The same with so little at hand that much of the disorder is rebuilt from the log.
+#[test]
+fn any_process_may_be_killed_while_entities_are_rebuilt() {
+    kill_some(Some(32 * 1024));
+}
+
+fn kill_some(at_hand_bytes: Option<u64>) {
+    let number = |name: &str| std::env::var(name).ok()?.replace('_', "").parse::<u64>().ok();
+    let kills = number("MILLRACE_KILLS").unwrap_or(KILLS);
+    let mut run = Run::start(number("MILLRACE_SEED").unwrap_or(1), at_hand_bytes);
+    for kill in 0..kills.div_ceil(2) {
+        run.kill(kill);
+    }
+    run.end();
+}
+
+/// Services under fire.
+struct Run {
+    seed: u64,
+    is_tight: bool,
+    rng: Rng,
+    history: History,
+    files: Vec<(&'static str, PathBuf)>,
+    reader: Reader,
+    follower: Follower,
+    watermarks: Vec<(String, String)>,
+    services: Apart,
+    folder: TempDir,
+}
+
+impl Run {
+    fn start(seed: u64, at_hand_bytes: Option<u64>) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut options = ApartOptions::on(&folder.path().join("data"));
+        options.slots = Some(8);
+        options.at_hand_bytes = at_hand_bytes;
+        let services = Apart::start(&options).expect("the services start");
+        let catalog = catalog("clickprofile.yaml");
+        let apply = services.cli().run(["apply".as_ref(), catalog.as_os_str()]);
+        apply.and_then(|done| done.expect_code(0)).expect("the catalog is applied");
+        let reader = Reader::start(&services.endpoint("feature-serving"));
+        let follower = Follower::start(&services.cli());
+        let rng = Rng::new(seed);
+        let (history, files, watermarks) = (History::default(), Vec::new(), Vec::new());
+        let is_tight = at_hand_bytes.is_some();
+        Self { seed, is_tight, rng, history, files, reader, follower, watermarks, services, folder }
+    }
+
+    /// Publishes some facts, kills something meanwhile, and looks at what is there.
+    fn kill(&mut self, kill: u64) {
+        let (clicks, profiles) = self.history.next(BETWEEN, &mut self.rng);
+        let clicks = self.write(&format!("clicks{kill}.csv"), CLICKS, &clicks);
+        let profiles = self.write(&format!("profiles{kill}.csv"), PROFILES, &profiles);
+        let pairs = [pair("clicks", &clicks), pair("profiles", &profiles)];
+        self.files.extend([("clicks", clicks), ("profiles", profiles)]);
+        let publishing = {
+            let cli = self.services.cli();
+            let rate = RATE.to_string();
+            thread::spawn(move || cli.publish(["--rate", &rate, &pairs[0], &pairs[1]]))
+        };
+        let targets: Vec<&str> = SERVICES.into_iter().chain([FOLLOWER]).collect();
+        let target = *self.rng.pick(&targets);
+        let place = format!("seed {}, kill {kill} of {target}", self.seed);
+        // At a random moment of the time that publishing takes.
+        let moment = Duration::from_millis(self.rng.below(1_000 * BETWEEN / RATE) as u64);
+        let began = Instant::now();
+        wait_until("the moment of the kill", Duration::from_secs(5), || {
+            (began.elapsed() >= moment).then_some(())
+        });
+        if target == FOLLOWER {
+            self.follower.kill_and_resume();
+        } else {
+            self.services.kill(target).expect("it can be killed");
+            self.services.start_again(target).expect("it starts again");
+        }
+        let report = publishing.join().expect("no panic");
+        let report = report.unwrap_or_else(|error| panic!("{place}: {error}"));
+        assert_eq!(report.rejected + report.late, 0, "{place}: {report:?}");
+        self.services.settle();
+        self.compare(&place);
+        self.look_at_watermarks(&place);
+        self.reader.check(&place);
+        self.follower.go_on(&place);
+    }
+
+    /// Everything at rest: repeats, and the changelog against answers and oracle.
+    fn end(self) {
+        let place = format!("seed {}, at the end", self.seed);
+        for (stream, file) in &self.files {
+            let report = self.services.cli().publish([pair(stream, file)]).expect("published");
+            // A repeat of what is not at hand may say REPAIRED, queued: it still changes nothing.
+            let queued = if self.is_tight { report.repaired } else { 0 };
+            let same = report.duplicate + queued;
+            assert_eq!(same, report.sent, "{place}: {}: {report:?}", file.display());
+        }
+        self.services.settle();
+        self.compare(&place);
+        let answers = self.reader.stop(&place);
+        let whole = ["tail", "user_activity", "--from", "start", "--until-idle"];
+        let whole = self.services.cli().run(whole).and_then(|tail| tail.expect_code(0));
+        let whole = whole.expect("a changelog").stdout;
+        let sum = JoinedRows::sum(&whole).unwrap_or_else(|error| panic!("{place}: {error}"));
+        let followed = self.follower.stop_after(&sum, &place);
+        assert_eq!(followed.rows, sum.rows, "{place}");
+        assert!(sum.retractions > 0, "{place}: nothing was repaired");
+        self.history.compare_rows(&sum).unwrap_or_else(|error| panic!("{place}: {error}"));
+        let checked = reader::compare(&answers, &whole);
+        let checked = checked.unwrap_or_else(|error| panic!("{place}: {error}"));
+        assert!(checked > USERS, "{place}: only {checked} answers");
+    }
+
+    /// Every user's features equal the oracle's.
+    fn compare(&self, place: &str) {
+        let keys: Vec<String> = (0..USERS).map(|user| user.to_string()).collect();
+        let mut args: Vec<&str> = vec!["user_activity"];
+        args.extend(keys.iter().map(String::as_str));
+        args.extend(["--at", "2030-01-01T00:00:00Z", "--features", "clicks,spend,country"]);
+        let rows = self.services.cli().get(args).expect("read");
+        let value = |row: &Value, name: &str| row["features"][name]["value"].clone();
+        let told: Vec<[Value; 3]> = rows
+            .iter()
+            .map(|row| ["clicks", "spend", "country"].map(|name| value(row, name)))
+            .collect();
+        assert_eq!(told, self.history.expected(), "{place}");
+    }
+
+    fn look_at_watermarks(&mut self, place: &str) {
+        let Ok(status) = self.services.cli().json(["status"]) else { return };
+        let Some(all) = status["watermarks"].as_object() else { return };
+        for (stream, at) in &self.watermarks {
+            let later = all.get(stream).and_then(Value::as_str);
+            assert!(
+                later.is_some_and(|later| later >= at.as_str()),
+                "{place}: the watermark of {stream} went back from {at} to {later:?}"
+            );
+        }
+        let text =
+            |(stream, at): (&String, &Value)| (stream.clone(), at.as_str()?.to_owned()).into();
+        self.watermarks = all.iter().filter_map(text).collect();
+    }
+
+    fn write(&self, name: &str, header: &str, rows: &[String]) -> PathBuf {
+        let path = self.folder.path().join(name);
+        let lines: Vec<&str> =
+            std::iter::once(header).chain(rows.iter().map(String::as_str)).collect();
+        std::fs::write(&path, lines.join("\n") + "\n").expect("a file can be written");
+        path
+    }
+}

@@ -1,0 +1,119 @@
+//! `tail` across the end of calls: their age, a server that drains, a reader that does not read.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use millrace_e2e_tests::{Apart, ApartOptions, JoinedRows, wait_until};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::crash::clicks;
+use crate::fixture::{CLICKS, PROFILES, Site, catalog, pair};
+use crate::follower::Follower;
+
+/// A machine that builds beside the tests is slow.
+const SOON: Duration = Duration::from_secs(60);
+const ROWS: usize = 2_000;
+
+struct Place {
+    folder: TempDir,
+    services: Apart,
+}
+
+impl Place {
+    /// Services with these settings.
+    fn with(env: &[(&'static str, &str)]) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut options = ApartOptions::on(&folder.path().join("data"));
+        options.env = env.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+        let services = Apart::start(&options).expect("the services start");
+        let catalog = catalog("clickprofile.yaml");
+        let apply = services.cli().run(["apply".as_ref(), catalog.as_os_str()]);
+        apply.and_then(|done| done.expect_code(0)).expect("the catalog is applied");
+        Self { folder, services }
+    }
+
+    /// Publishes the clicks of a part.
+    fn publish(&self, part: usize, rows: usize) {
+        let path = self.folder.path().join(format!("part{part}.csv"));
+        let clicks = clicks(part * rows..(part + 1) * rows);
+        std::fs::write(&path, format!("{CLICKS}\n{}\n", clicks.join("\n"))).expect("written");
+        let report = self.services.cli().publish([pair("clicks", &path)]).expect("published");
+        assert_eq!(report.accepted, rows as u64, "{report:?}");
+    }
+
+    /// What a reader who begins now gets.
+    fn sum(&self) -> JoinedRows {
+        let whole = ["tail", "user_activity", "--from", "start", "--until-idle"];
+        let whole = self.services.cli().run(whole).and_then(|tail| tail.expect_code(0));
+        JoinedRows::sum(&whole.expect("a changelog").stdout).expect("in order")
+    }
+}
+
+/// Calls live for a second here, and the server drains once: the reader notices neither.
+#[test]
+fn a_tail_goes_on_when_its_calls_age_and_its_server_drains() {
+    let mut place = Place::with(&[("MILLRACE_STREAM_AGE", "1s")]);
+    let follower = Follower::start(&place.services.cli());
+    for part in 0..3 {
+        place.publish(part, ROWS);
+        let seen = follower.resumed();
+        wait_until("a call that ends", SOON, || (follower.resumed() > seen).then_some(()));
+    }
+    assert_eq!(place.services.terminate("join").expect("it drains"), 0);
+    place.services.start_again("join").expect("it starts again");
+    place.publish(3, ROWS);
+    let sum = place.sum();
+    assert_eq!(sum.rows.len(), 4 * ROWS);
+    assert_eq!(follower.stop_after(&sum, "at the end").rows, sum.rows);
+}
+
+/// Who reads nothing is cut off, so that nothing is kept for it; when it reads again it goes on
+/// where it was.
+#[test]
+fn a_tail_that_reads_nothing_is_cut_off_and_goes_on_later() {
+    let place =
+        Place::with(&[("MILLRACE_RESPONSE_STALL", "1s"), ("RUST_LOG", "info,millrace_grpc=debug")]);
+    // More than pipes and windows take.
+    for part in 0..3 {
+        place.publish(part, 10 * ROWS);
+    }
+    let gate: Arc<Mutex<()>> = Arc::default();
+    let closed = gate.lock().unwrap_or_else(PoisonError::into_inner);
+    let follower = Follower::behind(&place.services.cli(), &gate);
+    wait_until("the end of its connection", SOON, || {
+        place.services.log("join").contains("a response was not taken in time").then_some(())
+    });
+    // Others did not notice.
+    let sum = place.sum();
+    assert_eq!(sum.rows.len(), 30 * ROWS);
+    drop(closed);
+    assert_eq!(follower.stop_after(&sum, "at the end").rows, sum.rows);
+}
+
+/// Records of one chunk have cursors of their own: whoever was killed in its middle goes on right
+/// there, also on a server that was killed too.
+#[test]
+fn a_tail_goes_on_after_any_record() {
+    let mut site = Site::new();
+    let rows = clicks(0..300);
+    let lines: Vec<&str> = std::iter::once(CLICKS).chain(rows.iter().map(String::as_str)).collect();
+    site.publish("clicks", &lines);
+    // A version that holds from before all of it: each click of the user comes anew, in one chunk.
+    site.publish("profiles", &[PROFILES, "p1,7,2024-01-01T00:00:00Z,0,,CH,2"]);
+    let whole = records(&site, "start");
+    assert_eq!(whole.len(), 300 + 2 * 6, "{whole:#?}");
+    site.crash_and_restart();
+    for from in (0..whole.len()).step_by(9).chain([whole.len() - 2, whole.len() - 1]) {
+        let cursor = whole[from]["cursor"].as_str().expect("a cursor");
+        assert_eq!(records(&site, cursor), whole[from + 1..], "after {cursor}");
+    }
+}
+
+/// The rows of a changelog.
+fn records(site: &Site, from: &str) -> Vec<Value> {
+    let tail = site.cli().run(["tail", "user_activity", "--from", from, "--until-idle"]);
+    let tail = tail.and_then(|tail| tail.expect_code(0)).expect("a changelog").stdout;
+    let records = tail.lines().map(|line| serde_json::from_str(line).expect("JSON"));
+    records.filter(|record: &Value| record["op"] != "w").collect()
+}
