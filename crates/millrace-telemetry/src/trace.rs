@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use opentelemetry::trace::{TraceContextExt as _, TraceId};
 use opentelemetry::{Context, KeyValue, global};
+use opentelemetry_otlp::WithExportConfig as _;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use thiserror::Error;
@@ -69,10 +70,10 @@ impl Traces {
         version: &'static str,
         read: impl Fn(&str) -> Option<String>,
     ) -> Result<Option<Self>, TraceError> {
-        if !ENDPOINTS.iter().any(|name| read(name).is_some_and(|url| !url.trim().is_empty())) {
-            return Ok(None);
-        }
-        let exporter = opentelemetry_otlp::SpanExporter::builder().with_tonic().build()?;
+        let url = |name: &&str| read(name).filter(|url| !url.trim().is_empty());
+        let Some(url) = ENDPOINTS.iter().find_map(url) else { return Ok(None) };
+        let exporter =
+            opentelemetry_otlp::SpanExporter::builder().with_tonic().with_endpoint(url).build()?;
         // The environment may say more of the process (`OTEL_RESOURCE_ATTRIBUTES`) and give it
         // another name (`OTEL_SERVICE_NAME`).
         let mut resource =

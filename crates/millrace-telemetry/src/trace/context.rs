@@ -9,8 +9,9 @@ use opentelemetry_sdk::propagation::TraceContextPropagator;
 
 /// Bytes of a `tracestate` that are taken; W3C asks for 512 at least. A longer one is left out.
 const TRACESTATE_BYTES_MAX: usize = 512;
-/// Bytes of a `traceparent`: 55 in version 00.
-const TRACEPARENT_BYTES_MAX: usize = 64;
+/// Bytes of a `traceparent`: 55 in version 00, perhaps more in later ones. The SDK reads shorter ones
+/// too, as if they began with zeros.
+const TRACEPARENT_BYTES: std::ops::RangeInclusive<usize> = 55..=64;
 
 /// The span that something is done for. Empty where there is none, and while traces are off.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -65,7 +66,7 @@ impl TraceContext {
     }
 
     fn parse(traceparent: &str, tracestate: &str) -> Self {
-        if traceparent.is_empty() || traceparent.len() > TRACEPARENT_BYTES_MAX {
+        if !TRACEPARENT_BYTES.contains(&traceparent.len()) {
             return Self::default();
         }
         let fits =
