@@ -13,7 +13,7 @@ use millrace_types::{Micros, Op, RowView};
 
 use crate::aggregate::Partial;
 use crate::entity::EntityState;
-use crate::facts::{Place, StreamFacts};
+use crate::facts::StreamFacts;
 use crate::folds::{Block, GROUP_PAGES, RUN_FACTS};
 use crate::plan::{Series, ViewPlan};
 use crate::row::{JoinedRow, mark_fields};
@@ -48,7 +48,14 @@ impl<'a> Folder<'a> {
             return;
         }
         if !events.is_large() {
-            self.rows(events, from.page, from.index..to.index_in(events, from.page), wanted, out);
+            // A few, but perhaps what stayed of several pages.
+            for page in (from.page..=to.page).rev() {
+                let start = if page == from.page { from.index } else { 0 };
+                let end = if page == to.page { to.index } else { events.pages()[page].len() };
+                if start < end {
+                    self.rows(events, page, start..end, wanted, out);
+                }
+            }
             return;
         }
         if from.page == to.page {
@@ -221,13 +228,6 @@ impl<'a> Versions<'a> {
             self.since[index] = Some(version.map_or(Micros::MIN, |v| v.at));
             self.rows[index] = version.filter(|v| v.op == Op::Assert).map(|v| v.row);
         }
-    }
-}
-
-impl Place {
-    /// The index up to which facts of `page` lie before this place.
-    fn index_in(self, events: &StreamFacts, page: usize) -> usize {
-        if self.page == page { self.index } else { events.pages()[page].len() }
     }
 }
 

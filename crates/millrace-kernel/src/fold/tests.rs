@@ -324,3 +324,19 @@ fn the_version_before_the_horizon_is_at_hand_when_the_one_at_it_goes() {
     let outcome = harness.state.apply(TIERS, &body.view(&mut buffer), u64::MAX);
     assert!(matches!(outcome, Outcome::Applied { rows: 1, .. }), "{outcome:?}");
 }
+
+/// The first page keeps one fact, of an event that was corrected to a later instant; the second keeps
+/// the rest: too few to fold as blocks, and not all in one page.
+#[test]
+fn few_facts_that_stay_in_several_pages_all_count() {
+    let mut harness = Harness::new(0);
+    for step in [
+        Step::Append { from: 0, count: 1 },
+        Step::Correct { nth: vec![0], at: 62_000_000 },
+        Step::Append { from: 0, count: 1_023 },
+        Step::Evict { before: 1_000_000 },
+        Step::Read { at: END_S * 1_000_000 },
+    ] {
+        harness.step(&step).unwrap();
+    }
+}
