@@ -30,7 +30,7 @@ pub struct JoinConfig {
     pub ingest_inside: bool,
     /// Entities a rebuild folds in one scan of a slot's log.
     pub rebuild_entities: usize,
-    /// Facts a subscription may hold.
+    /// Facts that all subscriptions together may hold.
     pub subscribe_facts: u64,
 }
 

@@ -23,6 +23,7 @@ use crate::config::JoinConfig;
 use crate::message::{Batch, Message, ReadJob, Reply};
 use crate::metrics::{self, Gauges, Instruments};
 use crate::subscribe::Subscription;
+use crate::subscribe::held::HeldFacts;
 use crate::worker::{Worker, WorkerStart};
 
 /// How far ahead of now the lease grants versions.
@@ -47,6 +48,7 @@ pub struct JoinService {
     tasks: Vec<tokio::task::JoinHandle<()>>,
     /// Calls of other processes that hand facts over; they share the queues.
     callers: AtomicUsize,
+    subscribed: HeldFacts,
     gauges: Gauges,
 }
 
@@ -152,7 +154,7 @@ impl JoinService {
                 Err(_) => return Err(StartError::Recovery("no answer".to_owned())),
             }
         }
-        let (tasks, callers, gauges) = (vec![lease], AtomicUsize::new(0), Gauges::new());
+        let (tasks, subscribed) = (vec![lease], HeldFacts::new(config.subscribe_facts));
         let service = Self {
             workers,
             confirmed,
@@ -162,8 +164,9 @@ impl JoinService {
             map,
             failed,
             tasks,
-            callers,
-            gauges,
+            callers: AtomicUsize::new(0),
+            subscribed,
+            gauges: Gauges::new(),
         };
         metrics::observe(&service);
         Ok(service)
@@ -361,7 +364,7 @@ impl SubscribePort for JoinService {
             self.store.clone(),
             self.catalog.current(),
             self.confirmed.clone(),
-            self.config.subscribe_facts,
+            &self.subscribed,
             view,
             from,
         )

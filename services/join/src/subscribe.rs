@@ -1,6 +1,7 @@
 //! Subscriptions: following a view's joined rows from the log alone (design §7).
 
 mod cursor;
+pub(crate) mod held;
 
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use tokio::sync::mpsc;
 use cursor::{Cursor, Partial};
 
 use crate::service::Confirmed;
+use crate::subscribe::held::{HeldFacts, Share};
 use crate::worker::decode;
 
 /// Messages a slow reader may leave waiting before the follower waits for it.
@@ -35,7 +37,7 @@ pub(crate) struct Subscription {
     silent: Vec<Position>,
     /// The chunk up to which a slot is silent, when the reader lacks the last rows of it.
     partial: Option<Partial>,
-    facts_max: u64,
+    held: Share,
     view: String,
     watermark: Option<Micros>,
     sender: Sender,
@@ -47,7 +49,7 @@ impl Subscription {
         store: Arc<dyn StorePort>,
         catalog: Arc<Catalog>,
         confirmed: Vec<Confirmed>,
-        facts_max: u64,
+        facts: &HeldFacts,
         view: String,
         from: SubscribeFrom,
     ) -> Result<Subscribed, JoinError> {
@@ -79,7 +81,7 @@ impl Subscription {
             followers,
             silent,
             partial,
-            facts_max,
+            held: facts.share(),
             view,
             watermark,
             sender,
@@ -176,13 +178,9 @@ impl Subscription {
         self.partial.take_if(|p| p.slot == slot && position == silent).map(|p| p.rows)
     }
 
-    fn check_budget(&self) -> Result<(), Option<JoinError>> {
+    fn check_budget(&mut self) -> Result<(), Option<JoinError>> {
         let facts: u64 = self.followers.iter().map(ViewFollower::facts).sum();
-        if facts <= self.facts_max {
-            return Ok(());
-        }
-        let reason = format!("a subscription may hold {} facts", self.facts_max);
-        Err(Some(JoinError::BudgetSpent { facts, reason }))
+        self.held.hold(facts).map_err(Some)
     }
 
     /// Tells the view's watermark, the least over the slots that have one, when it moved.

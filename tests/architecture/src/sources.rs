@@ -45,7 +45,7 @@ pub fn workspace_root() -> PathBuf {
     here.ancestors().nth(2).unwrap_or(here).to_owned()
 }
 
-/// Folders whose content is made, not written.
+/// What is made, not written.
 const MADE: [&str; 5] = ["target", ".git", ".millrace", "__pycache__", "node_modules"];
 
 /// Reads every text file below `root` that somebody wrote, in the order of their paths.
@@ -62,10 +62,10 @@ pub fn read_sources(root: &Path) -> Result<Vec<SourceFile>, SourceError> {
             let entry = entry.map_err(error)?;
             let path = entry.path();
             let kind = entry.file_type().map_err(error)?;
-            if kind.is_dir() {
-                if !MADE.iter().any(|made| entry.file_name() == *made) {
-                    folders.push(path);
-                }
+            if MADE.iter().any(|made| entry.file_name() == *made) {
+                // In a further work tree of git `.git` is a file, which names the first.
+            } else if kind.is_dir() {
+                folders.push(path);
             } else if kind.is_file() {
                 match fs::read_to_string(&path) {
                     Ok(text) => files.push(SourceFile { path: relative(&path, root), text }),
