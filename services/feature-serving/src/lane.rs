@@ -27,13 +27,6 @@ pub(crate) struct Lane {
     places: Semaphore,
 }
 
-/// A read's place, and its part of what may be under way.
-#[derive(Debug)]
-pub(crate) struct Turn<'a> {
-    _units: SemaphorePermit<'a>,
-    _place: SemaphorePermit<'a>,
-}
-
 impl Lane {
     pub(crate) fn new(path: &'static str, limits: LaneLimits) -> Self {
         // A lane of nothing would never let anybody through.
@@ -56,18 +49,26 @@ impl Lane {
         limit.set_to(move || Some(f64::from(at_once)));
     }
 
-    /// Waits for its turn, in the order of asking. A read of more units than there are takes all.
+    /// Takes a read in. To be kept until it is answered.
     ///
     /// # Errors
     /// [`ReadError::Busy`] at once where every place is taken.
-    pub(crate) async fn enter(&self, units: u32) -> Result<Turn<'_>, ReadError> {
-        let busy = |_| ReadError::Busy { path: self.path, most: self.limits.places };
-        let place = self.places.try_acquire().map_err(busy)?;
-        let units =
-            self.units.acquire_many(units.min(self.limits.at_once)).await.map_err(|_| {
-                ReadError::Busy { path: self.path, most: self.limits.places } // never closed
-            })?;
-        Ok(Turn { _units: units, _place: place })
+    pub(crate) fn place(&self) -> Result<SemaphorePermit<'_>, ReadError> {
+        self.places.try_acquire().map_err(|_| self.busy())
+    }
+
+    /// Waits for the turn of a read that has its place, in the order of asking. A read of more units
+    /// than there are takes all.
+    ///
+    /// # Errors
+    /// None: lanes are never closed.
+    pub(crate) async fn turn(&self, units: u32) -> Result<SemaphorePermit<'_>, ReadError> {
+        let units = self.units.acquire_many(units.min(self.limits.at_once));
+        units.await.map_err(|_| self.busy())
+    }
+
+    fn busy(&self) -> ReadError {
+        ReadError::Busy { path: self.path, most: self.limits.places }
     }
 }
 
@@ -80,21 +81,17 @@ mod tests {
     #[tokio::test]
     async fn a_read_waits_for_its_turn_or_is_refused_at_once() {
         let lane = Lane::new("log", LaneLimits { at_once: 2, places: 3 });
-        let large = lane.enter(1_000).await.unwrap();
-        let mut second = Box::pin(lane.enter(1));
+        let places = [lane.place().unwrap(), lane.place().unwrap(), lane.place().unwrap()];
+        let large = lane.turn(1_000).await.unwrap();
+        let mut second = Box::pin(lane.turn(1));
         assert!(second.as_mut().now_or_never().is_none());
-        let mut third = Box::pin(lane.enter(1));
-        assert!(third.as_mut().now_or_never().is_none());
-        let refused = lane.enter(1).now_or_never().unwrap().unwrap_err();
+        let refused = lane.place().unwrap_err();
         assert!(matches!(refused, ReadError::Busy { path: "log", most: 3 }), "{refused:?}");
         drop(large);
-        let (second, third) = (second.await.unwrap(), third.await.unwrap());
-        drop((second, third));
-        // A read that gave up while it waited leaves its place.
-        let all = lane.enter(2).await.unwrap();
-        drop(lane.enter(1).now_or_never());
-        drop(lane.enter(1).now_or_never());
-        assert!(lane.enter(1).now_or_never().is_none());
+        drop((second.await.unwrap(), places));
+        // A read that gave up while it waited leaves nothing behind.
+        let all = lane.turn(2).await.unwrap();
+        drop(lane.turn(1).now_or_never());
         drop(all);
         assert_eq!((lane.units.available_permits(), lane.places.available_permits()), (2, 3));
     }

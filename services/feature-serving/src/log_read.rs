@@ -57,7 +57,8 @@ impl LogReader {
         read: impl Future<Output = Result<T, ReadError>>,
     ) -> Result<T, ReadError> {
         let in_turn = async {
-            let _turn = self.lane.enter(1).await?;
+            let _place = self.lane.place()?;
+            let _turn = self.lane.turn(1).await?;
             read.await
         };
         match tokio::time::timeout(self.time_max, in_turn).await {

@@ -30,7 +30,7 @@ pub(crate) const ENTITIES_MAX: usize = 1_000;
 /// Settings of the reader.
 #[derive(Debug, Clone)]
 pub struct ReaderConfig {
-    /// Entities whose heads are read at a time, and the reads of heads there may be.
+    /// Entities whose heads are read at a time, and the reads there may be.
     pub head_reads: LaneLimits,
     /// Slots whose log is read at a time, and the reads of logs there may be.
     pub log_reads: LaneLimits,
@@ -66,7 +66,7 @@ impl Default for ReaderConfig {
     fn default() -> Self {
         Self {
             head_reads: LaneLimits { at_once: 4_096, places: 2_048 },
-            log_reads: LaneLimits { at_once: 2, places: 256 },
+            log_reads: LaneLimits { at_once: 2, places: 1_024 },
             log_facts: 5_000_000,
             log_time: Duration::from_secs(30),
             heads: HeadPath::Live,
@@ -189,6 +189,7 @@ impl Reader {
     }
 
     async fn read_once(&self, read: &Read) -> Result<Answer, ReadError> {
+        let _place = self.head_lane.place()?;
         let plan = self.plan();
         let catalog = plan.catalog.clone();
         let (view_index, view) = find_view(&catalog, &read.view)?;
@@ -278,7 +279,7 @@ impl Reader {
             // No later chunk may have a smaller known_at, or asking again would not repeat this.
             self.owner.close_up_to(slot, known_at).await.map_err(ReadError::Join)?;
         }
-        let turn = self.head_lane.enter(request.entities.len() as u32).await?;
+        let turn = self.head_lane.turn(request.entities.len() as u32).await?;
         let span = Span::within("read heads");
         let answers = span.around(self.heads.read_heads(request.clone())).await;
         // What follows is another path.

@@ -46,7 +46,7 @@ async fn deaf_producer(scene: Scene, producer: String) {
     drop(answers);
 }
 
-/// Asks for the features of a thousand users again and again, and reads no answer.
+/// Asks for the features of users again and again, and reads no answer.
 async fn deaf_reader(scene: Scene) {
     let mut client = FeatureServiceClient::new(connect(&scene.serving).await);
     let (requests, receiver) = mpsc::channel(1);
@@ -54,7 +54,7 @@ async fn deaf_reader(scene: Scene) {
     until_over(&scene, async {
         let mut tag = 0;
         loop {
-            let read = Some(read(0..1_000));
+            let read = Some(read(0..20));
             if requests.send(v1::StreamFeaturesRequest { tag, read }).await.is_err() {
                 return;
             }
