@@ -193,10 +193,10 @@ impl<Q: Asking, A: Answering> Line<Q, A> {
                     Ok(None) => return Some(Broken("the other side ended it".to_owned())),
                     Err(status) => return Some(Broken(status.message().to_owned())),
                 },
-                permit = out.reserve(), if self.may_send(waiting.as_ref()) => {
+                permit = out.reserve(), if waiting.as_ref().is_some_and(|(_, l)| self.may_send(*l)) => {
                     match (permit, waiting.take()) {
-                        (Ok(permit), Some(request)) => {
-                            self.under_way.add(request.load());
+                        (Ok(permit), Some((request, load))) => {
+                            self.under_way.add(load);
                             permit.send(request);
                         }
                         (Ok(_), None) => {}
@@ -211,17 +211,17 @@ impl<Q: Asking, A: Answering> Line<Q, A> {
         }
     }
 
-    fn take(&mut self, job: Job<Q, A>) -> Q {
+    fn take(&mut self, job: Job<Q, A>) -> (Q, Load) {
         let Job { mut request, answer } = job;
+        let load = request.load();
         *request.tag_mut() = self.next_tag;
-        self.pending.insert(self.next_tag, (answer, request.load()));
+        self.pending.insert(self.next_tag, (answer, load));
         self.next_tag += 1;
-        request
+        (request, load)
     }
 
-    fn may_send(&self, request: Option<&Q>) -> bool {
-        let credits = *self.stated.borrow();
-        request.is_some_and(|request| self.under_way.admits(request.load(), credits))
+    fn may_send(&self, load: Load) -> bool {
+        self.under_way.admits(load, *self.stated.borrow())
     }
 
     fn answered(&mut self, answer: A) {
