@@ -7,7 +7,8 @@ use crate::stage::Stage;
 pub(crate) const USAGE: &str = "\
 The developer's commands of Millrace.
 
-  cargo xtask test [--real-data] [--cases N] [--kills N] [--seed S] [--only STAGE]
+  cargo xtask test [--real-data] [--cases N] [--kills N] [--fuzz-seconds N] [--seed S]
+                   [--only STAGE]
       Runs every check, in this order, and ends with a table of them:
         tools    fetches crates, grpcurl and the Python client's packages
         format   cargo fmt --check
@@ -16,11 +17,14 @@ The developer's commands of Millrace.
         test     unit, property, conformance, architecture and end-to-end tests
         doctest  the examples in the docs
         doc      cargo doc, warnings denied
+        fuzz     every decoder of what comes from outside, under libFuzzer
       --real-data  the real data sets must be there (found through MILLRACE_DATA,
                    default ../shared/data); without it their tests say that they are left out
       --cases N    cases of each property test (default: what each test sets)
       --kills N    kills of processes under fire, in the end-to-end tests (default: 8)
-      --seed S     the seed of the first property case, and of the kills (default: 1)
+      --fuzz-seconds N  how long each fuzz target runs (default: 60)
+      --seed S     the seed of the first property case, of the kills and of the fuzz targets
+                   (default: 1)
       --only STAGE this stage and what it needs
 
   cargo xtask ci
@@ -59,6 +63,8 @@ pub(crate) struct TestOptions {
     pub(crate) cases: Option<u64>,
     /// Kills of the tests that kill processes.
     pub(crate) kills: Option<u64>,
+    /// How long each fuzz target runs.
+    pub(crate) fuzz_seconds: Option<u64>,
     /// Where random tests begin.
     pub(crate) seed: Option<u64>,
     /// Only this stage and what it needs.
@@ -113,6 +119,7 @@ fn test_options(mut args: impl Iterator<Item = String>) -> Result<Request, Strin
             "--real-data" => options.real_data = true,
             "--cases" => options.cases = Some(positive(&flag, &value()?)?),
             "--kills" => options.kills = Some(positive(&flag, &value()?)?),
+            "--fuzz-seconds" => options.fuzz_seconds = Some(positive(&flag, &value()?)?),
             "--seed" => options.seed = Some(positive(&flag, &value()?)?),
             "--only" => {
                 let name = value()?;
@@ -145,10 +152,12 @@ mod tests {
             real_data: true,
             cases: Some(1_000_000),
             kills: Some(1_000),
+            fuzz_seconds: Some(3_600),
             seed: Some(7),
             only: Some(Stage::Lint),
         };
-        let line = "test --cases 1_000_000 --kills 1000 --seed 7 --real-data --only lint";
+        let line = "test --cases 1_000_000 --kills 1000 --fuzz-seconds 3600 --seed 7 --real-data \
+                    --only lint";
         assert_eq!(parsed(line), Ok(Request::Test(options)));
         assert_eq!(parsed("ci"), parsed("test --real-data"));
         assert_eq!(parsed(""), Ok(Request::Help));

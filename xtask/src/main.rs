@@ -11,6 +11,7 @@
 mod args;
 mod cluster;
 mod command;
+mod fuzz;
 mod stage;
 mod summary;
 mod test;
@@ -22,6 +23,9 @@ use std::process::ExitCode;
 use args::Request;
 
 fn main() -> ExitCode {
+    if std::env::var_os(fuzz::AS_COMPILER).is_some() {
+        return as_compiler();
+    }
     match args::parse(std::env::args().skip(1)) {
         Ok(Request::Help) => {
             println!("{}", args::USAGE);
@@ -45,6 +49,19 @@ fn main() -> ExitCode {
         Err(message) => {
             eprintln!("error: {message}\n\n{}", args::USAGE);
             ExitCode::from(2)
+        }
+    }
+}
+
+/// Called by cargo in the compiler's place, while fuzz targets are built.
+fn as_compiler() -> ExitCode {
+    match fuzz::compile(std::env::args().skip(1)) {
+        Ok(code) => {
+            code.and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from)
+        }
+        Err(failure) => {
+            eprintln!("error: {failure}");
+            ExitCode::FAILURE
         }
     }
 }

@@ -17,12 +17,22 @@ pub(crate) enum Stage {
     DocTest,
     /// Documentation with warnings denied.
     Doc,
+    /// Every fuzz target under libFuzzer for a while.
+    Fuzz,
 }
 
 impl Stage {
     /// Every stage in order.
-    pub(crate) const ALL: [Self; 7] =
-        [Self::Tools, Self::Format, Self::Lint, Self::Build, Self::Test, Self::DocTest, Self::Doc];
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Tools,
+        Self::Format,
+        Self::Lint,
+        Self::Build,
+        Self::Test,
+        Self::DocTest,
+        Self::Doc,
+        Self::Fuzz,
+    ];
 
     /// Its name on the command line.
     pub(crate) fn name(self) -> &'static str {
@@ -34,6 +44,7 @@ impl Stage {
             Self::Test => "test",
             Self::DocTest => "doctest",
             Self::Doc => "doc",
+            Self::Fuzz => "fuzz",
         }
     }
 
@@ -51,7 +62,7 @@ impl Stage {
     /// needed by nothing: its failure does not keep the tests from running.
     pub(crate) fn needs(self) -> &'static [Self] {
         match self {
-            Self::Tools | Self::Format | Self::Lint | Self::Build | Self::Doc => &[],
+            Self::Tools | Self::Format | Self::Lint | Self::Build | Self::Doc | Self::Fuzz => &[],
             Self::Test => &[Self::Tools, Self::Build],
             Self::DocTest => &[Self::Build],
         }

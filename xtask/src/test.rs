@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::args::TestOptions;
 use crate::command::{self, Failure};
+use crate::fuzz;
 use crate::stage::Stage;
 use crate::summary::{Outcome, Totals, table};
 use crate::tools::Tools;
@@ -46,7 +47,7 @@ pub(crate) fn run(options: &TestOptions) -> Result<bool, Failure> {
     }
     let passed = rows.iter().all(|(_, outcome, _)| *outcome == Outcome::Passed);
     println!("\n{}  all      {:>7.1} s", table(&rows), started.elapsed().as_secs_f64());
-    if rows.iter().any(|(stage, ..)| matches!(stage, Stage::Test | Stage::DocTest)) {
+    if rows.iter().any(|(stage, ..)| matches!(stage, Stage::Test | Stage::DocTest | Stage::Fuzz)) {
         println!("\n{}", bench.totals.closing_lines(started.elapsed()));
     }
     Ok(passed)
@@ -84,6 +85,11 @@ impl Bench<'_> {
             Stage::Doc => {
                 let mut doc = self.workspace.cargo(&["doc", "--workspace", "--no-deps"]);
                 command::run(doc.env("RUSTDOCFLAGS", "-D warnings"), NO_CARGO)
+            }
+            Stage::Fuzz => {
+                let seconds = self.options.fuzz_seconds.unwrap_or(fuzz::SECONDS);
+                let seed = self.options.seed.unwrap_or(1);
+                fuzz::run(&self.workspace, seconds, seed, &mut self.totals)
             }
         }
     }

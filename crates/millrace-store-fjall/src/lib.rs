@@ -64,6 +64,8 @@
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod damage;
+#[doc(hidden)]
+pub mod decoders;
 mod failure;
 mod folder;
 mod inspect;

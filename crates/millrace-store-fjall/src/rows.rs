@@ -13,7 +13,7 @@ use crate::failure;
 const VERSION: u8 = 1;
 
 /// Bytes of a sum.
-const SUM: usize = 4;
+pub(crate) const SUM: usize = 4;
 
 /// Puts the sum before `bytes`.
 pub(crate) fn seal(bytes: &[u8]) -> Bytes {

@@ -75,21 +75,14 @@ impl EntityKey {
     /// # Errors
     /// [`DecodeError`] when they are not a key.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let key = Self(bytes.into());
-        let mut reader = Reader::new(bytes);
-        if bytes.is_empty() || bytes.len() > KEY_BYTES_MAX {
-            return Err(DecodeError::Invalid { what: "key length", found: bytes.len() as u64 });
-        }
-        while !reader.is_empty() {
-            read_part(&mut reader)?;
-        }
-        Ok(key)
+        check_key(bytes)?;
+        Ok(Self(bytes.into()))
     }
 
     /// Takes bytes that are known to be canonical, such as those of a fact record that ingest encoded.
     #[must_use]
     pub fn from_canonical(bytes: &[u8]) -> Self {
-        debug_assert!(Self::from_bytes(bytes).is_ok(), "the bytes are a canonical key");
+        debug_assert!(check_key(bytes).is_ok(), "the bytes are a canonical key");
         Self(bytes.into())
     }
 
@@ -105,6 +98,18 @@ impl EntityKey {
         let mut reader = Reader::new(&self.0);
         std::iter::from_fn(move || read_part(&mut reader).ok())
     }
+}
+
+/// Reads the canonical bytes of a key through once.
+pub(crate) fn check_key(bytes: &[u8]) -> Result<(), DecodeError> {
+    if bytes.is_empty() || bytes.len() > KEY_BYTES_MAX {
+        return Err(DecodeError::Invalid { what: "key length", found: bytes.len() as u64 });
+    }
+    let mut reader = Reader::new(bytes);
+    while !reader.is_empty() {
+        read_part(&mut reader)?;
+    }
+    Ok(())
 }
 
 /// Appends the canonical bytes of a key to `out`.
@@ -142,9 +147,12 @@ fn read_part<'a>(reader: &mut Reader<'a>) -> Result<KeyPart<'a>, DecodeError> {
             raw.copy_from_slice(reader.take(8, "key int64")?);
             Ok(KeyPart::Int64((u64::from_be_bytes(raw) ^ (1 << 63)) as i64))
         }
-        2 => std::str::from_utf8(reader.bytes("key string")?)
-            .map(KeyPart::String)
-            .map_err(|_| DecodeError::NotUtf8("key")),
+        2 => match std::str::from_utf8(reader.bytes("key string")?) {
+            // No key is made with an empty text: it is a missing one.
+            Ok("") => Err(DecodeError::Invalid { what: "key string length", found: 0 }),
+            Ok(text) => Ok(KeyPart::String(text)),
+            Err(_) => Err(DecodeError::NotUtf8("key")),
+        },
         tag => Err(DecodeError::Invalid { what: "key tag", found: u64::from(tag) }),
     }
 }

@@ -8,7 +8,7 @@
 use std::cmp::Ordering;
 
 use crate::codec::{DecodeError, Reader, put_bytes, put_signed, put_varint};
-use crate::entity::{Entity, EntityKey, KindId};
+use crate::entity::{Entity, EntityKey, KindId, check_key};
 use crate::position::KnownAt;
 use crate::row::{Row, RowView};
 use crate::time::Micros;
@@ -276,6 +276,22 @@ impl<'a> RecordView<'a> {
             body: self.body.to_body(),
         })
     }
+}
+
+/// Reads fact records of another process through once, with their keys and rows, and counts them.
+/// Whether a row fits its stream is for the catalog to say.
+///
+/// # Errors
+/// [`DecodeError`] for the first that is not whole.
+pub fn check_records(bytes: &[u8]) -> Result<usize, DecodeError> {
+    let mut count = 0;
+    for record in records(bytes) {
+        let record = record?;
+        check_key(record.key)?;
+        RowView::check(record.body.row.as_bytes())?;
+        count += 1;
+    }
+    Ok(count)
 }
 
 /// Iterates over the fact records in `bytes`; ends after the first error.

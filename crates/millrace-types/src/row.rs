@@ -160,7 +160,10 @@ impl<'a> RowView<'a> {
         for _ in 0..reader.varint("field count")? {
             read_value(&mut reader)?;
         }
-        Ok(Self(bytes))
+        match reader.rest().len() {
+            0 => Ok(Self(bytes)),
+            found => Err(DecodeError::Invalid { what: "bytes after a row", found: found as u64 }),
+        }
     }
 
     /// The encoded bytes.

@@ -4,6 +4,8 @@
 mod admin;
 mod answer;
 mod clock;
+#[doc(hidden)]
+pub mod decoders;
 mod error;
 mod explain;
 mod lane;

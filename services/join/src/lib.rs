@@ -5,6 +5,8 @@
 
 mod clock;
 mod config;
+#[doc(hidden)]
+pub mod decoders;
 mod grpc;
 mod message;
 pub mod metrics;

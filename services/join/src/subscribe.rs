@@ -1,6 +1,6 @@
 //! Subscriptions: following a view's joined rows from the log alone (design §7).
 
-mod cursor;
+pub(crate) mod cursor;
 pub(crate) mod held;
 
 use std::sync::Arc;

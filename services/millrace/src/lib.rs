@@ -7,6 +7,8 @@
 pub mod bench;
 pub mod cli;
 pub mod commands;
+#[doc(hidden)]
+pub mod decoders;
 pub mod demo;
 pub mod dev;
 pub mod exit;

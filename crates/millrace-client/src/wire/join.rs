@@ -4,6 +4,7 @@ use millrace_proto::v1;
 use millrace_proto::v1::JoinFaultKind as Kind;
 use millrace_store::StoreError;
 use millrace_telemetry::TraceContext;
+use millrace_types::fact::check_records;
 use millrace_types::{
     Judged, KnownAt, Micros, RejectReason, SlotId, StreamId, StreamWatermark, Verdict,
 };
@@ -109,6 +110,12 @@ pub fn read_process(from: v1::ProcessRequest) -> Result<ProcessRequest, Malforme
         .map(|slot| {
             if slot.count as usize != slot.fingerprints.len() {
                 return Err(Malformed::new("slots.fingerprints", "must be one a fact"));
+            }
+            // What the join service takes into its state it does not look through again.
+            match check_records(&slot.facts) {
+                Ok(found) if found == slot.count as usize => {}
+                Ok(_) => return Err(Malformed::new("slots.count", "must be that of the facts")),
+                Err(error) => return Err(Malformed::new("slots.facts", error.to_string())),
             }
             Ok(SlotFacts {
                 slot: SlotId(slot.slot),

@@ -65,7 +65,9 @@ impl TraceContext {
         Self::parse(traceparent, tracestate)
     }
 
-    fn parse(traceparent: &str, tracestate: &str) -> Self {
+    /// The same, also where traces are off.
+    #[must_use]
+    pub fn parse(traceparent: &str, tracestate: &str) -> Self {
         if !TRACEPARENT_BYTES.contains(&traceparent.len()) {
             return Self::default();
         }

@@ -12,9 +12,9 @@ use millrace_types::Position;
 
 /// Where a reader is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Cursor {
+pub(crate) struct Cursor {
     /// The last chunk of each slot.
-    pub(super) positions: Vec<Position>,
+    pub(crate) positions: Vec<Position>,
     /// The one chunk of them that the reader does not have whole.
     pub(super) partial: Option<Partial>,
 }
@@ -38,7 +38,7 @@ impl Cursor {
     ///
     /// # Errors
     /// [`JoinError::BadCursor`] with the rule it breaks.
-    pub(super) fn parse(text: &str, view: &str, slots: usize) -> Result<Self, JoinError> {
+    pub(crate) fn parse(text: &str, view: &str, slots: usize) -> Result<Self, JoinError> {
         let bad = |why: &str| JoinError::BadCursor(why.to_owned());
         let (head, places) = text.split_once('@').ok_or_else(|| bad("it has no '@'"))?;
         let (name, count) = head.rsplit_once('/').ok_or_else(|| bad("it has no '/'"))?;

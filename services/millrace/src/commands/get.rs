@@ -1,7 +1,7 @@
 //! `millrace get`: the features of entities at an instant.
 
 mod hint;
-mod keys;
+pub(crate) mod keys;
 mod report;
 
 use std::io::{self, Write};

@@ -4,6 +4,7 @@
 //! at), so dictionaries, views and large strings all arrive as plain columns.
 
 use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
@@ -21,6 +22,8 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
 };
+use parquet::errors::ParquetError;
+use parquet::file::metadata::ParquetMetaData;
 
 use super::RowSource;
 use super::batch::{BATCH_ROWS, BatchBuilder, RowBatch};
@@ -57,8 +60,11 @@ impl ParquetReader {
         let input = input.to_string();
         let failed = |source| parquet_error(&input, 0, source);
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-        let builder = ParquetRecordBatchReaderBuilder::<File>::try_new_with_options(file, options)
-            .map_err(failed)?;
+        let builder = guarded(|| {
+            ParquetRecordBatchReaderBuilder::<File>::try_new_with_options(file, options)
+        })
+        .map_err(failed)?;
+        check_places(builder.metadata(), bytes).map_err(failed)?;
         let schema = builder.schema().clone();
         let names: Vec<String> = schema.fields().iter().map(|f| f.name().clone()).collect();
         let columns = match_columns(&input, stream, &names)?;
@@ -77,11 +83,8 @@ impl ParquetReader {
         }
         let mask = ProjectionMask::roots(builder.parquet_schema(), columns.iter().copied());
         let rows = u64::try_from(builder.metadata().file_metadata().num_rows()).unwrap_or(0);
-        let reader = builder
-            .with_projection(mask)
-            .with_batch_size(BATCH_ROWS as usize)
-            .build()
-            .map_err(failed)?;
+        let builder = builder.with_projection(mask).with_batch_size(BATCH_ROWS as usize);
+        let reader = guarded(|| builder.build()).map_err(failed)?;
         // The columns read keep the order of the file.
         let mut read = columns.clone();
         read.sort_unstable();
@@ -138,18 +141,49 @@ impl RowSource for ParquetReader {
     fn next_batch(&mut self) -> Result<Option<RowBatch>, ReadError> {
         while !self.batch.is_full() {
             if self.pending.is_none() {
-                match self.reader.next() {
+                let read = guarded(|| Ok(self.reader.next().transpose()?));
+                match read.map_err(|source| parquet_error(&self.input, self.row, source))? {
                     None => break,
-                    Some(Ok(records)) => self.pending = Some((records, 0)),
-                    Some(Err(source)) => {
-                        return Err(parquet_error(&self.input, self.row, source));
-                    }
+                    Some(records) => self.pending = Some((records, 0)),
                 }
             }
             self.push_pending();
         }
         Ok(self.batch.take())
     }
+}
+
+/// Calls the library that reads Parquet, which panics on some damaged files; that is an error of the file
+/// like any other. What it was reading is not used again.
+fn guarded<T>(read: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, ParquetError> {
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|panic| {
+        let texts = (panic.downcast_ref::<&str>().copied(), panic.downcast_ref::<String>());
+        let why = texts.0.or(texts.1.map(String::as_str)).unwrap_or("it cannot be read");
+        Err(ParquetError::General(format!("the file is damaged: {why}")))
+    })
+}
+
+/// The places of all column chunks lie in the file. The reader takes them as they are, and panics where
+/// they are negative.
+fn check_places(metadata: &ParquetMetaData, bytes: u64) -> Result<(), ParquetError> {
+    let chunks = metadata.row_groups().iter().flat_map(|group| group.columns());
+    for chunk in chunks {
+        let (data, length) = (chunk.data_page_offset(), chunk.compressed_size());
+        let places = [chunk.dictionary_page_offset().unwrap_or(data), data];
+        let fits = |start: i64| {
+            let end = u64::try_from(start).ok().zip(u64::try_from(length).ok());
+            end.and_then(|(start, length)| start.checked_add(length)).is_some_and(|e| e <= bytes)
+        };
+        // Of the two the smaller one is where the chunk begins.
+        if !fits(places[0].min(places[1])) || places.iter().any(|place| *place < 0) {
+            let column = chunk.column_path().string();
+            return Err(ParquetError::General(format!(
+                "the file is damaged: column {column:?} lies at {}, {length} bytes, beyond the file",
+                places[0]
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn parquet_error(

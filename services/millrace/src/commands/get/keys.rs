@@ -47,7 +47,7 @@ pub enum KeyArgumentError {
 ///
 /// # Errors
 /// [`KeyArgumentError`] when the text is none.
-pub(in crate::commands) fn parse(text: &str, kind: &Kind) -> Result<EntityKey, KeyArgumentError> {
+pub(crate) fn parse(text: &str, kind: &Kind) -> Result<EntityKey, KeyArgumentError> {
     let texts: Vec<&str> = text.splitn(kind.parts.len(), ',').collect();
     if texts.len() != kind.parts.len() {
         return Err(KeyArgumentError::Parts {

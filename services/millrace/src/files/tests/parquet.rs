@@ -176,3 +176,36 @@ fn files_that_do_not_fit_are_refused_before_any_row() {
     );
     assert!(matches!(stdin.unwrap_err(), ReadError::ParquetStdin));
 }
+
+/// Found by fuzzing: a negative place of a column chunk made the reader panic.
+#[test]
+fn a_footer_with_a_changed_byte_is_read_or_refused() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let ids = column!(StringBuilder::new(), Some("a"), Some("b"));
+    let nothing = || column!(Int32Builder::new(), None::<i32>, None::<i32>);
+    let columns = vec![
+        ("id", ids),
+        ("ts", nothing()),
+        ("n", nothing()),
+        ("x", column!(Float64Builder::new(), None::<f64>, None::<f64>)),
+        ("ok", column!(BooleanBuilder::new(), None::<bool>, None::<bool>)),
+        ("raw", column!(BinaryBuilder::new(), None::<&[u8]>, None::<&[u8]>)),
+    ];
+    write(file.path(), columns);
+    let whole = std::fs::read(file.path()).unwrap();
+    let end = whole.len() - 8;
+    let length = u32::from_le_bytes(whole[end..end + 4].try_into().unwrap()) as usize;
+    let (mut taken, mut refused) = (0, 0);
+    for place in end - length..end {
+        for mask in [0x01, 0x80, 0xff] {
+            let mut changed = whole.clone();
+            changed[place] ^= mask;
+            std::fs::write(file.path(), changed).unwrap();
+            match open(file.path()).and_then(|mut reader| reader.next_batch()) {
+                Ok(_) => taken += 1,
+                Err(_) => refused += 1,
+            }
+        }
+    }
+    assert!(taken > 0 && refused > 0, "{taken} taken, {refused} refused");
+}

@@ -1,0 +1,74 @@
+//! A short history of the generator, from which the seeds of the targets are made.
+
+use std::sync::{Arc, LazyLock};
+
+use millrace_catalog::Catalog;
+use millrace_kernel::slot::{Input, MarkState, SlotCore};
+use millrace_kernel::{Plan, SnapshotParts};
+use millrace_test_support::generate::{Case, Options};
+use millrace_test_support::ingest::facts;
+use millrace_test_support::record::RawRecord;
+use millrace_types::{Entity, KnownAt, SlotId, StreamId, StreamWatermark};
+
+/// A case whose catalog has several kinds and whose history has every operation.
+const SEED: u64 = 11;
+
+/// What a slot made of the history.
+#[derive(Debug)]
+pub(crate) struct History {
+    /// Its catalog.
+    pub(crate) catalog: Arc<Catalog>,
+    /// The same for the kernel.
+    pub(crate) plan: Arc<Plan>,
+    /// The records, as a producer has them.
+    pub(crate) records: Vec<RawRecord>,
+    /// The chunks of the log.
+    pub(crate) chunks: Vec<Vec<u8>>,
+    /// Snapshots, taken now and then.
+    pub(crate) snapshots: Vec<(Entity, SnapshotParts)>,
+    /// The last mark.
+    pub(crate) mark: Option<MarkState>,
+}
+
+/// The history, made once.
+pub(crate) static HISTORY: LazyLock<History> = LazyLock::new(|| {
+    let case = Case::generate(SEED, &Options::default());
+    let catalog = Arc::new(case.compile().expect("the generator makes catalogs that compile"));
+    let plan = Arc::new(Plan::new(catalog.clone()));
+    let mut core = SlotCore::new(SlotId(0), plan.clone());
+    core.set_empty();
+    core.open_epoch(1);
+    let (mut chunks, mut snapshots) = (Vec::new(), Vec::new());
+    let mut ver = 1_000;
+    for batch in case.batches() {
+        let mut bytes = Vec::new();
+        for record in &batch {
+            for fact in facts(&catalog, record, None).unwrap_or_default() {
+                fact.encode(&mut bytes);
+            }
+        }
+        let at = millrace_types::Micros(ver * 1_000);
+        let watermarks = [StreamWatermark { stream: StreamId(0), at, idle: false }];
+        let input = Input {
+            incarnation: 7,
+            facts: &bytes,
+            watermarks: &watermarks,
+            departs: false,
+            replays_late: false,
+        };
+        ver += 10;
+        let draft = core.judge(&[input], KnownAt(ver)).expect("encoded facts decode");
+        let Some(draft) = draft else { continue };
+        core.confirm(draft.position, draft.known_at);
+        chunks.push(draft.bytes);
+        core.enforce_budget(8 * 1024);
+        ver += 10;
+        for put in core.heads_to_put(usize::MAX, KnownAt(ver)) {
+            core.head_saved(&put.entity);
+            snapshots.push((put.entity, put.parts));
+        }
+    }
+    let mark = core.mark();
+    let records = case.arrivals.iter().map(|arrival| arrival.record.clone()).collect();
+    History { catalog, plan, records, chunks, snapshots, mark }
+});

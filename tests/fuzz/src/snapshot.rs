@@ -1,0 +1,51 @@
+//! Heads, pages and id parts. That their rows fit the catalog is for their checksums to hold: they are
+//! what a join service made of rows that ingest had checked.
+
+use millrace_kernel::{Head, SnapshotParts};
+use millrace_types::codec::{Reader, put_bytes};
+use millrace_types::{KindId, KnownAt};
+
+use crate::history::HISTORY;
+
+/// The number of a kind, the head, and the bytes of its parts in the order in which it lists them.
+pub(crate) fn seeds() -> Vec<Vec<u8>> {
+    let with_all_parts = |(entity, parts): &(millrace_types::Entity, SnapshotParts)| {
+        let kind = HISTORY.plan.kind(entity.kind)?;
+        let (pages, ids) = Head::decode(kind, &parts.head).ok()?.part_names();
+        // Later snapshots lean on parts of earlier ones, which are not looked for here.
+        (pages.len() == parts.pages.len() && ids.len() == parts.ids.len()).then(|| {
+            let mut seed = vec![entity.kind.0 as u8];
+            put_bytes(&mut seed, &parts.head);
+            for (_, bytes) in parts.pages.iter().chain(&parts.ids) {
+                put_bytes(&mut seed, bytes);
+            }
+            seed
+        })
+    };
+    HISTORY.snapshots.iter().filter_map(with_all_parts).collect()
+}
+
+/// A snapshot: put together, and taken once more.
+pub(crate) fn head(data: &[u8]) -> bool {
+    let mut reader = Reader::new(data);
+    let Ok(kind) = reader.u8("kind") else { return false };
+    let kind = KindId(u16::from(kind) % HISTORY.catalog.kinds.len() as u16);
+    let plan = HISTORY.plan.kind(kind).expect("the number is below the count");
+    let Ok(head) = reader.bytes("head").and_then(|bytes| Head::decode(plan, bytes)) else {
+        return false;
+    };
+    let mut parts = Vec::new();
+    while !reader.is_empty() {
+        let Ok(part) = reader.bytes("part") else { return false };
+        parts.push(part);
+    }
+    let (pages, ids) = head.part_names();
+    if pages.len() + ids.len() != parts.len() {
+        return false;
+    }
+    let (pages, ids) = parts.split_at(pages.len());
+    let Ok(mut state) = head.assemble(plan.clone(), pages, ids) else { return false };
+    let parts = state.snapshot(KnownAt(i64::MAX / 2));
+    Head::decode(plan, &parts.head).expect("a head that was made decodes");
+    true
+}
