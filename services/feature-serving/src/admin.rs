@@ -50,7 +50,7 @@ impl Admin {
     /// Each service that is known here, and whether it serves.
     async fn services(&self) -> Vec<v1::ServiceState> {
         let here = !self.drain.is_started();
-        let asked = self.peers.iter().map(|p| async { (p.name(), p.serves().await) });
+        let asked = self.peers.iter().map(|p| async { (p.name(), p.serves().await.is_ok()) });
         let peers = futures::future::join_all(asked).await;
         SERVICES
             .iter()

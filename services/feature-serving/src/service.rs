@@ -4,23 +4,20 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use millrace_grpc::status::fault;
-use millrace_grpc::{Caller, Coded as _, Drain, ErrorCode, Fault, status, trace_of};
+use millrace_grpc::{Caller, Coded as _, Drain, Fault, status, trace_of};
 use millrace_proto::convert::{ConvertError, from_timestamp};
 use millrace_proto::v1;
 use millrace_proto::v1::feature_service_server::FeatureService;
 use millrace_telemetry::Span;
 use millrace_types::EntityKey;
 use tokio_stream::{Stream, StreamExt};
-use tokio_util::task::AbortOnDropHandle;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::answer::response;
 use crate::error::ReadError;
 use crate::explain::{self, FACTS_DEFAULT, FACTS_MAX, Question};
+use crate::pipeline::pipeline;
 use crate::read::{Moment, Read, Reader};
-
-/// Reads of one `StreamFeatures` call under way at a time.
-const PIPELINE: usize = 16;
 
 /// The service.
 pub struct FeatureServing {
@@ -152,24 +149,14 @@ impl FeatureService for FeatureServing {
         let reader = self.reader.clone();
         let caller = Caller::of(&request);
         let trace = trace_of(&request);
-        let requests = futures::StreamExt::map(request.into_inner(), move |message| {
+        let answers = pipeline(request.into_inner(), move |message| {
             let (reader, caller) = (reader.clone(), caller.clone());
             let trace = trace.clone();
             async move {
-                let message = message?;
                 let span = Span::server("read features", || trace);
-                let read = async move { span.around(one_of_many(&reader, &caller, message)).await };
-                // In a task of its own: the transport does not poll the call of a client that does
-                // not read, and a read that is not polled keeps its turn from everybody else.
-                let read = AbortOnDropHandle::new(tokio::spawn(read));
-                read.await.map_err(|panic| {
-                    tracing::error!(error = %panic, "a read of a stream failed");
-                    let message = "an internal error; see the server's log";
-                    Fault::new(ErrorCode::Internal, message).into_status()
-                })
+                span.around(one_of_many(&reader, &caller, message)).await
             }
         });
-        let answers = futures::StreamExt::buffered(requests, PIPELINE);
         let end = futures::stream::once(async move { Err(Drain::status()) });
         let started = self.drain.started();
         let until = futures::StreamExt::take_until(answers, started);
