@@ -198,8 +198,8 @@ impl Client {
                 }
             }
         });
-        let limit = self.options.call_timeout;
-        Ok(answers.map(move |answer| answer.map_err(|s| ClientError::of(&s, limit))).boxed())
+        let (role, limit) = (role.clone(), self.options.call_timeout);
+        Ok(answers.map(move |answer| answer.map_err(|s| ClientError::of(&s, &role, limit))).boxed())
     }
 
     /// Follows the joined rows of a view.
@@ -314,7 +314,7 @@ impl Client {
             let remaining = until.saturating_duration_since(Instant::now());
             let error = match timeout_at(until, send(remaining)).await {
                 Ok(Ok(answer)) => return Ok(answer),
-                Ok(Err(status)) => ClientError::of(&status, limit),
+                Ok(Err(status)) => ClientError::of(&status, role, limit),
                 Err(_) => return Err(ClientError::DeadlineExceeded { after: limit }),
             };
             patience.wait(role, error).await?;

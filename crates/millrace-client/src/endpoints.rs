@@ -1,12 +1,16 @@
 //! Where the services are.
 
 use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use thiserror::Error;
+use tokio::time::Instant;
+use tonic::Status;
 use tonic::transport::{Channel, Endpoint, Uri};
 
 use crate::security::{ClientSecurity, Credential, Wire};
+use crate::trust::{NotTrusted, TrustProblem};
 
 /// Where one process serves everything by default.
 pub const DEFAULT_ENDPOINT: &str = "http://127.0.0.1:7400";
@@ -16,6 +20,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Connections are asked for a sign of life like this; servers allow it.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// A service that is not trusted is not connected to again for so long, however many calls want it.
+const DISTRUST: Duration = Duration::from_secs(1);
 
 /// The addresses of the services by role. Calls spread over the addresses of a role.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,6 +108,8 @@ pub(crate) struct Role {
     pub(crate) address: String,
     pub(crate) channel: Channel,
     credential: Credential,
+    /// Until when it is not called, and why.
+    distrusted: Arc<Mutex<Option<(Instant, String)>>>,
 }
 
 impl Role {
@@ -118,7 +126,37 @@ impl Role {
             _ => Channel::balance_list(parsed.into_iter()),
         };
         let credential = security.credential().clone();
-        Ok(Self { name, address: endpoints.join(", "), channel, credential })
+        let (address, distrusted) = (endpoints.join(", "), Arc::default());
+        Ok(Self { name, address, channel, credential, distrusted })
+    }
+
+    /// It is not called until somebody has changed something.
+    pub(crate) fn not_trusted(&self, problem: TrustProblem) -> NotTrusted {
+        NotTrusted { service: self.name, address: self.address.clone(), problem }
+    }
+
+    /// The same in a status of a hop to it: what is wrong, and what to do. [`Role::trusted`] says so
+    /// for a while.
+    pub(crate) fn distrust(&self, status: &Status) -> Option<String> {
+        let problem = TrustProblem::of_hop(status)?;
+        let way_out = problem.way_out();
+        let reason = format!("{}; {way_out}", self.not_trusted(problem));
+        let until = Instant::now() + DISTRUST;
+        *self.distrusted.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some((until, reason.clone()));
+        Some(reason)
+    }
+
+    /// Whether a hop may call it now.
+    ///
+    /// # Errors
+    /// Why not: it was not trusted a moment ago.
+    pub(crate) fn trusted(&self) -> Result<(), String> {
+        let distrusted = self.distrusted.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*distrusted {
+            Some((until, reason)) if Instant::now() < *until => Err(reason.clone()),
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// Its channel, with the credential in every call.

@@ -10,6 +10,9 @@ use thiserror::Error;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
+use crate::endpoints::Role;
+use crate::trust::{NotTrusted, TrustProblem};
+
 /// Why a call did not succeed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ClientError {
@@ -40,6 +43,9 @@ pub enum ClientError {
         /// What the transport said.
         reason: String,
     },
+    /// A certificate is not what it should be, the server's or this client's.
+    #[error(transparent)]
+    NotTrusted(Box<NotTrusted>),
     /// The server answered something the protocol does not allow.
     #[error("the server broke the protocol: {0}")]
     Protocol(String),
@@ -127,8 +133,8 @@ impl Refusal {
 }
 
 impl ClientError {
-    /// Reads the status that a call ended with. `limit` is what the call was given.
-    pub(crate) fn of(status: &Status, limit: Duration) -> Self {
+    /// Reads the status that a call of a service ended with. `limit` is what the call was given.
+    pub(crate) fn of(status: &Status, role: &Role, limit: Duration) -> Self {
         if status.get_details_error_info().is_some_and(|info| info.domain == ERROR_DOMAIN) {
             return match ErrorCode::from_reason(&Refusal::of(status).reason) {
                 Some(ErrorCode::DeadlineExceeded) => Self::DeadlineExceeded { after: limit },
@@ -138,6 +144,9 @@ impl ClientError {
         // A status without our details was made on the way: by tonic's client, or a proxy.
         if status.code() == Code::DeadlineExceeded || timed_out(status) {
             return Self::DeadlineExceeded { after: limit };
+        }
+        if let Some(problem) = TrustProblem::of_tls(status) {
+            return Self::NotTrusted(Box::new(role.not_trusted(problem)));
         }
         if status.source().is_some() || status.code() == Code::Unavailable {
             return Self::Broken { reason: innermost(status) };
@@ -159,6 +168,7 @@ impl ClientError {
             }
             Self::NotReachable { .. }
             | Self::DeadlineExceeded { .. }
+            | Self::NotTrusted(_)
             | Self::Protocol(_)
             | Self::InvalidBatch { .. }
             | Self::PublisherEnded => false,
@@ -180,6 +190,7 @@ impl ClientError {
             Self::NotReachable { .. }
             | Self::DeadlineExceeded { .. }
             | Self::Broken { .. }
+            | Self::NotTrusted(_)
             | Self::Protocol(_)
             | Self::InvalidBatch { .. }
             | Self::PublisherEnded => None,
@@ -193,11 +204,11 @@ fn timed_out(status: &Status) -> bool {
 }
 
 /// The cause at the bottom, which names what happened; what lies above says "transport error".
-fn innermost(status: &Status) -> String {
+pub(crate) fn innermost(status: &Status) -> String {
     causes(status).last().map_or_else(|| status.message().to_owned(), ToString::to_string)
 }
 
-fn causes(status: &Status) -> impl Iterator<Item = &(dyn Error + 'static)> {
+pub(crate) fn causes(status: &Status) -> impl Iterator<Item = &(dyn Error + 'static)> {
     let mut next = status.source();
     std::iter::from_fn(move || {
         let cause = next?;
@@ -214,14 +225,20 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_secs(60);
 
-    #[test]
-    fn a_refusal_carries_what_the_server_said() {
+    fn of(status: &Status) -> ClientError {
+        let endpoint = ["http://127.0.0.1:1".to_owned()];
+        let role = Role::secure("ingest", &endpoint, &Default::default()).unwrap();
+        ClientError::of(status, &role, LIMIT)
+    }
+
+    #[tokio::test]
+    async fn a_refusal_carries_what_the_server_said() {
         let status = Fault::new(ErrorCode::Overloaded, "slot 3 is overloaded")
             .with("slot", 3)
             .violation("rows[2]", "must be set")
             .retry_after(Duration::from_millis(250))
             .into_status();
-        let error = ClientError::of(&status, LIMIT);
+        let error = of(&status);
         assert_eq!(error.to_string(), "slot 3 is overloaded");
         assert!(error.is_retryable() && !error.is_transient());
         let refusal = error.refusal().unwrap();
@@ -231,16 +248,16 @@ mod tests {
         assert_eq!(refusal.violations[0].field, "rows[2]");
     }
 
-    #[test]
-    fn statuses_that_are_not_ours_are_told_apart() {
+    #[tokio::test]
+    async fn statuses_that_are_not_ours_are_told_apart() {
         let deadline = Fault::new(ErrorCode::DeadlineExceeded, "x").into_status();
         for status in [deadline, Status::deadline_exceeded("x")] {
-            let error = ClientError::of(&status, LIMIT);
+            let error = of(&status);
             assert_eq!(error, ClientError::DeadlineExceeded { after: LIMIT });
         }
-        let proxy = ClientError::of(&Status::unavailable("no backend"), LIMIT);
+        let proxy = of(&Status::unavailable("no backend"));
         assert_eq!(proxy, ClientError::Broken { reason: "no backend".to_owned() });
-        let other = ClientError::of(&Status::permission_denied(""), LIMIT);
+        let other = of(&Status::permission_denied(""));
         assert_eq!(other.to_string(), "the server refused the call: PermissionDenied");
         assert!(!other.is_retryable());
     }

@@ -20,6 +20,7 @@ mod reach;
 pub mod remote;
 mod security;
 mod subscription;
+mod trust;
 pub mod wire;
 
 pub use client::{Client, ClientOptions};
@@ -28,3 +29,4 @@ pub use error::{ClientError, FieldViolation, Refusal};
 pub use publisher::{Batch, Outcomes, Payload, Published, Publisher, PublisherOptions};
 pub use security::ClientSecurity;
 pub use subscription::Subscription;
+pub use trust::{NotTrusted, TrustProblem};

@@ -408,11 +408,12 @@ pub trait StorePort: Send + Sync + 'static {
     /// [`StoreError::Failed`] when the store cannot write any more.
     async fn append(&self, request: AppendRequest) -> Result<AppendOutcome, StoreError>;
 
-    /// See [`millrace_store::SnapshotStore::put`].
+    /// See [`millrace_store::SnapshotStore::put`]. `trace` is the span that the parts come from, if
+    /// it is in a trace.
     ///
     /// # Errors
     /// [`StoreError`].
-    async fn put(&self, parts: Vec<Put>) -> Result<(), StoreError>;
+    async fn put(&self, parts: Vec<Put>, trace: TraceContext) -> Result<(), StoreError>;
 
     /// See [`millrace_store::SnapshotStore::load`].
     ///
@@ -506,6 +507,9 @@ pub trait PeerPort: Send + Sync + 'static {
     /// Its name, for people.
     fn name(&self) -> &'static str;
 
-    /// Whether it says that it serves; false also when it does not answer in time.
-    async fn serves(&self) -> bool;
+    /// Whether it says that it serves.
+    ///
+    /// # Errors
+    /// Why it does not: what it says, or that it does not answer in time, or is not trusted.
+    async fn serves(&self) -> Result<(), String>;
 }

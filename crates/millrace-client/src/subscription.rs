@@ -65,8 +65,8 @@ impl Subscription {
             Some(answers) => answers,
             none => none.insert(self.client.open_subscription(&self.request).await?),
         };
-        let limit = self.client.call_timeout();
-        answers.message().await.map_err(|status| ClientError::of(&status, limit))
+        let (role, limit) = (self.client.join(), self.client.call_timeout());
+        answers.message().await.map_err(|status| ClientError::of(&status, role, limit))
     }
 
     /// Completes a batch, and remembers to go on after it.

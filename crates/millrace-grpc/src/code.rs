@@ -44,6 +44,8 @@ pub enum ErrorCode {
     StreamAged,
     /// The store does not answer.
     StoreUnavailable,
+    /// A service that the call needs is not trusted, or does not trust this one.
+    HopNotTrusted,
     /// The store cannot write any more.
     StoreFailed,
     /// Stored bytes are damaged or of another version.
@@ -60,7 +62,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::InvalidArgument,
         Self::MessageMalformed,
         Self::MessageTooLarge,
@@ -80,6 +82,7 @@ impl ErrorCode {
         Self::ServerDraining,
         Self::StreamAged,
         Self::StoreUnavailable,
+        Self::HopNotTrusted,
         Self::StoreFailed,
         Self::StoreDamaged,
         Self::DeadlineExceeded,
@@ -111,6 +114,7 @@ impl ErrorCode {
             Self::ServerDraining => "SERVER_DRAINING",
             Self::StreamAged => "STREAM_AGED",
             Self::StoreUnavailable => "STORE_UNAVAILABLE",
+            Self::HopNotTrusted => "HOP_NOT_TRUSTED",
             Self::StoreFailed => "STORE_FAILED",
             Self::StoreDamaged => "STORE_DAMAGED",
             Self::DeadlineExceeded => "DEADLINE_EXCEEDED",
@@ -144,9 +148,11 @@ impl ErrorCode {
             | Self::FeatureNotFound
             | Self::ServiceNotFound => Code::NotFound,
             Self::Overloaded | Self::ReadBudgetSpent => Code::ResourceExhausted,
-            Self::NotServing | Self::ServerDraining | Self::StreamAged | Self::StoreUnavailable => {
-                Code::Unavailable
-            }
+            Self::NotServing
+            | Self::ServerDraining
+            | Self::StreamAged
+            | Self::StoreUnavailable
+            | Self::HopNotTrusted => Code::Unavailable,
             Self::DeadlineExceeded => Code::DeadlineExceeded,
             Self::MethodNotFound => Code::Unimplemented,
             Self::StoreFailed | Self::Internal => Code::Internal,
@@ -178,6 +184,7 @@ impl ErrorCode {
             | Self::CursorInvalid
             | Self::KnownAtAhead
             | Self::ReadBudgetSpent
+            | Self::HopNotTrusted
             | Self::StoreFailed
             | Self::StoreDamaged
             | Self::DeadlineExceeded
@@ -219,6 +226,7 @@ impl ErrorCode {
             | Self::NotServing
             | Self::ServerDraining
             | Self::StreamAged
+            | Self::HopNotTrusted
             | Self::DeadlineExceeded
             | Self::MethodNotFound
             | Self::ServiceNotFound => None,
@@ -264,6 +272,7 @@ mod tests {
                 "SERVER_DRAINING Unavailable retry",
                 "STREAM_AGED Unavailable retry",
                 "STORE_UNAVAILABLE Unavailable retry",
+                "HOP_NOT_TRUSTED Unavailable -",
                 "STORE_FAILED Internal -",
                 "STORE_DAMAGED DataLoss -",
                 "DEADLINE_EXCEEDED DeadlineExceeded -",

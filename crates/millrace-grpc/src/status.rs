@@ -155,6 +155,8 @@ pub trait Coded: Error + 'static {
 pub fn fault(error: &impl Coded) -> Fault {
     let code = error.code();
     let message = match code.public_message() {
+        // What is wrong between two services stands in the cause.
+        None if code == ErrorCode::HopNotTrusted => chain(error),
         None => error.to_string(),
         Some(public) => {
             tracing::error!(reason = code.reason(), error = %chain(error), "call failed");
@@ -184,6 +186,7 @@ impl Coded for StoreError {
     fn code(&self) -> ErrorCode {
         match self {
             Self::Unknown { .. } | Self::Unavailable { .. } => ErrorCode::StoreUnavailable,
+            Self::NotTrusted { .. } => ErrorCode::HopNotTrusted,
             Self::Failed { .. } => ErrorCode::StoreFailed,
             Self::Damaged { .. } => ErrorCode::StoreDamaged,
         }

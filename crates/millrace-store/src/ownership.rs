@@ -216,7 +216,11 @@ where
                 operation: "insert epoch",
                 reason: "not applied, and no row stands there".into(),
             },
-            Err(error @ (StoreError::Unknown { .. } | StoreError::Unavailable { .. })) => error,
+            Err(
+                error @ (StoreError::Unknown { .. }
+                | StoreError::Unavailable { .. }
+                | StoreError::NotTrusted { .. }),
+            ) => error,
             Err(error @ (StoreError::Failed { .. } | StoreError::Damaged { .. })) => {
                 return Err(error.into());
             }

@@ -28,6 +28,13 @@ pub enum StoreError {
         /// Why.
         reason: String,
     },
+    /// The other side of a hop is not trusted, or does not trust this process: it did not happen, and
+    /// trying again helps only once somebody has changed a certificate, an authority or a token.
+    #[error("{reason}")]
+    NotTrusted {
+        /// Who was called, what is wrong, and what to do about it.
+        reason: String,
+    },
     /// The disk is full or failing: nothing more can be written by this process.
     #[error("store cannot write: {reason}")]
     Failed {

@@ -28,7 +28,11 @@ where
     loop {
         match call().await {
             Ok(value) => return Ok(value),
-            Err(error @ (StoreError::Unknown { .. } | StoreError::Unavailable { .. })) => {
+            Err(
+                error @ (StoreError::Unknown { .. }
+                | StoreError::Unavailable { .. }
+                | StoreError::NotTrusted { .. }),
+            ) => {
                 if !retry.again(&error).await {
                     return Err(error);
                 }

@@ -7,13 +7,16 @@
 
 mod context;
 mod span;
+mod tls;
 
+use std::io;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use opentelemetry::trace::{TraceContextExt as _, TraceId};
 use opentelemetry::{Context, KeyValue, global};
-use opentelemetry_otlp::WithExportConfig as _;
+use opentelemetry_otlp::{WithExportConfig as _, WithTonicConfig as _};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use thiserror::Error;
@@ -50,6 +53,25 @@ pub enum TraceError {
     /// The exporter cannot be made of what the environment says.
     #[error("traces cannot be exported: check OTEL_EXPORTER_OTLP_ENDPOINT")]
     Export(#[from] opentelemetry_otlp::ExporterBuildError),
+    /// A collector behind TLS, and nobody to trust.
+    #[error(
+        "a collector at https:// needs the certificate of who signed its own: name the PEM file in \
+         OTEL_EXPORTER_OTLP_CERTIFICATE; what the operating system trusts is not asked"
+    )]
+    Authority,
+    /// One of a pair.
+    #[error("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE and OTEL_EXPORTER_OTLP_CLIENT_KEY go together")]
+    Pair,
+    /// A file cannot be read.
+    #[error("cannot read {}, which {variable} names", path.display())]
+    File {
+        /// Which variable names it.
+        variable: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
 }
 
 /// The process's traces, being exported.
@@ -72,8 +94,13 @@ impl Traces {
     ) -> Result<Option<Self>, TraceError> {
         let url = |name: &&str| read(name).filter(|url| !url.trim().is_empty());
         let Some(url) = ENDPOINTS.iter().find_map(url) else { return Ok(None) };
-        let exporter =
-            opentelemetry_otlp::SpanExporter::builder().with_tonic().with_endpoint(url).build()?;
+        let tls = tls::config(&url, &read)?;
+        let mut exporter =
+            opentelemetry_otlp::SpanExporter::builder().with_tonic().with_endpoint(url);
+        if let Some(tls) = tls {
+            exporter = exporter.with_tls_config(tls);
+        }
+        let exporter = exporter.build()?;
         // The environment may say more of the process (`OTEL_RESOURCE_ATTRIBUTES`) and give it
         // another name (`OTEL_SERVICE_NAME`).
         let mut resource =

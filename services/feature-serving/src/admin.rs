@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use millrace_catalog::Catalog;
 use millrace_client::port::{CatalogPort, JoinPort, PeerPort, SlotPort, SlotStatus};
-use millrace_grpc::{Drain, status};
+use millrace_grpc::{Drain, PeerNetwork, peer_of, status};
 use millrace_kernel::late::LateFact;
 use millrace_proto::convert::{id_text, known_at_timestamp, to_timestamp};
 use millrace_proto::v1;
@@ -50,7 +50,7 @@ impl Admin {
     /// Each service that is known here, and whether it serves.
     async fn services(&self) -> Vec<v1::ServiceState> {
         let here = !self.drain.is_started();
-        let asked = self.peers.iter().map(|p| async { (p.name(), p.serves().await) });
+        let asked = self.peers.iter().map(|p| async { (p.name(), p.serves().await.is_ok()) });
         let peers = futures::future::join_all(asked).await;
         SERVICES
             .iter()
@@ -79,13 +79,14 @@ impl Admin {
     async fn list_late(
         &self,
         request: v1::ListLateFactsRequest,
+        peer: PeerNetwork,
     ) -> Result<v1::ListLateFactsResponse, ReadError> {
         let (reader, _) = self.late()?;
         let plan = reader.plan();
         let stream = Reader::late_stream(&plan, &request.stream)?;
         let from = Cursor::parse(&request.cursor, &stream.name, reader.slots.count())?;
         let page = page_size(request.page_size)?;
-        let page = reader.late_page(&plan, stream.id, from, page).await?;
+        let page = reader.late_page(peer, &plan, stream.id, from, page).await?;
         let facts =
             page.facts.iter().filter(|(_, f)| !request.pending_only || f.in_effect.is_none());
         Ok(v1::ListLateFactsResponse {
@@ -98,13 +99,14 @@ impl Admin {
     async fn replay_late(
         &self,
         request: v1::ReplayLateFactsRequest,
+        peer: PeerNetwork,
     ) -> Result<v1::ReplayLateFactsResponse, ReadError> {
         let (reader, join) = self.late()?;
         let plan = reader.plan();
         let stream = Reader::late_stream(&plan, &request.stream)?;
         let from = Cursor::parse(&request.cursor, &stream.name, reader.slots.count())?;
         let page = page_size(request.page_size)?;
-        let page = reader.late_page(&plan, stream.id, from, page).await?;
+        let page = reader.late_page(peer, &plan, stream.id, from, page).await?;
         let counts = late::replay(&**join, &plan, stream.id, &page).await?;
         Ok(v1::ReplayLateFactsResponse {
             counts: Some(counts.into()),
@@ -152,7 +154,8 @@ impl AdminService for Admin {
         &self,
         request: Request<v1::ListLateFactsRequest>,
     ) -> Result<Response<v1::ListLateFactsResponse>, Status> {
-        let listed = self.list_late(request.into_inner()).await;
+        let peer = peer_of(&request);
+        let listed = self.list_late(request.into_inner(), peer).await;
         listed.map(Response::new).map_err(|e| status(&e))
     }
 
@@ -160,7 +163,8 @@ impl AdminService for Admin {
         &self,
         request: Request<v1::ReplayLateFactsRequest>,
     ) -> Result<Response<v1::ReplayLateFactsResponse>, Status> {
-        let replayed = self.replay_late(request.into_inner()).await;
+        let peer = peer_of(&request);
+        let replayed = self.replay_late(request.into_inner(), peer).await;
         replayed.map(Response::new).map_err(|e| status(&e))
     }
 }

@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use millrace_catalog::{Aggregate, Catalog};
+use millrace_grpc::PeerNetwork;
 use millrace_kernel::explain::{ExplainedFact, Explainer, Explanation, LeftOut};
 use millrace_proto::convert::{id_text, known_at_timestamp, to_timestamp};
 use millrace_proto::v1;
@@ -32,6 +33,8 @@ pub(crate) struct Question {
     pub(crate) known_at: Option<Micros>,
     /// Facts to list, used and left out each.
     pub(crate) max: usize,
+    /// Who asks.
+    pub(crate) peer: PeerNetwork,
 }
 
 /// An explanation and what it was made under.
@@ -76,7 +79,9 @@ impl Reader {
             feature: question.feature.clone(),
             known: "no plan for it".to_owned(),
         })?;
-        self.log.within_budget(self.log.scan(slot, Position::START, position, &mut scan)).await?;
+        self.log
+            .within_budget(question.peer, self.log.scan(slot, Position::START, position, &mut scan))
+            .await?;
         let explanation = scan
             .finish(at, question.max)
             .ok_or_else(|| ReadError::BudgetSpent { limit: "the log".to_owned() })?;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use millrace_catalog::Stream;
 use millrace_client::port::{Holds, JoinError, JoinPort, ProcessRequest, SlotFacts};
+use millrace_grpc::PeerNetwork;
 use millrace_kernel::Plan;
 use millrace_kernel::late::{LateFact, LatePlace, LateScan, pending};
 use millrace_store::StoreError;
@@ -101,6 +102,7 @@ impl Reader {
     /// A page of the LATE facts of a stream, as of what is confirmed now.
     pub(crate) async fn late_page(
         &self,
+        peer: PeerNetwork,
         plan: &Arc<Plan>,
         stream: StreamId,
         from: Cursor,
@@ -113,7 +115,7 @@ impl Reader {
             ends
         };
         self.log
-            .within_budget(async {
+            .within_budget(peer, async {
                 // Half of the time is for finding facts, so that a page comes back before its limit.
                 let enough = Instant::now() + self.log.time_max() / 2;
                 let (mut facts, mut bytes) = (Vec::new(), 0);

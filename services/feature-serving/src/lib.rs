@@ -12,6 +12,7 @@ mod lane;
 mod late;
 mod log_read;
 pub mod metrics;
+mod pipeline;
 mod plans;
 mod read;
 mod service;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_client::port::StorePort;
+use millrace_grpc::PeerNetwork;
 use millrace_kernel::slot::Fold;
 use millrace_kernel::{EntityState, Plan};
 use millrace_store::StoreError;
@@ -40,6 +41,7 @@ impl LogReader {
     /// Folds these entities of one slot over what is known at `known_at`, up to a position.
     pub(crate) async fn fold(
         &self,
+        peer: PeerNetwork,
         plan: Arc<Plan>,
         slot: SlotId,
         entities: Vec<Entity>,
@@ -47,18 +49,19 @@ impl LogReader {
         up_to: Position,
     ) -> Result<Vec<(Entity, EntityState)>, ReadError> {
         let mut fold = Fold::new(plan, entities, known_at);
-        self.within_budget(self.scan(slot, Position::START, up_to, &mut fold)).await?;
+        self.within_budget(peer, self.scan(slot, Position::START, up_to, &mut fold)).await?;
         Ok(fold.finish())
     }
 
     /// Waits for its turn, and stops when it takes too long, waiting included.
     pub(crate) async fn within_budget<T>(
         &self,
+        peer: PeerNetwork,
         read: impl Future<Output = Result<T, ReadError>>,
     ) -> Result<T, ReadError> {
         let in_turn = async {
-            let _place = self.lane.place()?;
-            let _turn = self.lane.turn(1).await?;
+            let _place = self.lane.place(peer)?;
+            let _turn = self.lane.turn(peer, 1).await;
             read.await
         };
         match tokio::time::timeout(self.time_max, in_turn).await {

@@ -9,6 +9,7 @@ use millrace_client::heads::outcome;
 use millrace_client::port::{
     CatalogPort, EntityOutcome, HeadAnswer, HeadPort, HeadRequest, JoinError, SlotPort, StorePort,
 };
+use millrace_grpc::PeerNetwork;
 use millrace_kernel::Plan;
 use millrace_kernel::slot::Stamp;
 use millrace_placement::Slots;
@@ -98,6 +99,8 @@ pub struct Read {
     pub moment: Moment,
     /// As known at; `None` for everything confirmed.
     pub known_at: Option<Micros>,
+    /// Who asks.
+    pub peer: PeerNetwork,
 }
 
 /// What comes back.
@@ -189,7 +192,7 @@ impl Reader {
     }
 
     async fn read_once(&self, read: &Read) -> Result<Answer, ReadError> {
-        let _place = self.head_lane.place()?;
+        let _place = self.head_lane.place(read.peer)?;
         let plan = self.plan();
         let catalog = plan.catalog.clone();
         let (view_index, view) = find_view(&catalog, &read.view)?;
@@ -219,8 +222,8 @@ impl Reader {
                 at,
                 known_at: known_at.unwrap_or(KnownAt::MAX),
             };
-            let plan = plan.clone();
-            async move { Ok((slot, indexes, self.read_slot(plan, request).await?)) }
+            let (plan, peer) = (plan.clone(), read.peer);
+            async move { Ok((slot, indexes, self.read_slot(plan, peer, request).await?)) }
         });
         // Most reads are of one entity: no need to wait for several at once.
         let mut reads: Vec<_> = reads.collect();
@@ -271,6 +274,7 @@ impl Reader {
     async fn read_slot(
         &self,
         plan: Arc<Plan>,
+        peer: PeerNetwork,
         request: HeadRequest,
     ) -> Result<(Vec<EntityOutcome>, usize), ReadError> {
         let slot = request.slot;
@@ -279,7 +283,7 @@ impl Reader {
             // No later chunk may have a smaller known_at, or asking again would not repeat this.
             self.owner.close_up_to(slot, known_at).await.map_err(ReadError::Join)?;
         }
-        let turn = self.head_lane.turn(request.entities.len() as u32).await?;
+        let turn = self.head_lane.turn(peer, request.entities.len() as u32).await;
         let span = Span::within("read heads");
         let answers = span.around(self.heads.read_heads(request.clone())).await;
         // What follows is another path.
@@ -305,7 +309,7 @@ impl Reader {
         let count = from_log.len();
         let wanted = from_log.iter().map(|f| request.entities[f.0].clone()).collect();
         let span = Span::within("read log");
-        let fold = self.log.fold(plan.clone(), slot, wanted, known_at, up_to);
+        let fold = self.log.fold(peer, plan.clone(), slot, wanted, known_at, up_to);
         let states = span.around(fold).await?;
         drop(span);
         let mut states: BTreeMap<Entity, _> = states.into_iter().collect();

@@ -4,23 +4,20 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use millrace_grpc::status::fault;
-use millrace_grpc::{Caller, Coded as _, Drain, ErrorCode, Fault, status, trace_of};
+use millrace_grpc::{Caller, Coded as _, Drain, Fault, PeerNetwork, peer_of, status, trace_of};
 use millrace_proto::convert::{ConvertError, from_timestamp};
 use millrace_proto::v1;
 use millrace_proto::v1::feature_service_server::FeatureService;
 use millrace_telemetry::Span;
 use millrace_types::EntityKey;
 use tokio_stream::{Stream, StreamExt};
-use tokio_util::task::AbortOnDropHandle;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::answer::response;
 use crate::error::ReadError;
 use crate::explain::{self, FACTS_DEFAULT, FACTS_MAX, Question};
+use crate::pipeline::pipeline;
 use crate::read::{Moment, Read, Reader};
-
-/// Reads of one `StreamFeatures` call under way at a time.
-const PIPELINE: usize = 16;
 
 /// The service.
 pub struct FeatureServing {
@@ -51,7 +48,7 @@ fn to_moment(moment: i32) -> Result<Moment, ReadError> {
     }
 }
 
-fn to_question(request: v1::ExplainRequest) -> Result<Question, ReadError> {
+fn to_question(request: v1::ExplainRequest, peer: PeerNetwork) -> Result<Question, ReadError> {
     use v1::explain_request::Instant;
 
     let key = EntityKey::try_from(&request.entity.unwrap_or_default());
@@ -77,10 +74,11 @@ fn to_question(request: v1::ExplainRequest) -> Result<Question, ReadError> {
         moment,
         known_at: known_at.transpose().map_err(|e| invalid("known_at", e))?,
         max: max as usize,
+        peer,
     })
 }
 
-fn to_read(request: v1::GetFeaturesRequest) -> Result<Read, ReadError> {
+fn to_read(request: v1::GetFeaturesRequest, peer: PeerNetwork) -> Result<Read, ReadError> {
     use v1::get_features_request::Instant;
 
     let keys = request
@@ -98,14 +96,15 @@ fn to_read(request: v1::GetFeaturesRequest) -> Result<Read, ReadError> {
         .known_at
         .map(|k| from_timestamp(&k).map_err(|e| invalid("known_at", e)))
         .transpose()?;
-    Ok(Read { view: request.view, keys, features: request.features, moment, known_at })
+    Ok(Read { view: request.view, keys, features: request.features, moment, known_at, peer })
 }
 
 async fn answer(
     reader: &Reader,
     request: v1::GetFeaturesRequest,
+    peer: PeerNetwork,
 ) -> Result<v1::GetFeaturesResponse, ReadError> {
-    Ok(response(reader.read(to_read(request)?).await?))
+    Ok(response(reader.read(to_read(request, peer)?).await?))
 }
 
 #[tonic::async_trait]
@@ -116,7 +115,8 @@ impl FeatureService for FeatureServing {
     ) -> Result<Response<v1::GetFeaturesResponse>, Status> {
         Caller::of(&request).may_read(&request.get_ref().view)?;
         let span = Span::server("read features", || trace_of(&request));
-        let read = answer(&self.reader, request.into_inner());
+        let peer = peer_of(&request);
+        let read = answer(&self.reader, request.into_inner(), peer);
         match span.around(read).await {
             Ok(response) => Ok(Response::new(response)),
             Err(error) => {
@@ -132,8 +132,9 @@ impl FeatureService for FeatureServing {
     ) -> Result<Response<v1::ExplainResponse>, Status> {
         Caller::of(&request).may_read(&request.get_ref().view)?;
         let span = Span::server("explain", || trace_of(&request));
+        let peer = peer_of(&request);
         let explain = async {
-            let question = to_question(request.into_inner())?;
+            let question = to_question(request.into_inner(), peer)?;
             Ok(explain::response(self.reader.explain(question).await?))
         };
         span.around(explain).await.map(Response::new).map_err(|e: ReadError| {
@@ -151,25 +152,15 @@ impl FeatureService for FeatureServing {
     ) -> Result<Response<Self::StreamFeaturesStream>, Status> {
         let reader = self.reader.clone();
         let caller = Caller::of(&request);
-        let trace = trace_of(&request);
-        let requests = futures::StreamExt::map(request.into_inner(), move |message| {
+        let (trace, peer) = (trace_of(&request), peer_of(&request));
+        let answers = pipeline(request.into_inner(), move |message| {
             let (reader, caller) = (reader.clone(), caller.clone());
             let trace = trace.clone();
             async move {
-                let message = message?;
                 let span = Span::server("read features", || trace);
-                let read = async move { span.around(one_of_many(&reader, &caller, message)).await };
-                // In a task of its own: the transport does not poll the call of a client that does
-                // not read, and a read that is not polled keeps its turn from everybody else.
-                let read = AbortOnDropHandle::new(tokio::spawn(read));
-                read.await.map_err(|panic| {
-                    tracing::error!(error = %panic, "a read of a stream failed");
-                    let message = "an internal error; see the server's log";
-                    Fault::new(ErrorCode::Internal, message).into_status()
-                })
+                span.around(one_of_many(&reader, &caller, peer, message)).await
             }
         });
-        let answers = futures::StreamExt::buffered(requests, PIPELINE);
         let end = futures::stream::once(async move { Err(Drain::status()) });
         let started = self.drain.started();
         let until = futures::StreamExt::take_until(answers, started);
@@ -184,6 +175,7 @@ impl FeatureService for FeatureServing {
 async fn one_of_many(
     reader: &Reader,
     caller: &Caller,
+    peer: PeerNetwork,
     message: v1::StreamFeaturesRequest,
 ) -> v1::StreamFeaturesResponse {
     use v1::stream_features_response::Outcome;
@@ -198,7 +190,7 @@ async fn one_of_many(
     };
     let read = message.read.unwrap_or_default();
     let outcome = match caller.may_read(&read.view) {
-        Ok(()) => match answer(reader, read).await {
+        Ok(()) => match answer(reader, read, peer).await {
             Ok(response) => Outcome::Features(response),
             Err(error) => refused(&fault(&error)),
         },

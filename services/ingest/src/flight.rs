@@ -191,7 +191,12 @@ impl Ingest {
             | JoinError::NotServing { .. }
             | JoinError::UnknownCatalog(_)
             | JoinError::Store(StoreError::Unknown { .. } | StoreError::Unavailable { .. }) => true,
-            JoinError::Store(StoreError::Failed { .. } | StoreError::Damaged { .. })
+            // Somebody has to change a certificate first: whoever waits for the answer learns it now.
+            JoinError::Store(
+                StoreError::NotTrusted { .. }
+                | StoreError::Failed { .. }
+                | StoreError::Damaged { .. },
+            )
             | JoinError::UnknownView(_)
             | JoinError::BudgetSpent { .. }
             | JoinError::BadCursor(_) => false,

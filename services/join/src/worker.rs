@@ -20,6 +20,7 @@ use millrace_client::port::{AppendOutcome, CatalogPort, JoinError, SlotStatus, S
 use millrace_kernel::slot::SlotCore;
 use millrace_kernel::{EntityState, Plan};
 use millrace_store::{Incarnation, NodeId, Part, StoreError};
+use millrace_telemetry::TraceContext;
 use millrace_types::{Entity, KnownAt, Micros, Position, SlotId, StreamWatermark};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
@@ -85,6 +86,8 @@ struct Slot {
     uncovered: VecDeque<(Position, Instant)>,
     /// When the oldest unsaved fact came.
     unsaved: Option<Instant>,
+    /// The batches that the next save of heads is of, those that are in a trace.
+    unsaved_traces: Vec<TraceContext>,
     /// Facts since the budget at hand was last looked at.
     since_budget: usize,
     /// Incarnations of earlier ingest processes that are held as lost after `idle_after`.

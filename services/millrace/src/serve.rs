@@ -111,23 +111,23 @@ async fn readiness(service: Arc<dyn Service>, health: Health, first: impl FnOnce
             continue;
         }
         health.set_serving(lacking.is_none()).await;
-        match (lacking, first.take()) {
+        match (&lacking, first.take()) {
             (None, Some(first)) => first(),
             (None, None) => tracing::info!("serving again"),
-            (Some(name), waiting) => {
+            (Some((name, why)), waiting) => {
                 first = waiting;
-                tracing::warn!(needs = name, "not serving: what is needed does not serve");
+                tracing::warn!(needs = *name, %why, "not serving: what is needed does not serve");
             }
         }
         said = Some(lacking);
     }
 }
 
-/// The first service that is needed and does not serve.
-async fn lacking(needs: &[Arc<dyn PeerPort>]) -> Option<&'static str> {
+/// The first service that is needed and does not serve, and why it does not.
+async fn lacking(needs: &[Arc<dyn PeerPort>]) -> Option<(&'static str, String)> {
     for peer in needs {
-        if !peer.serves().await {
-            return Some(peer.name());
+        if let Err(why) = peer.serves().await {
+            return Some((peer.name(), why));
         }
     }
     None

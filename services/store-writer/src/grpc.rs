@@ -15,6 +15,7 @@ use millrace_grpc::{Drain, ErrorCode, Fault, status};
 use millrace_proto::v1;
 use millrace_proto::v1::store_service_server::StoreService;
 use millrace_store::{Applied, Incarnation, NodeId, Seen, Store, StoreError};
+use millrace_telemetry::TraceContext;
 use millrace_types::{KnownAt, SlotId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
@@ -184,6 +185,7 @@ impl StoreService for StoreGrpc {
         let port = self.port.clone();
         let work = move |message: v1::PutRequest| {
             let (tag, port) = (message.tag, port.clone());
+            let trace = TraceContext::read(&message.traceparent, &message.tracestate);
             let parts: Vec<_> = message
                 .parts
                 .into_iter()
@@ -197,7 +199,7 @@ impl StoreService for StoreGrpc {
             Ok(async move {
                 let put = async {
                     if !parts.is_empty() {
-                        port.put(parts).await?;
+                        port.put(parts, trace).await?;
                     }
                     for (slot, ver, mark) in marks {
                         port.put_mark(slot, ver, mark).await?;

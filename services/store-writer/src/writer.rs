@@ -9,7 +9,7 @@ use millrace_store::{
     Applied, Incarnation, LogPage, Mark, NodeId, NodeLease, Part, Put, SlotEpoch, Store,
     StoreError, take_over, until_known,
 };
-use millrace_telemetry::Span;
+use millrace_telemetry::{Span, TraceContext};
 use millrace_types::{Entity, KnownAt, Position, SlotId};
 use tokio::sync::{Mutex, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
@@ -125,10 +125,13 @@ impl StorePort for StoreWriter {
         span.around(self.timed("append", self.append_in_turn(request))).await
     }
 
-    async fn put(&self, parts: Vec<Put>) -> Result<(), StoreError> {
+    async fn put(&self, parts: Vec<Put>, trace: TraceContext) -> Result<(), StoreError> {
+        let span = Span::child("store put", &trace);
+        span.note("millrace.parts", || (parts.len() as i64).into());
         let (count, bytes) = (parts.len(), parts.iter().map(|put| put.bytes.len()).sum());
         let put = || self.store.put(parts.clone());
-        self.timed("put", until_known(&mut self.patience.bounded(), put)).await?;
+        let mut patience = self.patience.bounded();
+        span.around(self.timed("put", until_known(&mut patience, put))).await?;
         self.metrics.put(count, bytes);
         Ok(())
     }

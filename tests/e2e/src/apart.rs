@@ -26,6 +26,8 @@ pub struct ApartOptions {
     pub at_hand_bytes: Option<u64>,
     /// Whether each has an admin port, on any free port.
     pub admin: bool,
+    /// Whether they take calls over TLS: `env` says with what.
+    pub is_secure: bool,
     /// Other settings of all of them, as variables of the environment.
     pub env: Vec<(&'static str, String)>,
 }
@@ -54,6 +56,7 @@ impl ApartOptions {
             slots: None,
             at_hand_bytes: None,
             admin: false,
+            is_secure: false,
             env: Vec::new(),
         }
     }
@@ -95,7 +98,8 @@ impl Apart {
     #[must_use]
     pub fn endpoint(&self, name: &str) -> String {
         let port = self.services.iter().find(|s| s.name == name).map_or(0, |s| s.port);
-        format!("http://127.0.0.1:{port}")
+        let scheme = if self.options.is_secure { "https" } else { "http" };
+        format!("{scheme}://127.0.0.1:{port}")
     }
 
     /// Where a service's admin port listens.
@@ -146,6 +150,22 @@ impl Apart {
         Ok(())
     }
 
+    /// Starts a service again with other settings than the rest.
+    ///
+    /// # Errors
+    ///
+    /// As [`Dev::start`].
+    pub fn start_again_with(
+        &mut self,
+        name: &str,
+        env: Vec<(&'static str, String)>,
+    ) -> Result<(), HarnessError> {
+        let usual = std::mem::replace(&mut self.options.env, env);
+        let started = self.start_again(name);
+        self.options.env = usual;
+        started
+    }
+
     /// The most memory a service has taken so far, in bytes.
     ///
     /// # Errors
@@ -176,7 +196,11 @@ impl Apart {
 
     /// Waits until stored heads have everything that was acknowledged, rebuilds included.
     pub fn settle(&self) {
-        let cli = self.cli();
+        self.settle_as(&self.cli());
+    }
+
+    /// The same as somebody who may ask.
+    pub fn settle_as(&self, cli: &Cli) {
         wait_until("the stored heads", MARKED_WITHIN, || {
             let status = cli.json(["status"]).ok()?;
             (status["rebuild_queue"] == 0 && status["unmarked_chunks"] == 0).then_some(())

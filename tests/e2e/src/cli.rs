@@ -55,6 +55,13 @@ impl Cli {
         Self { place: flags.into_iter().flat_map(flag).collect() }
     }
 
+    /// The same with flags that every command takes.
+    #[must_use]
+    pub fn with_flags<const N: usize>(mut self, flags: [&str; N]) -> Self {
+        self.place.extend(flags.map(str::to_owned));
+        self
+    }
+
     /// Runs it with these arguments.
     ///
     /// # Errors

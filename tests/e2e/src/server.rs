@@ -111,7 +111,7 @@ impl Dev {
         Self::spawn(options.command()?)
     }
 
-    /// Starts a program that says `… is ready on http://ADDRESS:PORT` once it serves.
+    /// Starts a program that says `… is ready on http://ADDRESS:PORT`, or https, once it serves.
     pub(crate) fn spawn(mut command: Command) -> Result<Self, HarnessError> {
         let program = crate::process::line_of(&command);
         let error = |cause| HarnessError::Process { program: program.clone(), cause };
@@ -274,7 +274,7 @@ fn wait_for_ready_line(lines: &mpsc::Receiver<String>) -> Result<String, Waiting
     let deadline = Instant::now() + READY_WITHIN;
     loop {
         match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            Ok(line) if line.contains(" is ready on http://") => return Ok(line),
+            Ok(line) if line.contains(" is ready on http") => return Ok(line),
             Ok(_) => {}
             Err(mpsc::RecvTimeoutError::Disconnected) => return Err(Waiting::Ended),
             Err(mpsc::RecvTimeoutError::Timeout) => return Err(Waiting::TooLong),
@@ -316,7 +316,7 @@ fn follow_to_end(
 }
 
 fn port_of(ready_line: &str) -> Option<u16> {
-    let (_, rest) = ready_line.split_once("http://")?;
+    let (_, rest) = ready_line.split_once("://")?;
     let address = rest.split_whitespace().next()?;
     address.trim_end_matches([',', ';']).rsplit_once(':')?.1.parse().ok()
 }
@@ -340,7 +340,7 @@ mod tests {
         let line = "millrace dev is ready on http://127.0.0.1:1 (slots: 2, admin: \
                     http://127.0.0.1:40124); next: y";
         assert_eq!((port_of(line), admin_of(line).map(|a| a.port())), (Some(1), Some(40124)));
-        let line = "millrace join is ready on http://[::1]:2 (admin: http://[::1]:3)";
+        let line = "millrace join is ready on https://[::1]:2 (admin: http://[::1]:3)";
         assert_eq!((port_of(line), admin_of(line).map(|a| a.port())), (Some(2), Some(3)));
     }
 }

@@ -270,7 +270,11 @@ impl Node {
                     self.world.seen().counts.fenced += 1;
                     return Err(Stopped);
                 }
-                Err(StoreError::Unknown { .. } | StoreError::Unavailable { .. }) => {}
+                Err(
+                    StoreError::Unknown { .. }
+                    | StoreError::Unavailable { .. }
+                    | StoreError::NotTrusted { .. },
+                ) => {}
                 Err(StoreError::Failed { .. } | StoreError::Damaged { .. }) => return Err(Stopped),
             }
         }
@@ -301,7 +305,7 @@ impl Node {
             parts.push(put(head.part(), Bytes::copy_from_slice(&page_hash.to_le_bytes())));
         }
         parts.push(put(Part::Head, head.encode().into()));
-        self.server.writer().put(parts).await?;
+        self.server.writer().put(parts, Default::default()).await?;
         let parts = vec![(entity(owned.slot), Part::Head)];
         let standing = self.server.witness().load(parts).await?.pop().flatten();
         self.outranks("head", owned, ver, standing.map(|(ver, _)| ver)).await?;
@@ -378,7 +382,7 @@ impl Node {
         };
         let deletes: Vec<Put> = owned.dropped.drain(..).map(delete).collect();
         self.world.seen().counts.deletes += deletes.len() as u64;
-        Ok(self.server.writer().put(deletes).await?)
+        Ok(self.server.writer().put(deletes, Default::default()).await?)
     }
 
     /// Everything is confirmed and every put is known: the slot may go.

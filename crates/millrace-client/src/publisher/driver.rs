@@ -91,7 +91,8 @@ impl Driver {
                     Err(_) => return Ok(Ended::Abandoned),
                 },
                 answer = answers.message(), if place.is_some() => {
-                    let answer = answer.map_err(|s| ClientError::of(&s, self.client.call_timeout))?;
+                    let limit = self.client.call_timeout;
+                    let answer = answer.map_err(|s| ClientError::of(&s, &self.role, limit))?;
                     let reason = "the server ended the call before everything was answered";
                     let answer = answer.ok_or(ClientError::Broken { reason: reason.to_owned() })?;
                     if let Some(published) = self.take(answer)? {
@@ -129,7 +130,7 @@ impl Driver {
         let mut client = ingest(self.role.wire());
         match timeout(limit, client.publish(requests)).await {
             Ok(Ok(answers)) => Ok(answers.into_inner()),
-            Ok(Err(status)) => Err(ClientError::of(&status, limit)),
+            Ok(Err(status)) => Err(ClientError::of(&status, &self.role, limit)),
             Err(_) => Err(ClientError::DeadlineExceeded { after: limit }),
         }
     }

@@ -14,6 +14,8 @@ use tokio::time::{sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
+use crate::endpoints::Role;
+use crate::error::innermost;
 use crate::wire::credits::{Load, Loaded};
 
 /// Requests that wait to be sent; their senders wait beyond it.
@@ -25,10 +27,25 @@ const OPEN_WITHIN: Duration = Duration::from_secs(5);
 /// Pauses between attempts to open the call.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
-/// The call broke, or did not come about: whether the request was worked on is not known.
+/// Why a request has no answer.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("the call broke: {0}")]
-pub(crate) struct Broken(pub(crate) String);
+pub(crate) enum Broken {
+    /// The call broke, or did not come about: whether the request was worked on is not known.
+    #[error("the call broke: {0}")]
+    Call(String),
+    /// The other side is not trusted, or does not trust this one: the call did not come about.
+    #[error("{0}")]
+    NotTrusted(String),
+}
+
+impl Broken {
+    fn of(role: &Role, status: &Status) -> Self {
+        match role.distrust(status) {
+            Some(reason) => Self::NotTrusted(reason),
+            None => Self::Call(innermost(status)),
+        }
+    }
+}
 
 /// A request that carries a tag.
 pub(crate) trait Asking: Loaded + Send + 'static {
@@ -84,15 +101,17 @@ pub(crate) struct Hop<Q, A> {
 }
 
 impl<Q: Asking, A: Answering> Hop<Q, A> {
-    /// A hop whose call `open` opens. Must be made within a tokio runtime.
+    /// A hop to a service, whose call `open` opens. Must be made within a tokio runtime.
     pub(crate) fn spawn(
         name: &'static str,
+        role: Role,
         open: impl Fn(ReceiverStream<Q>) -> Opening<A> + Send + 'static,
     ) -> Self {
         let (jobs, queue) = mpsc::channel(QUEUED);
         let (stated, credits) = watch::channel(Load::default());
         let line = Line {
             name,
+            role,
             queue,
             pending: HashMap::new(),
             next_tag: 1,
@@ -123,13 +142,14 @@ impl<Q: Asking, A: Answering> Hop<Q, A> {
     /// [`Broken`].
     pub(crate) async fn ask(&self, request: Q) -> Result<A, Broken> {
         let answered = self.send(request).await;
-        answered.await.unwrap_or_else(|_| Err(Broken("the hop ended".to_owned())))
+        answered.await.unwrap_or_else(|_| Err(Broken::Call("the hop ended".to_owned())))
     }
 }
 
 /// The end that owns the call.
 struct Line<Q, A> {
     name: &'static str,
+    role: Role,
     queue: mpsc::Receiver<Job<Q, A>>,
     /// What was taken from the queue, with what it takes of the credits.
     pending: HashMap<u64, (Answer<A>, Load)>,
@@ -158,12 +178,12 @@ impl<Q: Asking, A: Answering> Line<Q, A> {
                     }
                 }
                 Ok(Err(status)) => {
-                    let broken = Broken(status.message().to_owned());
+                    let broken = Broken::of(&self.role, &status);
                     let _ = first.answer.send(Err(broken.clone()));
                     broken
                 }
                 Err(_) => {
-                    let broken = Broken(format!("no answer within {OPEN_WITHIN:?}"));
+                    let broken = Broken::Call(format!("no answer within {OPEN_WITHIN:?}"));
                     let _ = first.answer.send(Err(broken.clone()));
                     broken
                 }
@@ -190,8 +210,8 @@ impl<Q: Asking, A: Answering> Line<Q, A> {
             tokio::select! {
                 answer = answers.message() => match answer {
                     Ok(Some(answer)) => self.answered(answer),
-                    Ok(None) => return Some(Broken("the other side ended it".to_owned())),
-                    Err(status) => return Some(Broken(status.message().to_owned())),
+                    Ok(None) => return Some(Broken::Call("the other side ended it".to_owned())),
+                    Err(status) => return Some(Broken::of(&self.role, &status)),
                 },
                 permit = out.reserve(), if waiting.as_ref().is_some_and(|(_, l)| self.may_send(*l)) => {
                     match (permit, waiting.take()) {
@@ -200,7 +220,7 @@ impl<Q: Asking, A: Answering> Line<Q, A> {
                             permit.send(request);
                         }
                         (Ok(_), None) => {}
-                        (Err(_), _) => return Some(Broken("the transport ended it".to_owned())),
+                        (Err(_), _) => return Some(Broken::Call("the transport ended it".to_owned())),
                     }
                 }
                 job = self.queue.recv(), if open && waiting.is_none() => match job {

@@ -13,8 +13,10 @@ use tokio::sync::oneshot;
 use tonic::{Request, Status};
 
 use super::hop::{Broken, Hop};
+use super::peer::RemotePeer;
 use crate::client::ANSWER_BYTES_MAX;
 use crate::endpoints::{EndpointError, Role};
+use crate::error::innermost;
 use crate::port::{
     Failed, Holds, JoinError, JoinPort, PendingVerdicts, ProcessRequest, SlotGrant, SlotPort,
     SlotStatus, SlotVerdicts,
@@ -31,6 +33,7 @@ const ASK_WITHIN: Duration = Duration::from_secs(10);
 pub struct RemoteJoin {
     process: Hop<v1::ProcessRequest, v1::ProcessResponse>,
     client: JoinServiceClient<Wire>,
+    role: Role,
     /// The watermarks sent last, for the messages of a batch before its last one.
     sent: Mutex<Vec<StreamWatermark>>,
 }
@@ -46,11 +49,17 @@ impl RemoteJoin {
         let client =
             JoinServiceClient::new(role.wire()).max_decoding_message_size(ANSWER_BYTES_MAX);
         let calls = client.clone();
-        let process = Hop::spawn("process", move |requests| {
+        let process = Hop::spawn("process", role.clone(), move |requests| {
             let mut client = calls.clone();
             Box::pin(async move { Ok(client.process(requests).await?.into_inner()) })
         });
-        Ok(Self { process, client, sent: Mutex::default() })
+        Ok(Self { process, client, role, sent: Mutex::default() })
+    }
+
+    /// Whether the join service serves, asked on the connection of the calls.
+    #[must_use]
+    pub fn peer(&self) -> RemotePeer {
+        RemotePeer { role: self.role.clone() }
     }
 
     /// Splits a batch over messages: the watermarks move with the last facts, never ahead of one.
@@ -91,13 +100,22 @@ impl RemoteJoin {
     }
 }
 
-fn broken(Broken(reason): Broken) -> JoinError {
-    JoinError::Store(StoreError::Unknown { operation: "process", reason })
+fn broken(broken: Broken) -> JoinError {
+    JoinError::Store(match broken {
+        Broken::Call(reason) => StoreError::Unknown { operation: "process", reason },
+        Broken::NotTrusted(reason) => StoreError::NotTrusted { reason },
+    })
 }
 
-fn failed(status: &Status) -> JoinError {
-    let reason = status.message().to_owned();
-    JoinError::Store(StoreError::Unavailable { operation: "join", reason })
+fn failed(role: &Role, status: &Status) -> JoinError {
+    JoinError::Store(match role.distrust(status) {
+        Some(reason) => StoreError::NotTrusted { reason },
+        None => StoreError::Unavailable { operation: "join", reason: innermost(status) },
+    })
+}
+
+fn trusted(role: &Role) -> Result<(), JoinError> {
+    role.trusted().map_err(|reason| JoinError::Store(StoreError::NotTrusted { reason }))
 }
 
 fn malformed(error: &wire::Malformed) -> JoinError {
@@ -138,7 +156,8 @@ impl JoinPort for RemoteJoin {
             let mut all = Vec::new();
             let mut fault = None;
             for answer in answers {
-                let answer = answer.await.unwrap_or_else(|_| Err(Broken("it ended".to_owned())));
+                let answer =
+                    answer.await.unwrap_or_else(|_| Err(Broken::Call("it ended".to_owned())));
                 match answer.map_err(broken).and_then(verdicts) {
                     Ok(slots) => all.extend(slots),
                     Err(error) => fault = fault.or(Some(error)),
@@ -158,11 +177,12 @@ impl JoinPort for RemoteJoin {
 #[async_trait]
 impl SlotPort for RemoteJoin {
     async fn close_up_to(&self, slot: SlotId, known_at: KnownAt) -> Result<Position, JoinError> {
+        trusted(&self.role)?;
         let message = v1::CloseUpToRequest { slot: slot.0, known_at_us: known_at.0 };
         let mut request = Request::new(message);
         request.set_timeout(Deadline::within(ASK_WITHIN));
-        let answer = self.client.clone().close_up_to(request).await.map_err(|s| failed(&s))?;
-        let answer = answer.into_inner();
+        let answer = self.client.clone().close_up_to(request).await;
+        let answer = answer.map_err(|s| failed(&self.role, &s))?.into_inner();
         match answer.fault {
             Some(fault) => Err(wire::join::error(fault)),
             None => wire::position(answer.position, "position").map_err(|e| malformed(&e)),
@@ -170,10 +190,11 @@ impl SlotPort for RemoteJoin {
     }
 
     async fn status(&self) -> Result<Vec<SlotStatus>, JoinError> {
+        trusted(&self.role)?;
         let mut request = Request::new(v1::GetSlotsRequest {});
         request.set_timeout(Deadline::within(ASK_WITHIN));
-        let answer = self.client.clone().get_slots(request).await.map_err(|s| failed(&s))?;
-        let answer = answer.into_inner();
+        let answer = self.client.clone().get_slots(request).await;
+        let answer = answer.map_err(|s| failed(&self.role, &s))?.into_inner();
         if let Some(fault) = answer.fault {
             return Err(wire::join::error(fault));
         }

@@ -44,6 +44,10 @@ impl Persistence {
 #[async_trait]
 impl Retry for Patience {
     async fn again(&mut self, error: &StoreError) -> bool {
+        // Whoever has a deadline learns at once what will not pass by itself.
+        if self.until.is_some() && matches!(error, StoreError::NotTrusted { .. }) {
+            return false;
+        }
         self.attempts += 1;
         let pause = self.pauses.next().unwrap_or(PAUSE_MAX);
         if self.until.is_some_and(|until| Instant::now() + pause > until) {

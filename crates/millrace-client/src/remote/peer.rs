@@ -9,6 +9,7 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
 use crate::endpoints::{EndpointError, Role};
+use crate::error::innermost;
 use crate::port::PeerPort;
 use crate::security::ClientSecurity;
 
@@ -18,7 +19,7 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
 /// A service in another process.
 #[derive(Debug)]
 pub struct RemotePeer {
-    role: Role,
+    pub(super) role: Role,
 }
 
 impl RemotePeer {
@@ -42,13 +43,18 @@ impl PeerPort for RemotePeer {
         self.role.name
     }
 
-    async fn serves(&self) -> bool {
+    async fn serves(&self) -> Result<(), String> {
+        self.role.trusted()?;
         let mut client = HealthClient::new(self.role.wire());
         // The empty name is the process as a whole.
         let asked = client.check(HealthCheckRequest { service: String::new() });
         match timeout(ANSWERS_WITHIN, asked).await {
-            Ok(Ok(answer)) => answer.into_inner().status == ServingStatus::Serving as i32,
-            Ok(Err(_)) | Err(_) => false,
+            Ok(Ok(answer)) if answer.get_ref().status == ServingStatus::Serving as i32 => Ok(()),
+            Ok(Ok(_)) => Err("it says that it does not serve".to_owned()),
+            Ok(Err(status)) => {
+                Err(self.role.distrust(&status).unwrap_or_else(|| innermost(&status)))
+            }
+            Err(_) => Err(format!("no answer within {ANSWERS_WITHIN:?}")),
         }
     }
 }

@@ -13,13 +13,16 @@ use millrace_store::{
     Applied, CatalogStore, Incarnation, LogPage, Mark, NodeId, NodeLease, Part, ProducerWindows,
     Put, Seen, SlotEpoch, StoreError, until_known,
 };
+use millrace_telemetry::TraceContext;
 use millrace_types::{Entity, KnownAt, Position, SlotId};
 use tonic::{Code, Request, Response, Status};
 
 use super::hop::{Broken, Hop};
 use super::patience::Persistence;
+use super::peer::RemotePeer;
 use crate::client::ANSWER_BYTES_MAX;
 use crate::endpoints::{EndpointError, Role};
+use crate::error::innermost;
 use crate::port::{AppendOutcome, AppendRequest, StorePort};
 use crate::security::{ClientSecurity, Wire};
 use crate::wire;
@@ -40,6 +43,7 @@ pub struct RemoteStore {
     append: Hop<v1::AppendRequest, v1::AppendResponse>,
     put: Hop<v1::PutRequest, v1::PutResponse>,
     client: StoreServiceClient<Wire>,
+    role: Role,
     persistence: Persistence,
 }
 
@@ -58,16 +62,27 @@ impl RemoteStore {
         let client =
             StoreServiceClient::new(role.wire()).max_decoding_message_size(ANSWER_BYTES_MAX);
         let calls = client.clone();
-        let append = Hop::spawn("append", move |requests| {
+        let append = Hop::spawn("append", role.clone(), move |requests| {
             let mut client = calls.clone();
             Box::pin(async move { Ok(client.append(requests).await?.into_inner()) })
         });
         let calls = client.clone();
-        let put = Hop::spawn("put", move |requests| {
+        let put = Hop::spawn("put", role.clone(), move |requests| {
             let mut client = calls.clone();
             Box::pin(async move { Ok(client.put(requests).await?.into_inner()) })
         });
-        Ok(Self { append, put, client, persistence })
+        Ok(Self { append, put, client, role, persistence })
+    }
+
+    /// Whether the store-writer serves, asked on the connection of the calls: what it says holds for
+    /// them.
+    #[must_use]
+    pub fn peer(&self) -> RemotePeer {
+        RemotePeer { role: self.role.clone() }
+    }
+
+    fn trusted(&self) -> Result<(), StoreError> {
+        self.role.trusted().map_err(|reason| StoreError::NotTrusted { reason })
     }
 
     /// Repeats a call, unchanged, until its outcome is known or patience ends.
@@ -91,8 +106,9 @@ impl RemoteStore {
         F: Future<Output = Result<Response<A>, Status>>,
     {
         self.repeat(|| async {
+            self.trusted()?;
             let answer = call(self.client.clone(), timed(request.clone())).await;
-            read(answer.map_err(|s| failed(operation, &s))?.into_inner())
+            read(answer.map_err(|s| failed(&self.role, operation, &s))?.into_inner())
         })
         .await
     }
@@ -109,7 +125,8 @@ impl RemoteStore {
                 .map(|(entity, part)| wire::store::part_name(entity, *part))
                 .collect(),
         };
-        let broken = |status: Status| failed("load", &status);
+        self.trusted()?;
+        let broken = |status: Status| failed(&self.role, "load", &status);
         let mut answers =
             self.client.clone().load(timed(request)).await.map_err(broken)?.into_inner();
         let (mut found_marks, mut found_parts) = (Vec::new(), Vec::new());
@@ -126,7 +143,8 @@ impl RemoteStore {
     }
 
     async fn read_log_once(&self, request: v1::ReadLogRequest) -> Result<LogPage, StoreError> {
-        let broken = |status: Status| failed("read the log", &status);
+        self.trusted()?;
+        let broken = |status: Status| failed(&self.role, "read the log", &status);
         let mut answers =
             self.client.clone().read_log(timed(request)).await.map_err(broken)?.into_inner();
         let mut page = LogPage::default();
@@ -150,13 +168,19 @@ impl RemoteStore {
 
 type Loaded = Option<(KnownAt, Bytes)>;
 
-fn broken(operation: &'static str, Broken(reason): Broken) -> StoreError {
-    StoreError::Unknown { operation, reason }
+fn broken(operation: &'static str, broken: Broken) -> StoreError {
+    match broken {
+        Broken::Call(reason) => StoreError::Unknown { operation, reason },
+        Broken::NotTrusted(reason) => StoreError::NotTrusted { reason },
+    }
 }
 
 /// What a status of the transport or of the server's limits means for a call that may be repeated.
-fn failed(operation: &'static str, status: &Status) -> StoreError {
-    let reason = status.message().to_owned();
+fn failed(role: &Role, operation: &'static str, status: &Status) -> StoreError {
+    if let Some(reason) = role.distrust(status) {
+        return StoreError::NotTrusted { reason };
+    }
+    let reason = innermost(status);
     match status.code() {
         Code::InvalidArgument
         | Code::Unimplemented
@@ -213,11 +237,10 @@ impl StorePort for RemoteStore {
         Ok(AppendOutcome::Confirmed)
     }
 
-    async fn put(&self, parts: Vec<Put>) -> Result<(), StoreError> {
+    async fn put(&self, parts: Vec<Put>, trace: TraceContext) -> Result<(), StoreError> {
         // One after the other: pages are known before the head that lists them.
         for run in wire::split(parts, |put| put.bytes.len()) {
-            let parts: Vec<_> = run.iter().map(wire::store::part_put).collect();
-            let message = v1::PutRequest { tag: 0, parts, marks: Vec::new() };
+            let message = wire::store::put_request(&run, &trace);
             self.repeat(|| self.put_once(message.clone())).await?;
         }
         Ok(())
@@ -230,7 +253,7 @@ impl StorePort for RemoteStore {
 
     async fn put_mark(&self, slot: SlotId, ver: KnownAt, mark: Mark) -> Result<(), StoreError> {
         let mark = v1::MarkPut { slot: slot.0, ver_us: ver.0, mark: encode_mark(&mark).into() };
-        let message = v1::PutRequest { tag: 0, parts: Vec::new(), marks: vec![mark] };
+        let message = v1::PutRequest { marks: vec![mark], ..v1::PutRequest::default() };
         self.repeat(|| self.put_once(message.clone())).await
     }
 
@@ -381,18 +404,20 @@ impl CatalogStore for RemoteStore {
 #[async_trait]
 impl ProducerWindows for RemoteStore {
     async fn seen(&self, producer: &str, first: u64, next: u64) -> Result<Vec<Seen>, StoreError> {
+        self.trusted()?;
         let request = v1::SeenSequencesRequest { producer: producer.to_owned(), first, next };
         let answer = self.client.clone().seen_sequences(timed(request)).await;
-        let answer = answer.map_err(|s| failed("ask a window", &s))?.into_inner();
+        let answer = answer.map_err(|s| failed(&self.role, "ask a window", &s))?.into_inner();
         wire::store::result(answer.fault)?;
         let seen = |byte: &u8| if *byte == 1 { Seen::Yes } else { Seen::No };
         Ok(answer.seen.iter().map(seen).collect())
     }
 
     async fn mark(&self, producer: &str, first: u64, next: u64) -> Result<(), StoreError> {
+        self.trusted()?;
         let request = v1::MarkSequencesRequest { producer: producer.to_owned(), first, next };
         let answer = self.client.clone().mark_sequences(timed(request)).await;
-        let answer = answer.map_err(|s| failed("mark a window", &s))?.into_inner();
+        let answer = answer.map_err(|s| failed(&self.role, "mark a window", &s))?.into_inner();
         wire::store::result(answer.fault)
     }
 }

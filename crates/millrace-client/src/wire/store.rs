@@ -22,6 +22,7 @@ pub fn fault(error: &StoreError) -> v1::StoreFault {
     let (kind, what, reason) = match error {
         StoreError::Unknown { operation, reason } => (Kind::Unknown, *operation, reason),
         StoreError::Unavailable { operation, reason } => (Kind::Unavailable, *operation, reason),
+        StoreError::NotTrusted { reason } => (Kind::NotTrusted, "", reason),
         StoreError::Failed { reason } => (Kind::Failed, "", reason),
         StoreError::Damaged { what, reason } => (Kind::Damaged, what.as_str(), reason),
     };
@@ -36,6 +37,7 @@ pub fn error(fault: v1::StoreFault) -> StoreError {
         Kind::Unavailable => {
             StoreError::Unavailable { operation: REMOTE, reason: format!("{what}: {reason}") }
         }
+        Kind::NotTrusted => StoreError::NotTrusted { reason: fault.reason },
         Kind::Failed => StoreError::Failed { reason: fault.reason },
         Kind::Damaged => StoreError::Damaged { what: fault.what, reason: fault.reason },
         // A kind of a later version: whether anything was done is not known.
@@ -51,6 +53,18 @@ pub fn error(fault: v1::StoreFault) -> StoreError {
 /// The fault, if there is one.
 pub fn result(fault: Option<v1::StoreFault>) -> Result<(), StoreError> {
     fault.map_or(Ok(()), |fault| Err(error(fault)))
+}
+
+/// Parts of snapshots, without a tag.
+#[must_use]
+pub fn put_request(parts: &[Put], trace: &TraceContext) -> v1::PutRequest {
+    let (traceparent, tracestate) = trace.write();
+    v1::PutRequest {
+        parts: parts.iter().map(part_put).collect(),
+        traceparent,
+        tracestate,
+        ..v1::PutRequest::default()
+    }
 }
 
 /// A flush, without its tag.
@@ -304,6 +318,7 @@ mod tests {
             StoreError::Unavailable { operation: REMOTE, reason: remote() }
         );
         for same in [
+            StoreError::NotTrusted { reason: reason() },
             StoreError::Failed { reason: reason() },
             StoreError::Damaged { what: "page".to_owned(), reason: reason() },
         ] {

@@ -74,7 +74,7 @@ async fn join() -> RemoteJoin {
     RemoteJoin::new(&[endpoint], &ClientSecurity::default()).unwrap()
 }
 
-fn batch() -> ProcessRequest {
+pub(crate) fn batch() -> ProcessRequest {
     ProcessRequest {
         incarnation: 1,
         catalog_version: 1,

@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Semaphore;
 
 use crate::ServerLimits;
+use crate::peer::network;
 
 /// The connections of every address.
 #[derive(Debug)]
@@ -116,16 +117,6 @@ impl Drop for Place {
             if entry.get().connections == 0 {
                 entry.remove();
             }
-        }
-    }
-}
-
-/// What counts as one address. Whoever has an IPv6 address has the whole network of 64 bits.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => IpAddr::V4(address),
-        IpAddr::V6(address) => {
-            IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)))
         }
     }
 }

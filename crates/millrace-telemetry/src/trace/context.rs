@@ -98,6 +98,12 @@ impl TraceContext {
         if self.0.is_some() { self } else { other() }
     }
 
+    /// Whether there is a span.
+    #[must_use]
+    pub fn is_some(&self) -> bool {
+        self.0.is_some()
+    }
+
     pub(super) fn span(&self) -> Option<&SpanContext> {
         self.0.as_ref()
     }

@@ -2,7 +2,7 @@
 
 use futures::future::Either;
 use opentelemetry::trace::{
-    FutureExt as _, Link, SpanKind, Status, TraceContextExt as _, Tracer as _,
+    FutureExt as _, Link, SpanContext, SpanKind, Status, TraceContextExt as _, Tracer as _,
 };
 use opentelemetry::{Context, KeyValue, Value, global};
 
@@ -57,8 +57,8 @@ impl Span {
         Self::child(name, &TraceContext::current())
     }
 
-    /// Something done for several at once: a child of the first, linked to the others. Nothing when
-    /// none of them is in a trace.
+    /// Something done for several at once: a child of the first that is sampled, linked to the
+    /// others. Nothing when none of them is in a trace.
     #[must_use]
     pub fn shared(name: &'static str, parents: impl FnOnce() -> Vec<TraceContext>) -> Self {
         if !super::is_on() {
@@ -68,7 +68,9 @@ impl Span {
         if spans.is_empty() {
             return Self::default();
         }
-        let first = spans.swap_remove(0);
+        // Below one that is not sampled nothing would be seen of it by those that are.
+        let is_sampled = |p: &TraceContext| p.span().is_some_and(SpanContext::is_sampled);
+        let first = spans.remove(spans.iter().position(is_sampled).unwrap_or(0));
         let mut seen = std::collections::HashSet::new();
         seen.extend(first.span().map(|span| span.span_id()));
         let others = spans.iter().filter_map(TraceContext::span);

@@ -23,6 +23,9 @@ const BUSY_FACTS: usize = 256;
 /// Chunks of a slot whose way into stored heads is timed at once; those beyond are not.
 const UNCOVERED_MAX: usize = 256;
 
+/// Batches that a save of heads is linked to; those beyond are not.
+const TRACES_MAX: usize = 128;
+
 /// A chunk that is being appended.
 pub(super) struct Flight {
     pub(super) position: Position,
@@ -181,6 +184,9 @@ impl Worker {
                 slot.installed(flight.rebuilt);
             }
             for (reply, judged) in flight.replies {
+                if reply.trace().is_some() && slot.unsaved_traces.len() < TRACES_MAX {
+                    slot.unsaved_traces.push(reply.trace().clone());
+                }
                 reply.slot(SlotVerdicts { slot: id, position: flight.position, judged });
             }
             slot.answer_closing();

@@ -7,7 +7,7 @@
 use millrace_client::port::StorePort;
 use millrace_kernel::slot::{Fold, RebuiltPut};
 use millrace_store::{Part, Put, StoreError};
-use millrace_telemetry::Span;
+use millrace_telemetry::{Span, TraceContext};
 use millrace_types::{Entity, KnownAt, Position, Rebuilt, SlotId};
 
 use super::recover::{SCAN_BYTES, decode};
@@ -122,7 +122,7 @@ impl Worker {
         let parts = puts.iter().flat_map(|put| parts_of(id, put)).collect();
         let store = self.store.clone();
         self.work.push(Box::pin(async move {
-            let result = store.put(parts).await;
+            let result = store.put(parts, TraceContext::default()).await;
             Done::RebuiltPut(id, puts, result)
         }));
     }

@@ -79,6 +79,7 @@ impl Worker {
             marked: from,
             uncovered: VecDeque::new(),
             unsaved: Some(Instant::now()),
+            unsaved_traces: Vec::new(),
             since_budget: 0,
             inherited,
             putting: false,

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use millrace_kernel::slot::HeadPut;
 use millrace_kernel::{PageName, SnapshotParts};
 use millrace_store::{Mark, Part, Put, StoreError};
+use millrace_telemetry::{Span, TraceContext};
 use millrace_types::{Entity, KnownAt, Position, SlotId};
 use tokio::time::Instant;
 
@@ -87,6 +88,7 @@ impl Worker {
             let mark = slot.core.mark().map(|mark| mark.position);
             if is_saved(slot.flight.is_some(), mark, slot.core.confirmed().0) {
                 slot.unsaved = None;
+                slot.unsaved_traces.clear();
             }
             return;
         }
@@ -97,9 +99,12 @@ impl Worker {
             parts.extend(puts_of(id, &head.entity, head.ver, &head.parts, Part::Head));
             puts.push(Putting { dropped: dropped(&head), entity: head.entity });
         }
+        let traces = std::mem::take(&mut slot.unsaved_traces);
+        let span = Span::shared("join save", || traces);
+        span.note("millrace.heads", || (puts.len() as i64).into());
         let store = self.store.clone();
         self.work.push(Box::pin(async move {
-            let result = store.put(parts).await;
+            let result = span.around(store.put(parts, span.context())).await;
             Done::HeadsPut(id, puts, result)
         }));
     }
@@ -193,7 +198,9 @@ impl Worker {
             .map(|(_, slot, entity, part)| Put { slot, entity, part, ver, bytes: Bytes::new() })
             .collect();
         let store = self.store.clone();
-        self.work.push(Box::pin(async move { Done::Deleted(store.put(deletes).await) }));
+        self.work.push(Box::pin(async move {
+            Done::Deleted(store.put(deletes, TraceContext::default()).await)
+        }));
     }
 
     /// One step of the drain; true when everything is saved, marked and released.

@@ -212,9 +212,13 @@ impl Failure {
 
 fn client_exit(error: &ClientError) -> Exit {
     match error {
-        ClientError::NotReachable { .. } | ClientError::Broken { .. } => Exit::Unreachable,
+        ClientError::NotReachable { .. }
+        | ClientError::Broken { .. }
+        | ClientError::NotTrusted(_) => Exit::Unreachable,
         ClientError::Refused(refusal) => match refusal.code {
-            Some(ErrorCode::NotServing | ErrorCode::ServerDraining) => Exit::Unreachable,
+            Some(ErrorCode::NotServing | ErrorCode::ServerDraining | ErrorCode::HopNotTrusted) => {
+                Exit::Unreachable
+            }
             _ => Exit::Failed,
         },
         ClientError::DeadlineExceeded { .. }
@@ -233,6 +237,7 @@ fn client_step(error: &ClientError) -> Option<&'static str> {
             Some("give it more time with --timeout, or ask for less at once")
         }
         ClientError::Broken { .. } => Some("run the command again: repeating it is safe"),
+        ClientError::NotTrusted(error) => Some(error.problem.way_out()),
         ClientError::Protocol(_) => {
             Some("use the millrace of the server's version; `millrace status` shows it")
         }
@@ -263,6 +268,10 @@ fn refusal_step(refusal: &Refusal) -> Option<&'static str> {
         | ErrorCode::StoreUnavailable => {
             Some("run the command again in a while; `millrace status` shows what is missing")
         }
+        ErrorCode::HopNotTrusted => Some(
+            "change what the message names on that server; then `millrace status` shows that all \
+             serve",
+        ),
         ErrorCode::StoreDamaged => Some(
             "stop the server and run `millrace doctor` on its data folder: it lists the damage",
         ),

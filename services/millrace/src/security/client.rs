@@ -8,10 +8,12 @@ use std::str::FromStr;
 
 use clap::Args;
 use millrace_client::ClientSecurity;
+use serde::Deserialize;
 use thiserror::Error;
 
-/// How a command knows servers, and shows who it is.
-#[derive(Debug, Clone, Default, Args)]
+/// How a command knows servers, and shows who it is; a service likewise, for those it calls.
+#[derive(Debug, Clone, Default, Args, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 #[command(next_help_heading = "Options of every command")]
 pub struct ClientArgs {
     /// Trust servers whose certificate this one signed, PEM; for https://
@@ -35,7 +37,8 @@ pub struct ClientArgs {
 }
 
 /// A token, or `@` and the file that holds it. Debug shows no token.
-#[derive(Clone)]
+#[derive(Clone, Deserialize)]
+#[serde(transparent)]
 pub struct TokenArg(String);
 
 impl FromStr for TokenArg {
@@ -74,6 +77,21 @@ pub enum ClientSecurityError {
 }
 
 impl ClientArgs {
+    /// These, and what is not stated from `other`: flags over a file. Certificate and key are of one
+    /// place.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        let is_stated = |path: &Option<PathBuf>| stated(path.as_ref()).is_some();
+        let own = is_stated(&self.cert) || is_stated(&self.key);
+        let (cert, key) = if own { (self.cert, self.key) } else { (other.cert, other.key) };
+        Self {
+            ca: self.ca.filter(|path| stated(Some(path)).is_some()).or(other.ca),
+            cert,
+            key,
+            token: self.token.filter(|token| !token.0.is_empty()).or(other.token),
+        }
+    }
+
     /// Reads the files.
     ///
     /// # Errors

@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer};
 use super::ServeError;
 use crate::cli::{Global, ServeArgs, ServiceName};
 use crate::open_files::server_limits;
-use crate::security::SecurityArgs;
+use crate::security::{ClientArgs, SecurityArgs};
 
 /// Every key, each as a flag, as `MILLRACE_…` in the environment, and in the TOML file.
 #[derive(Debug, Clone, Default, Args, Deserialize)]
@@ -73,6 +73,10 @@ pub struct ServeKeys {
     #[command(flatten)]
     #[serde(default)]
     pub security: SecurityArgs,
+    /// In the file: how it knows the services that it calls, and shows who it is.
+    #[arg(skip)]
+    #[serde(default)]
+    pub hops: Box<ClientArgs>,
 }
 
 /// What a service is started with.
@@ -171,7 +175,7 @@ pub(super) fn told(args: &ServeArgs, global: &Global) -> Result<Told, ServeError
         protection: security.load(settings.listen)?,
         settings,
         admin,
-        security: global.security.load()?,
+        security: global.security.clone().or(*file.hops).load()?,
         node: flags.node.or(file.node).unwrap_or_else(|| "join-0".to_owned()),
         store: vec![store.unwrap_or_else(|| ServiceName::StoreWriter.endpoint())],
         join: list(&global.join_endpoint, file.join_endpoint, Some(ServiceName::Join.endpoint())),

@@ -58,14 +58,6 @@ pub(super) trait Service: Send + Sync {
     async fn drain(&self);
 }
 
-fn peer(
-    name: &'static str,
-    endpoints: &[String],
-    told: &Told,
-) -> Result<Arc<dyn PeerPort>, ServeError> {
-    Ok(Arc::new(RemotePeer::new(name, endpoints, &told.security)?))
-}
-
 async fn catalog(
     store: Arc<dyn CatalogStore>,
 ) -> Result<(Arc<CatalogHandle>, AbortOnDropHandle<()>), ServeError> {
@@ -134,6 +126,7 @@ impl JoinPart {
         let store =
             Arc::new(RemoteStore::new(&told.store, &told.security, Persistence::UntilKnown)?);
         let (catalog, follows) = catalog(store.clone()).await?;
+        let needs: Vec<Arc<dyn PeerPort>> = vec![Arc::new(store.peer())];
         let settings = &told.settings;
         let config = JoinConfig {
             slots: settings.slots,
@@ -148,7 +141,6 @@ impl JoinPart {
         let (node, run) = (NodeId(told.node.clone()), Incarnation(incarnation()));
         let join = JoinService::start(config, node, run, store, catalog.clone());
         let join = Arc::new(join.await.map_err(DevError::Start)?);
-        let needs = vec![peer("store-writer", &told.store, told)?];
         Ok(Self { join, catalog, needs, _follows: follows })
     }
 }
@@ -190,9 +182,11 @@ impl IngestPart {
     pub(super) async fn start(told: &Told) -> Result<Self, ServeError> {
         let store = store(told).await?;
         let (catalog, follows) = catalog(store.clone()).await?;
+        let join = Arc::new(RemoteJoin::new(&told.join, &told.security)?);
+        let needs: Vec<Arc<dyn PeerPort>> = vec![Arc::new(store.peer()), Arc::new(join.peer())];
         let ports = IngestPorts {
             catalog: catalog.clone(),
-            join: Arc::new(RemoteJoin::new(&told.join, &told.security)?),
+            join,
             windows: store,
             clock: Arc::new(SystemClock::default()),
         };
@@ -201,7 +195,6 @@ impl IngestPart {
         config.idle_after = told.settings.idle_after;
         let ingest = Ingest::new(config, ports);
         let punctuation = AbortOnDropHandle::new(tokio::spawn(punctuate(ingest.clone())));
-        let needs = vec![peer("store-writer", &told.store, told)?, peer("join", &told.join, told)?];
         Ok(Self { ingest, catalog, needs, _tasks: [follows, punctuation] })
     }
 }
@@ -256,16 +249,15 @@ impl ServingPart {
         let ports = ReaderPorts {
             heads: heads.clone(),
             owner: heads.clone(),
-            store,
+            store: store.clone(),
             catalog: catalog.clone(),
         };
         let reader = Reader::new(&config, ports, slots);
         // Reads need the store alone; `status` tells of everything.
-        let needs = vec![peer("store-writer", &told.store, told)?];
-        let mut peers =
-            vec![peer("join", &told.join, told)?, peer("store-writer", &told.store, told)?];
+        let needs: Vec<Arc<dyn PeerPort>> = vec![Arc::new(store.peer())];
+        let mut peers: Vec<Arc<dyn PeerPort>> = vec![Arc::new(join.peer()), Arc::new(store.peer())];
         if !told.ingest.is_empty() {
-            peers.push(peer("ingest", &told.ingest, told)?);
+            peers.push(Arc::new(RemotePeer::new("ingest", &told.ingest, &told.security)?));
         }
         Ok(Self { join, reader: Arc::new(reader), heads, catalog, needs, peers, _follows: follows })
     }

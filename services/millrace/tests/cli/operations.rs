@@ -4,7 +4,10 @@ mod limits;
 
 use std::collections::BTreeMap;
 
+use clap::CommandFactory as _;
+use millrace::cli::Cli;
 use millrace::metrics::PARTS;
+use millrace::serve::ServeKeys;
 use millrace_grpc::ErrorCode;
 
 const PAGE: &str = include_str!("../../../../docs/operations.md");
@@ -90,6 +93,48 @@ fn every_error_is_on_the_page_with_what_to_do() {
         assert_eq!(row[1], status(code), "{}", code.reason());
         assert_eq!(row[2], if code.is_retryable() { "yes" } else { "no" }, "{}", code.reason());
         assert!(row[3].len() > 20, "{} says what to do", code.reason());
+    }
+}
+
+/// Options of every command that are none of a service.
+const OF_COMMANDS: [&str; 6] =
+    ["endpoint", "serving-endpoint", "output", "timeout", "quiet", "config"];
+
+#[test]
+fn every_setting_of_a_service_is_on_the_page() {
+    let mut command = Cli::command();
+    command.build();
+    let serve = command.find_subcommand("serve").expect("there is such a command");
+    let rows = rows("## Settings of `millrace serve`");
+    let mut found = 0;
+    for arg in serve.get_arguments() {
+        let (Some(long), Some(variable)) = (arg.get_long(), arg.get_env()) else { continue };
+        if OF_COMMANDS.contains(&long) {
+            continue;
+        }
+        let flag = |cell: &String| {
+            let rest = cell.strip_prefix("`--").and_then(|cell| cell.strip_prefix(long));
+            rest.is_some_and(|rest| rest.starts_with([' ', '`']))
+        };
+        let variable = format!("`{}`", variable.to_string_lossy());
+        let row = rows.iter().find(|row| row.iter().any(flag));
+        let row = row.unwrap_or_else(|| panic!("--{long} is not among the settings"));
+        assert!(row.contains(&variable), "--{long} is set by {variable}: {row:?}");
+        found += 1;
+    }
+    assert_eq!(found, rows.len(), "there is a row that is no setting");
+}
+
+#[test]
+fn the_file_takes_the_keys_of_the_page() {
+    let rows = rows("## Settings of `millrace serve`");
+    let keys = rows.iter().map(|row| row[0].trim_matches('`')).filter(|cell| cell.contains('.'));
+    let keys: Vec<&str> = keys.collect();
+    assert_eq!(keys.len(), 9, "{keys:?}");
+    for key in keys {
+        let value = if key == "security.insecure" { "true" } else { "\"x\"" };
+        let read = toml::from_str::<ServeKeys>(&format!("{key} = {value}"));
+        assert!(read.is_ok(), "{key}: {read:?}");
     }
 }
 

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
 
 use rcgen::string::Ia5String;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType};
@@ -37,9 +38,18 @@ impl Site {
             site.write(&format!("{name}.pem"), &params.signed_by(&key, &ca).unwrap().pem());
             site.write(&format!("{name}.key"), &key.serialize_pem());
         }
+        let mut expired = CertificateParams::new(Vec::new()).unwrap();
+        expired.not_before = rcgen::date_time_ymd(2020, 1, 1);
+        expired.not_after = rcgen::date_time_ymd(2021, 1, 1);
+        let key = KeyPair::generate().unwrap();
+        site.write("expired.pem", &expired.signed_by(&key, &ca).unwrap().pem());
+        site.write("expired.key", &key.serialize_pem());
         let other = CertificateParams::new(Vec::new()).unwrap();
-        let other = other.self_signed(&KeyPair::generate().unwrap()).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let other = other.self_signed(&key).unwrap();
         site.write("other.pem", &other.pem());
+        site.write("stranger.pem", &other.pem());
+        site.write("stranger.key", &key.serialize_pem());
         site.write(
             "access.toml",
             &format!(
@@ -186,9 +196,62 @@ async fn variables_and_files_say_who_one_is() {
     failed(&site.run(&plain, "", "status").await, 2, "use https://");
     failed(&site.run(&served.address, "--cert %reader.pem", "status").await, 2, "go together");
     failed(&site.run(&served.address, "--token @%nothing", "status").await, 2, "cannot read");
-    let stranger = site.run(&served.address, "--ca %other.pem", "status").await;
-    failed(&stranger, 4, "certificate");
 }
+
+/// Nothing comes of trying again, so nobody waits for it.
+#[tokio::test]
+async fn who_is_not_trusted_is_told_at_once_which_why_and_what_to_do() {
+    let site = Site::new();
+    let served = Served::start(&site);
+    let begun = Instant::now();
+    for (who, why, next) in [
+        ("--ca %other.pem", "(unknown issuer)", "next: give the authority that signed it"),
+        (
+            "--cert %stranger.pem --key %stranger.key",
+            "it does not know who signed the certificate shown to it",
+            "next: show one that the authority of the server's --tls-client-ca signed",
+        ),
+        (
+            "--cert %expired.pem --key %expired.key",
+            "the certificate shown to it has expired",
+            "next: renew the files of --cert and --key",
+        ),
+    ] {
+        let ran = site.run(&served.address, who, "status").await;
+        failed(&ran, 4, why);
+        assert!(ran.stderr.contains(&served.address) && ran.stderr.contains(next), "{ran:?}");
+    }
+    let elsewhere = served.address.replace("127.0.0.1", "localhost");
+    failed(&site.run(&elsewhere, "", "status").await, 4, "(name mismatch)");
+    assert!(begun.elapsed() < REACHED_WITHIN, "{:?}", begun.elapsed());
+}
+
+/// The file of a service says how it shows itself to others; flags count first.
+#[tokio::test]
+async fn the_file_of_a_service_secures_its_hops() {
+    let site = Site::new();
+    let serve = async |hops: &str, flags: &str| {
+        site.write("serve.toml", &format!("listen = \"127.0.0.1:0\"\n[hops]\n{hops}\n"));
+        let words = site.words(&format!("serve ingest --config %serve.toml {flags}"));
+        run(millrace(&words.iter().map(String::as_str).collect::<Vec<_>>())).await
+    };
+    let path = |name: &str| site.path(name).display().to_string();
+    // Nobody listens where it would call: that it gets so far is seen by what it does not say.
+    for (hops, flags, code, says) in [
+        (format!("ca = {:?}", path("nothing")), "", 1, "cannot read the authority of servers"),
+        (format!("ca = {:?}", path("ca.pem")), "", 1, "is without TLS: use https://"),
+        (format!("cert = {:?}", path("reader.pem")), "", 1, "--cert and --key go together"),
+        (format!("cert = {:?}", path("reader.pem")), "--key %reader.key", 1, "go together"),
+        (format!("ca = {:?}", path("nothing")), "--ca %ca.pem", 1, "use https://"),
+        ("token = \"@nowhere\"".to_owned(), "", 1, "cannot read the token"),
+        ("keys = 1".to_owned(), "", 1, "unknown field"),
+    ] {
+        failed(&serve(&hops, flags).await, code, says);
+    }
+}
+
+/// For as long commands try what may pass.
+const REACHED_WITHIN: Duration = Duration::from_secs(15);
 
 #[tokio::test]
 async fn a_server_beyond_this_machine_is_protected_or_told_not_to_be() {

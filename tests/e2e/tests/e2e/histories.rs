@@ -1,17 +1,20 @@
-//! Random catalogs and histories through the real `millrace dev` over gRPC, against the oracle.
+//! Random catalogs and histories through real processes over gRPC, `millrace dev` and the four
+//! services apart, against the oracle.
 //!
 //! The property tests of the kernel run thousands of such cases in memory; these few take the whole
 //! way: catalog service, typed rows, verdicts, log, kill -9 and restart, online and past reads,
-//! tails. `MILLRACE_CASES` makes them more (one for every 200 cases of the kernel's), `MILLRACE_SEED`
-//! says where to start; a failure prints its seed and history.
+//! tails. `MILLRACE_CASES` makes them more (one for every 200 cases of the kernel's, and for every
+//! 800 where services run apart), `MILLRACE_SEED` says where to start; a failure prints its seed and
+//! history.
 
 mod changes;
+mod server;
 mod wire;
 
 use std::time::Duration;
 
 use millrace_catalog::Catalog;
-use millrace_e2e_tests::{Dev, DevOptions, hours_from_now, wait_until};
+use millrace_e2e_tests::{hours_from_now, wait_until};
 use millrace_proto::v1;
 use millrace_test_support::generate::{Case, Options, Rng, reads};
 use millrace_test_support::record::requests;
@@ -21,30 +24,49 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tonic::transport::Channel;
 
-/// Cases unless `MILLRACE_CASES` says otherwise, and how many of the kernel's count for one here.
-const CASES: u64 = 16;
-const OF_THE_KERNELS: u64 = 200;
+use server::{Place, Server};
+
+/// How many cases a place gets.
+struct Cases {
+    /// Unless `MILLRACE_CASES` says otherwise.
+    default: u64,
+    /// So many of the kernel's count for one here.
+    of_the_kernels: u64,
+}
+
+const IN_ONE_PROCESS: Cases = Cases { default: 16, of_the_kernels: 200 };
+/// Four processes take longer to start than one, and stored heads follow within a second.
+const APART: Cases = Cases { default: 4, of_the_kernels: 800 };
 
 /// Reads of each view and entity.
 const READS_EACH: usize = 4;
 
 #[test]
 fn random_histories_over_grpc_equal_the_oracle() {
+    run_cases(Place::OneProcess, &IN_ONE_PROCESS);
+}
+
+#[test]
+fn random_histories_over_grpc_equal_the_oracle_where_services_run_apart() {
+    run_cases(Place::Apart, &APART);
+}
+
+fn run_cases(place: Place, cases: &Cases) {
     let number = |name: &str| std::env::var(name).ok()?.replace('_', "").parse::<u64>().ok();
     let first = number("MILLRACE_SEED").unwrap_or(1);
-    let cases = number("MILLRACE_CASES").map_or(CASES, |cases| cases.div_ceil(OF_THE_KERNELS));
+    let asked = number("MILLRACE_CASES").map(|asked| asked.div_ceil(cases.of_the_kernels));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.expect("a runtime");
-    for seed in first..first + cases {
+    for seed in first..first + asked.unwrap_or(cases.default) {
         let case = Case::generate(seed, &Options::default());
-        let mut run = Run::start(&case, &runtime);
+        let mut run = Run::start(&case, place, &runtime);
         if let Err(difference) = run.all() {
-            panic!("seed {seed}, {:?}: {difference}\n{case}", run.options);
+            panic!("seed {seed}, {}: {difference}\n{case}", run.server);
         }
     }
 }
 
-/// One case on a server of its own.
+/// One case on servers of its own.
 struct Run<'a> {
     case: &'a Case,
     runtime: &'a Runtime,
@@ -53,28 +75,26 @@ struct Run<'a> {
     oracle: Oracle,
     /// Instants just after each batch, while the server's clock is the machine's.
     known_ats: Vec<KnownAt>,
-    options: DevOptions,
-    server: Option<Dev>,
-    channel: Channel,
+    server: Server,
+    ingest: Channel,
+    serving: Channel,
     _folder: TempDir,
 }
 
 impl<'a> Run<'a> {
-    fn start(case: &'a Case, runtime: &'a Runtime) -> Self {
+    fn start(case: &'a Case, place: Place, runtime: &'a Runtime) -> Self {
         let mut rng = Rng::new(case.seed ^ 0x6d69_6c6c_7261_6365);
         let folder = tempfile::tempdir().expect("a temporary folder");
         let file = folder.path().join("catalog.yaml");
         std::fs::write(&file, case.catalog.to_yaml()).expect("a file can be written");
         let catalog = case.compile().expect("the generator makes good catalogs");
-        let mut options = DevOptions::on(&folder.path().join("data"));
-        options.slots = Some(*rng.pick(&[1, 4, 64]));
-        options.at_hand_bytes = *rng.pick(&[None, Some(64 * 1024), Some(4096), Some(0)]);
-        options.catalog = Some(file);
-        let server = Dev::start(&options).expect("the server starts");
-        let channel = connect(runtime, &server);
+        let slots = *rng.pick(&[1, 4, 64]);
+        let at_hand_bytes = *rng.pick(&[None, Some(64 * 1024), Some(4096), Some(0)]);
+        let data = folder.path().join("data");
+        let server = Server::start(place, &data, slots, at_hand_bytes, &file);
+        let [ingest, serving] = server.endpoints().map(|endpoint| connect(runtime, endpoint));
         let oracle = case.oracle(&catalog);
         let known_ats = Vec::new();
-        let server = Some(server);
         Self {
             case,
             runtime,
@@ -82,9 +102,9 @@ impl<'a> Run<'a> {
             catalog,
             oracle,
             known_ats,
-            options,
             server,
-            channel,
+            ingest,
+            serving,
             _folder: folder,
         }
     }
@@ -108,7 +128,7 @@ impl<'a> Run<'a> {
         if restart.is_some() {
             self.known_ats.clear();
         }
-        self.wait_for_rebuilds();
+        self.server.settle();
         self.read()?;
         self.compare_changes()
     }
@@ -124,7 +144,7 @@ impl<'a> Run<'a> {
     /// Sends one request and holds its verdicts against the naive mapping of records.
     fn publish(&mut self, records: &[RawRecord], before: KnownAt) -> Result<(), String> {
         let request = wire::publish_request(records);
-        let mut client = v1::ingest_service_client::IngestServiceClient::new(self.channel.clone());
+        let mut client = v1::ingest_service_client::IngestServiceClient::new(self.ingest.clone());
         let answer = self.runtime.block_on(client.publish_batch(request));
         let answer = answer.map_err(|status| format!("PublishBatch: {status:?}"))?.into_inner();
         let result = answer.result.ok_or("an answer without a result")?;
@@ -151,26 +171,14 @@ impl<'a> Run<'a> {
     }
 
     fn crash_and_restart(&mut self) {
-        if let Some(server) = self.server.take() {
-            server.kill().expect("it can be killed");
-        }
-        let server = Dev::start(&self.options).expect("the server starts again");
-        self.channel = connect(self.runtime, &server);
-        self.server = Some(server);
-    }
-
-    fn wait_for_rebuilds(&self) {
-        let mut client = v1::admin_service_client::AdminServiceClient::new(self.channel.clone());
-        wait_until("the rebuilds", Duration::from_secs(60), || {
-            let status = client.get_status(v1::GetStatusRequest::default());
-            let status = self.runtime.block_on(status).expect("a status").into_inner();
-            (status.rebuild_queue == 0).then_some(())
-        });
+        self.server.crash_and_restart(&mut self.rng);
+        let connected = self.server.endpoints().map(|endpoint| connect(self.runtime, endpoint));
+        [self.ingest, self.serving] = connected;
     }
 
     fn read(&mut self) -> Result<(), String> {
         let mut client =
-            v1::feature_service_client::FeatureServiceClient::new(self.channel.clone());
+            v1::feature_service_client::FeatureServiceClient::new(self.serving.clone());
         for read in reads(&self.oracle, &self.known_ats, READS_EACH, &mut self.rng) {
             let Some(request) = wire::read_request(&read) else { continue };
             let answer = self.runtime.block_on(client.get_features(request));
@@ -194,12 +202,12 @@ impl<'a> Run<'a> {
     }
 
     fn compare_changes(&self) -> Result<(), String> {
-        let cli = self.server.as_ref().ok_or("no server")?.cli();
+        let cli = self.server.cli();
         self.catalog.views.iter().try_for_each(|view| changes::compare(&cli, &self.oracle, view))
     }
 }
 
-fn connect(runtime: &Runtime, server: &Dev) -> Channel {
-    let endpoint = Channel::from_shared(server.endpoint()).expect("an endpoint");
+fn connect(runtime: &Runtime, endpoint: String) -> Channel {
+    let endpoint = Channel::from_shared(endpoint).expect("an endpoint");
     runtime.block_on(endpoint.connect()).expect("it is ready")
 }

@@ -19,5 +19,6 @@ mod metrics;
 mod overload;
 mod real_data;
 mod round_trip;
+mod secure_hops;
 mod tails;
 mod traces;

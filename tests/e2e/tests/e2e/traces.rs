@@ -27,6 +27,16 @@ const SOON: Duration = Duration::from_secs(60);
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const CALLER: &str = "b7ad6b7169203331";
 
+/// All that spans of a batch may tell.
+const ATTRIBUTES: [&str; 6] = [
+    "millrace.stream",
+    "millrace.facts",
+    "millrace.rejected",
+    "millrace.chunks",
+    "millrace.heads",
+    "millrace.parts",
+];
+
 /// What was exported: spans by the service that they are of.
 type Spans = Arc<Mutex<Vec<(String, Span)>>>;
 
@@ -117,7 +127,16 @@ fn a_batch_is_one_trace_through_all_hops() {
     runtime.block_on(publish(apart.endpoint("ingest"), "unsampled", Some(&unsampled)));
     runtime.block_on(publish(apart.endpoint("ingest"), "sampled", Some(&parent)));
 
-    let names = ["ingest batch", "join process", "join flush", "store append", "store commit"];
+    // Each with its service and the span that it is below.
+    let spans_of_batch = [
+        ("ingest batch", "ingest", None),
+        ("join process", "join", Some("ingest batch")),
+        ("join flush", "join", Some("join process")),
+        ("store append", "store-writer", Some("join flush")),
+        ("store commit", "store-writer", Some("store append")),
+        ("join save", "join", Some("join process")),
+        ("store put", "store-writer", Some("join save")),
+    ];
     let of_trace = || -> BTreeMap<String, (String, Span)> {
         let kept = spans.lock().expect("no test panics with it");
         let ours = kept.iter().filter(|(_, span)| hex(&span.trace_id) == TRACE);
@@ -125,17 +144,14 @@ fn a_batch_is_one_trace_through_all_hops() {
     };
     let found = wait_until("the spans of the batch", SOON, || {
         let found = of_trace();
-        names.iter().all(|name| found.contains_key(*name)).then_some(found)
+        spans_of_batch.iter().all(|(name, ..)| found.contains_key(*name)).then_some(found)
     });
-    let mut above = CALLER.to_owned();
-    for (name, service) in
-        names.iter().zip(["ingest", "join", "join", "store-writer", "store-writer"])
-    {
-        let (of, span) = &found[*name];
+    for (name, service, above) in spans_of_batch {
+        let (of, span) = &found[name];
         assert!(of.contains(&format!("millrace-{service}")), "{name} is of {of}");
-        assert_eq!(hex(&span.parent_span_id), above, "{name} is below the one before");
+        let above_id = above.map_or(CALLER.to_owned(), |above| hex(&found[above].1.span_id));
+        assert_eq!(hex(&span.parent_span_id), above_id, "{name} is below {above:?}");
         assert!(span.end_time_unix_nano >= span.start_time_unix_nano, "{name}");
-        above = hex(&span.span_id);
     }
     let kept = spans.lock().expect("no test panics with it").clone();
     let other = kept.iter().filter(|(_, span)| hex(&span.trace_id) == TRACE.replace('0', "1"));
@@ -143,8 +159,7 @@ fn a_batch_is_one_trace_through_all_hops() {
     for (_, span) in &kept {
         for attribute in &span.attributes {
             assert!(
-                ["millrace.stream", "millrace.facts", "millrace.rejected", "millrace.chunks"]
-                    .contains(&attribute.key.as_str()),
+                ATTRIBUTES.contains(&attribute.key.as_str()),
                 "{} has {}",
                 span.name,
                 attribute.key

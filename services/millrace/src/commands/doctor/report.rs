@@ -78,6 +78,7 @@ impl Check {
             }
             StoreError::Unknown { .. }
             | StoreError::Unavailable { .. }
+            | StoreError::NotTrusted { .. }
             | StoreError::Failed { .. } => self.problem("store", error.to_string(), next),
         }
     }

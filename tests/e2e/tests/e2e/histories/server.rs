@@ -1,0 +1,129 @@
+//! Where a history runs: everything in one process, or in four.
+
+use std::fmt;
+use std::path::Path;
+use std::time::Duration;
+
+use millrace_e2e_tests::{Apart, ApartOptions, Cli, Dev, DevOptions, SERVICES, wait_until};
+use millrace_test_support::generate::Rng;
+
+/// Rebuilds of a history as small as these, on a machine that builds beside the tests.
+const REBUILT_WITHIN: Duration = Duration::from_secs(60);
+
+/// A service that was started again is found by the others within a second.
+const SERVING_WITHIN: Duration = Duration::from_secs(60);
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Place {
+    OneProcess,
+    Apart,
+}
+
+pub(crate) enum Server {
+    OneProcess {
+        options: DevOptions,
+        /// Taken out between two starts.
+        process: Option<Dev>,
+    },
+    Apart {
+        options: ApartOptions,
+        services: Apart,
+        killed: Vec<&'static str>,
+    },
+}
+
+/// What it takes to run the case again by hand.
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OneProcess { options, .. } => write!(f, "{options:?}"),
+            Self::Apart { options, killed, .. } => write!(f, "{options:?}, killed {killed:?}"),
+        }
+    }
+}
+
+impl Server {
+    pub(crate) fn start(
+        place: Place,
+        data: &Path,
+        slots: u32,
+        at_hand_bytes: Option<u64>,
+        catalog: &Path,
+    ) -> Self {
+        match place {
+            Place::OneProcess => {
+                let mut options = DevOptions::on(data);
+                options.slots = Some(slots);
+                options.at_hand_bytes = at_hand_bytes;
+                options.catalog = Some(catalog.to_owned());
+                let process = Some(Dev::start(&options).expect("the server starts"));
+                Self::OneProcess { options, process }
+            }
+            Place::Apart => {
+                let mut options = ApartOptions::on(data);
+                options.slots = Some(slots);
+                options.at_hand_bytes = at_hand_bytes;
+                let services = Apart::start(&options).expect("the services start");
+                let applied = services.cli().run(["apply".as_ref(), catalog.as_os_str()]);
+                applied.and_then(|done| done.expect_code(0)).expect("the catalog is applied");
+                Self::Apart { options, services, killed: Vec::new() }
+            }
+        }
+    }
+
+    /// Where ingest and feature-serving are.
+    pub(crate) fn endpoints(&self) -> [String; 2] {
+        match self {
+            Self::OneProcess { process, .. } => {
+                let process = process.as_ref().expect("it runs");
+                [process.endpoint(), process.endpoint()]
+            }
+            Self::Apart { services, .. } => {
+                ["ingest", "feature-serving"].map(|name| services.endpoint(name))
+            }
+        }
+    }
+
+    pub(crate) fn cli(&self) -> Cli {
+        match self {
+            Self::OneProcess { process, .. } => process.as_ref().expect("it runs").cli(),
+            Self::Apart { services, .. } => services.cli(),
+        }
+    }
+
+    /// Ends everything, or one of the services, with SIGKILL, and waits until all serve again.
+    pub(crate) fn crash_and_restart(&mut self, rng: &mut Rng) {
+        match self {
+            Self::OneProcess { options, process } => {
+                process.take().expect("it runs").kill().expect("it can be killed");
+                *process = Some(Dev::start(options).expect("the server starts again"));
+            }
+            Self::Apart { services, killed, .. } => {
+                let name = *rng.pick(&SERVICES);
+                killed.push(name);
+                services.kill(name).expect("it can be killed");
+                services.start_again(name).expect("it starts again");
+                // The others take calls again once they have found it.
+                let cli = services.cli();
+                wait_until("all services", SERVING_WITHIN, || {
+                    let status = cli.run(["status"]).expect("a status");
+                    (status.code == 0).then_some(())
+                });
+            }
+        }
+    }
+
+    /// Waits until everything acknowledged is in effect, in the heads that are read.
+    pub(crate) fn settle(&self) {
+        match self {
+            Self::OneProcess { .. } => {
+                let cli = self.cli();
+                wait_until("the rebuilds", REBUILT_WITHIN, || {
+                    let status = cli.json(["status"]).ok()?;
+                    (status["rebuild_queue"] == 0).then_some(())
+                });
+            }
+            Self::Apart { services, .. } => services.settle(),
+        }
+    }
+}
