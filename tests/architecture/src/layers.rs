@@ -55,6 +55,7 @@ impl Layer {
             "millrace-test-support"
             | "millrace-architecture-tests"
             | "millrace-property-tests"
+            | "millrace-fuzz-tests"
             | "millrace-model-tests"
             | "millrace-e2e-tests"
             | "xtask" => Self::Tests,
