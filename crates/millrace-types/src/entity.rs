@@ -100,16 +100,23 @@ impl EntityKey {
     }
 }
 
-/// Reads the canonical bytes of a key through once.
+/// Reads the canonical bytes of a key through once. There is one form of a key: two would be two
+/// entities, so a length that is written longer than it need be is refused.
 pub(crate) fn check_key(bytes: &[u8]) -> Result<(), DecodeError> {
+    let wrong = Err(DecodeError::Invalid { what: "key length", found: bytes.len() as u64 });
     if bytes.is_empty() || bytes.len() > KEY_BYTES_MAX {
-        return Err(DecodeError::Invalid { what: "key length", found: bytes.len() as u64 });
+        return wrong;
     }
     let mut reader = Reader::new(bytes);
+    let mut canonical = 0;
     while !reader.is_empty() {
-        read_part(&mut reader)?;
+        canonical += 1 + match read_part(&mut reader)? {
+            KeyPart::Int64(_) => 8,
+            // Seven bits of the length a byte.
+            KeyPart::String(v) => (v.len().ilog2() / 7 + 1) as usize + v.len(),
+        };
     }
-    Ok(())
+    if canonical == bytes.len() { Ok(()) } else { wrong }
 }
 
 /// Appends the canonical bytes of a key to `out`.

@@ -58,6 +58,9 @@ fn damaged(seed: &[u8], rng: &mut Rng) -> Vec<u8> {
 fn what_was_found_stays_refused() {
     // A key whose text is empty is no key, though it has the form of one.
     assert!(EntityKey::from_bytes(&[2, 0]).is_err());
+    // A length in more bytes than it needs would be a second form of the same key.
+    assert!(EntityKey::from_bytes(&[2, 0x81, 0, b'a']).is_err());
+    assert!(EntityKey::from_bytes(&[2, 1, b'a']).is_ok());
     // A row with bytes behind its last value is no row.
     assert!(RowView::check(&[1, 0, 9]).is_err());
     assert!(RowView::check(&[1, 0]).is_ok());
