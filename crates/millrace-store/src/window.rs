@@ -174,6 +174,13 @@ impl ProducerWindow {
             raw.copy_from_slice(reader.take(8, "window word")?);
             window.words.push_back(u64::from_le_bytes(raw));
         }
+        // The greatest number ends no range, so it is never marked; nor is what lies beyond.
+        let last = u64::MAX / WORD;
+        let reach = end / WORD + count; // both are far below the greatest number
+        let marks_last = reach == last + 1 && window.words.back().is_some_and(|w| w >> 63 == 1);
+        if reach > last + 1 || marks_last {
+            return Err(invalid("window end", end));
+        }
         window.end_at(end); // bits below the end mean nothing
         window.absorb();
         Ok(window)

@@ -1,8 +1,10 @@
 //! The targets without libFuzzer: on their seeds, and on damaged copies of them.
 
 use millrace_fuzz_tests::TARGETS;
+use millrace_store::window::ProducerWindow;
 use millrace_test_support::generate::Rng;
 use millrace_types::EntityKey;
+use millrace_types::codec::put_varint;
 use millrace_types::row::RowView;
 
 /// Damaged copies of each seed.
@@ -61,6 +63,12 @@ fn what_was_found_stays_refused() {
     // A length in more bytes than it needs would be a second form of the same key.
     assert!(EntityKey::from_bytes(&[2, 0x81, 0, b'a']).is_err());
     assert!(EntityKey::from_bytes(&[2, 1, b'a']).is_ok());
+    // A window in which the greatest number of all is marked: its end would be beyond.
+    let mut window = vec![1];
+    put_varint(&mut window, u64::MAX);
+    window.extend([0, 1]);
+    window.extend([0xff; 8]);
+    assert!(ProducerWindow::decode(&window).is_err());
     // A row with bytes behind its last value is no row.
     assert!(RowView::check(&[1, 0, 9]).is_err());
     assert!(RowView::check(&[1, 0]).is_ok());
