@@ -5,9 +5,6 @@
 mod attackers;
 mod producers;
 
-use std::ffi::OsStr;
-use std::path::PathBuf;
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -15,7 +12,6 @@ use std::time::{Duration, Instant};
 use millrace_e2e_tests::{Apart, ApartOptions, SERVICES};
 use millrace_proto::v1;
 use millrace_proto::v1::feature_service_client::FeatureServiceClient;
-use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tonic::transport::Channel;
@@ -26,8 +22,6 @@ use crate::fixture::{CLICKS, Site, catalog};
 const LASTS: Duration = Duration::from_secs(20);
 /// How long the load before it lasts, whose rate is the peak.
 const WARM: Duration = Duration::from_secs(10);
-/// The name of the threads of the load.
-const LOAD: &str = "load";
 /// Producers that are served as fast as they go; the overload has ten times as many.
 const PRODUCERS: usize = 4;
 /// Users of producers whose answers are read.
@@ -131,38 +125,6 @@ async fn reader(scene: Scene) -> u64 {
     reads
 }
 
-/// A runtime whose threads give way to the services.
-fn load_runtime() -> Runtime {
-    let workers = std::thread::available_parallelism().map_or(1, usize::from);
-    let (started, starts) = std::sync::mpsc::channel();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(workers)
-        .thread_name(LOAD)
-        // Nobody listens any more to threads that start later; they have their parent's priority.
-        .on_thread_start(move || started.send(()).unwrap_or_default())
-        .enable_all()
-        .build()
-        .expect("a runtime");
-    starts.iter().take(workers).for_each(drop);
-    step_back();
-    runtime
-}
-
-/// Gives the threads of the load the least priority. Clients of a real overload have cores of their
-/// own; here they must not take those of the services, whose goodput is what is looked at.
-fn step_back() {
-    let threads = std::fs::read_dir("/proc/self/task").expect("the threads of this process");
-    let is_load = |folder: &PathBuf| {
-        std::fs::read_to_string(folder.join("comm")).is_ok_and(|name| name.trim() == LOAD)
-    };
-    let folders = threads.filter_map(|entry| Some(entry.ok()?.path())).filter(is_load);
-    let threads: Vec<_> = folders.filter_map(|f| f.file_name().map(OsStr::to_owned)).collect();
-    assert!(!threads.is_empty(), "the load has threads");
-    let done = Command::new("renice").args(["-n", "19", "-p"]).args(threads).output();
-    let done = done.expect("renice is there (package bsdutils)");
-    assert!(done.status.success(), "{done:?}");
-}
-
 /// Facts acknowledged a second while a load runs for so long.
 async fn rate(scene: &Scene, lasts: Duration) -> f64 {
     let (before, began) = (scene.acknowledged(), Instant::now());
@@ -207,7 +169,8 @@ fn an_overload_of_ten_times_is_survived() {
     let services = services.expect("the services start");
     let applied = services.cli().run(["apply".as_ref(), catalog("load.yaml").as_os_str()]);
     applied.and_then(|done| done.expect_code(0)).expect("the catalog is applied");
-    let runtime = load_runtime();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.expect("a runtime");
     runtime.block_on(async {
         let scene = Scene::of(&services);
         let warm = scene.again();
