@@ -19,8 +19,7 @@ use crate::workspace::Workspace;
 pub(crate) const SECONDS: u64 = 60;
 
 /// Makes the compiler count edges for libFuzzer.
-const FLAGS: [&str; 6] = [
-    "--cfg=fuzzing",
+const FLAGS: [&str; 5] = [
     "-Cpasses=sancov-module",
     "-Cllvm-args=-sanitizer-coverage-level=4",
     "-Cllvm-args=-sanitizer-coverage-inline-8bit-counters",

@@ -23,7 +23,6 @@ use parquet::arrow::arrow_reader::{
     ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
 };
 use parquet::errors::ParquetError;
-use parquet::file::metadata::ParquetMetaData;
 
 use super::RowSource;
 use super::batch::{BATCH_ROWS, BatchBuilder, RowBatch};
@@ -64,7 +63,6 @@ impl ParquetReader {
             ParquetRecordBatchReaderBuilder::<File>::try_new_with_options(file, options)
         })
         .map_err(failed)?;
-        check_places(builder.metadata(), bytes).map_err(failed)?;
         let schema = builder.schema().clone();
         let names: Vec<String> = schema.fields().iter().map(|f| f.name().clone()).collect();
         let columns = match_columns(&input, stream, &names)?;
@@ -161,29 +159,6 @@ fn guarded<T>(read: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, Parqu
         let why = texts.0.or(texts.1.map(String::as_str)).unwrap_or("it cannot be read");
         Err(ParquetError::General(format!("the file is damaged: {why}")))
     })
-}
-
-/// The places of all column chunks lie in the file. The reader takes them as they are, and panics where
-/// they are negative.
-fn check_places(metadata: &ParquetMetaData, bytes: u64) -> Result<(), ParquetError> {
-    let chunks = metadata.row_groups().iter().flat_map(|group| group.columns());
-    for chunk in chunks {
-        let (data, length) = (chunk.data_page_offset(), chunk.compressed_size());
-        let places = [chunk.dictionary_page_offset().unwrap_or(data), data];
-        let fits = |start: i64| {
-            let end = u64::try_from(start).ok().zip(u64::try_from(length).ok());
-            end.and_then(|(start, length)| start.checked_add(length)).is_some_and(|e| e <= bytes)
-        };
-        // Of the two the smaller one is where the chunk begins.
-        if !fits(places[0].min(places[1])) || places.iter().any(|place| *place < 0) {
-            let column = chunk.column_path().string();
-            return Err(ParquetError::General(format!(
-                "the file is damaged: column {column:?} lies at {}, {length} bytes, beyond the file",
-                places[0]
-            )));
-        }
-    }
-    Ok(())
 }
 
 fn parquet_error(
