@@ -12,6 +12,7 @@ mod args;
 mod cluster;
 mod command;
 mod fuzz;
+mod servers;
 mod stage;
 mod summary;
 mod test;

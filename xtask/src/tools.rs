@@ -1,4 +1,4 @@
-//! What the tests need beside the crates: rustfmt, clippy, grpcurl and a Python with grpcio.
+//! What the tests need beside the crates: rustfmt, clippy, grpcurl, a Python with grpcio, servers.
 //!
 //! Everything is installed under the target folder, at pinned versions, once.
 
@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::command::{Failure, output, run, with_retries};
+use crate::servers::Servers;
 use crate::workspace::Workspace;
 
 /// The pinned version of grpcurl.
@@ -22,6 +23,8 @@ pub(crate) struct Tools {
     pub(crate) grpcurl: PathBuf,
     /// A Python interpreter that has the packages of the Python client.
     pub(crate) python: PathBuf,
+    /// The servers.
+    pub(crate) servers: Servers,
 }
 
 impl Tools {
@@ -31,6 +34,7 @@ impl Tools {
         Self {
             grpcurl: tools.join(format!("grpcurl-{GRPCURL}")).join("grpcurl"),
             python: tools.join("python").join("bin").join("python"),
+            servers: Servers::of(workspace),
         }
     }
 
@@ -44,7 +48,8 @@ impl Tools {
         components(workspace)?;
         crates(workspace)?;
         self.install_grpcurl()?;
-        self.install_python(workspace)
+        self.install_python(workspace)?;
+        self.servers.install()
     }
 
     fn install_grpcurl(&self) -> Result<(), Failure> {

@@ -59,8 +59,6 @@ macro_rules! conformance_tests {
             parts_of_one_call_are_written_in_order
             a_mark_is_replaced_by_greater_versions_only
             a_catalog_version_is_written_once
-            a_window_remembers_what_comes_in_order
-            a_window_never_invents
             a_first_epoch_is_opened
             a_released_slot_is_taken_with_its_stated_end
             a_fenced_slot_is_sealed_at_its_last_chunk
@@ -68,6 +66,7 @@ macro_rules! conformance_tests {
             a_slot_behind_its_mark_is_not_sealed
             taking_over_again_gives_the_same_epoch
         );
+        $crate::window_conformance_tests!($make);
     };
     (@ $make:path: $($case:ident)*) => {
         $(
@@ -77,6 +76,19 @@ macro_rules! conformance_tests {
                 $crate::conformance::$case(&*store).await;
             }
         )*
+    };
+}
+
+/// The same for an adapter of producer windows alone.
+#[macro_export]
+macro_rules! window_conformance_tests {
+    ($make:path) => {
+        $crate::conformance_tests!(@ $make:
+            a_window_remembers_what_comes_in_order
+            a_window_never_invents
+            a_window_does_what_the_shared_one_does
+            an_empty_range_of_numbers_is_no_work
+        );
     };
 }
 

@@ -16,6 +16,7 @@ pub mod files;
 pub mod metrics;
 mod open_files;
 pub mod output;
+pub mod redis;
 pub mod security;
 pub mod serve;
 

@@ -18,6 +18,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 pub use failure::ServeError;
 pub use keys::ServeKeys;
+pub(crate) use keys::duration;
 use services::{IngestPart, JoinPart, Service, ServingPart, StoreWriterPart};
 
 use crate::cli::{Global, ServeArgs, ServiceName};

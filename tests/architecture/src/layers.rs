@@ -52,7 +52,8 @@ impl Layer {
             | "millrace-store-writer"
             | "millrace-feature-serving" => Self::Services,
             "millrace" => Self::Composition,
-            "millrace-test-support"
+            "millrace-test-servers"
+            | "millrace-test-support"
             | "millrace-architecture-tests"
             | "millrace-property-tests"
             | "millrace-fuzz-tests"

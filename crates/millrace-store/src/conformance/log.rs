@@ -143,7 +143,5 @@ pub async fn empty_calls_do_nothing<S: Store + ?Sized>(store: &S) {
     assert_eq!(store.append(vec![]).await, Ok(()));
     assert_eq!(store.put(vec![]).await, Ok(()));
     assert_eq!(store.load(vec![]).await, Ok(vec![]));
-    assert_eq!(store.seen("p", 5, 5).await, Ok(vec![]));
-    assert_eq!(store.mark("p", 5, 5).await, Ok(()));
     assert_eq!(store.catalogs().await, Ok(vec![]));
 }

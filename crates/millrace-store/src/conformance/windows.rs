@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 
 use crate::memory::SplitMix64;
-use crate::port::{Seen, Store};
+use crate::port::{ProducerWindows, Seen};
+use crate::window::{ProducerWindow, WINDOW_NUMBERS};
 
 /// What a producer sends in order is remembered, whatever the size of its batches; producers are
 /// apart; below the first number everything is unknown.
-pub async fn a_window_remembers_what_comes_in_order<S: Store + ?Sized>(store: &S) {
+pub async fn a_window_remembers_what_comes_in_order<S: ProducerWindows + ?Sized>(store: &S) {
     let mut next = 1_000;
     for length in [1, 7, 300, 5_000, 2] {
         store.mark("a", next, next + length).await.unwrap();
@@ -23,7 +24,7 @@ pub async fn a_window_remembers_what_comes_in_order<S: Store + ?Sized>(store: &S
 }
 
 /// Whatever the order of batches and the holes between them: only marked numbers are said seen.
-pub async fn a_window_never_invents<S: Store + ?Sized>(store: &S) {
+pub async fn a_window_never_invents<S: ProducerWindows + ?Sized>(store: &S) {
     for seed in 0..20 {
         let mut random = SplitMix64(seed);
         let producer = format!("producer/{seed}");
@@ -44,4 +45,35 @@ pub async fn a_window_never_invents<S: Store + ?Sized>(store: &S) {
             }
         }
     }
+}
+
+/// Bit for bit what [`ProducerWindow`] says, also where windows overflow and batches overtake each
+/// other: the adapters forget alike.
+pub async fn a_window_does_what_the_shared_one_does<S: ProducerWindows + ?Sized>(store: &S) {
+    for seed in 0..6 {
+        let mut random = SplitMix64(seed);
+        let producer = format!("producer/{seed}");
+        let start = [0, (1 << 40) + 5][(seed % 2) as usize];
+        let spread = [300, 4 * WINDOW_NUMBERS][(seed / 2 % 2) as usize];
+        let mut shared = ProducerWindow::default();
+        for step in 0..25 {
+            let first = start + random.below(spread);
+            let next = first + 1 + random.below([9, 400][(step % 2) as usize]);
+            store.mark(&producer, first, next).await.unwrap();
+            shared.mark(first, next);
+            let end = shared.end();
+            for around in [first.saturating_sub(70)..next + 70, end.saturating_sub(70)..end + 70] {
+                let seen = store.seen(&producer, around.start, around.end).await.unwrap();
+                let expected = shared.seen_range(around.start, around.end);
+                assert_eq!(seen, expected, "seed {seed}, step {step}, {around:?}");
+            }
+        }
+    }
+}
+
+/// No number, no answer, no mark.
+pub async fn an_empty_range_of_numbers_is_no_work<S: ProducerWindows + ?Sized>(store: &S) {
+    assert_eq!(store.seen("p", 5, 5).await, Ok(vec![]));
+    assert_eq!(store.mark("p", 5, 5).await, Ok(()));
+    assert_eq!(store.seen("p", 5, 6).await, Ok(vec![Seen::No]));
 }

@@ -8,6 +8,7 @@ use millrace_config::ConfigError;
 use thiserror::Error;
 
 use crate::dev::DevError;
+use crate::redis::RedisArgsError;
 use crate::security::{ClientSecurityError, SecurityError};
 
 /// Why a service does not start or does not go on.
@@ -41,6 +42,9 @@ pub enum ServeError {
     /// The hops to other services cannot be secured as asked for.
     #[error(transparent)]
     ClientSecurity(#[from] ClientSecurityError),
+    /// Redis cannot be used as asked for.
+    #[error(transparent)]
+    Redis(#[from] RedisArgsError),
     /// What every server can meet.
     #[error(transparent)]
     Server(#[from] DevError),
@@ -55,7 +59,11 @@ impl ServeError {
             Self::ConfigInvalid { .. } => Some("see the keys with `millrace serve --help`"),
             Self::Server(error) => error.next_step(),
             Self::Security(error) => Some(error.next_step()),
-            Self::Setting(_) | Self::Endpoint(_) | Self::ClientSecurity(_) => None,
+            Self::Redis(RedisArgsError::File { .. }) => Some("check the path and its permissions"),
+            Self::Redis(RedisArgsError::NoUrl | RedisArgsError::Setting(_))
+            | Self::Setting(_)
+            | Self::Endpoint(_)
+            | Self::ClientSecurity(_) => None,
         }
     }
 }

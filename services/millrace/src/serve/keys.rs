@@ -8,11 +8,13 @@ use clap::Args;
 use millrace_client::ClientSecurity;
 use millrace_config::{Config, Settings};
 use millrace_grpc::{Security, ServerLimits};
+use millrace_store_redis::RedisConfig;
 use serde::{Deserialize, Deserializer};
 
 use super::ServeError;
 use crate::cli::{Global, ServeArgs, ServiceName};
 use crate::open_files::server_limits;
+use crate::redis::RedisArgs;
 use crate::security::{ClientArgs, SecurityArgs};
 
 /// Every key, each as a flag, as `MILLRACE_…` in the environment, and in the TOML file.
@@ -31,6 +33,10 @@ pub struct ServeKeys {
     /// The number of slots, a power of two; the same for every service
     #[arg(long, env = "MILLRACE_SLOTS", hide_env_values = true, value_name = "N")]
     pub slots: Option<u32>,
+    /// The name of the cluster where it shares a server with others, such as Redis: one for each
+    /// store, and a new one for a store that was emptied or restored
+    #[arg(long, env = "MILLRACE_CLUSTER", hide_env_values = true, value_name = "NAME")]
+    pub cluster: Option<String>,
     /// join: its name among the nodes; the same after every start
     #[arg(long, env = "MILLRACE_NODE", hide_env_values = true, value_name = "NAME")]
     pub node: Option<String>,
@@ -69,6 +75,10 @@ pub struct ServeKeys {
     /// In the file: where ingest listens
     #[arg(skip)]
     pub ingest_endpoint: Option<String>,
+    /// Where windows of producers are kept; in the file a table of this name.
+    #[command(flatten)]
+    #[serde(default)]
+    pub redis: RedisArgs,
     /// What protects it; in the file a table of this name.
     #[command(flatten)]
     #[serde(default)]
@@ -92,6 +102,8 @@ pub(super) struct Told {
     pub(super) security: ClientSecurity,
     pub(super) store: Vec<String>,
     pub(super) join: Vec<String>,
+    /// Where windows of producers are kept, if not in the store.
+    pub(super) redis: Option<RedisConfig>,
     /// Empty: `status` does not tell of ingest.
     pub(super) ingest: Vec<String>,
 }
@@ -123,7 +135,7 @@ impl ServiceName {
     }
 }
 
-fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
+pub(crate) fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
     let text = String::deserialize(from)?;
     crate::cli::duration(&text).map(Some).map_err(serde::de::Error::custom)
 }
@@ -167,6 +179,8 @@ pub(super) fn told(args: &ServeArgs, global: &Global) -> Result<Told, ServeError
     };
     let store = flags.store_endpoint.or(file.store_endpoint);
     let security = flags.security.or(file.security);
+    let cluster = flags.cluster.or(file.cluster).unwrap_or_else(|| "millrace".to_owned());
+    let redis = flags.redis.or(file.redis).load(&cluster)?;
     let admin = flags.admin.or(file.admin);
     if let Some(admin) = admin {
         security.check_admin(admin)?;
@@ -175,6 +189,7 @@ pub(super) fn told(args: &ServeArgs, global: &Global) -> Result<Told, ServeError
         protection: security.load(settings.listen)?,
         settings,
         admin,
+        redis,
         security: global.security.clone().or(*file.hops).load()?,
         node: flags.node.or(file.node).unwrap_or_else(|| "join-0".to_owned()),
         store: vec![store.unwrap_or_else(|| ServiceName::StoreWriter.endpoint())],

@@ -16,15 +16,18 @@ use millrace_ingest::{
 };
 use millrace_join::{JoinConfig, JoinGrpc, JoinService};
 use millrace_placement::Slots;
-use millrace_store::{CatalogStore, Incarnation, NodeId, Store, StoreError};
+use millrace_store::{CatalogStore, Incarnation, NodeId, ProducerWindows, Store, StoreError};
 use millrace_store_fjall::{FjallStore, Options};
+use millrace_store_redis::RedisWindows;
 use millrace_store_writer::{StoreGrpc, StoreWriter};
 use millrace_telemetry::Measure;
+use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::ServeError;
 use super::keys::Told;
 use crate::dev::{DevError, incarnation};
+use crate::redis::RedisArgsError;
 
 /// How often catalog versions of other processes are looked for.
 const CATALOG_EVERY: Duration = Duration::from_millis(250);
@@ -32,6 +35,8 @@ const CATALOG_EVERY: Duration = Duration::from_millis(250);
 const STORE_PATIENCE: Duration = Duration::from_secs(5);
 /// Other processes read stored heads: what is acknowledged is in them within a second.
 const HEAD_INTERVAL: Duration = Duration::from_millis(300);
+/// How long a drain waits for the last marks of windows: what is not marked is only asked again.
+const WINDOWS_WITHIN: Duration = Duration::from_secs(1);
 /// And marks follow.
 const MARK_INTERVAL: Duration = Duration::from_millis(200);
 
@@ -173,6 +178,7 @@ impl Service for JoinPart {
 pub(super) struct IngestPart {
     ingest: Arc<Ingest>,
     catalog: Arc<CatalogHandle>,
+    redis: Option<Arc<RedisWindows>>,
     needs: Vec<Arc<dyn PeerPort>>,
     _tasks: [AbortOnDropHandle<()>; 2],
 }
@@ -184,18 +190,32 @@ impl IngestPart {
         let (catalog, follows) = catalog(store.clone()).await?;
         let join = Arc::new(RemoteJoin::new(&told.join, &told.security)?);
         let needs: Vec<Arc<dyn PeerPort>> = vec![Arc::new(store.peer()), Arc::new(join.peer())];
+        let redis = match &told.redis {
+            None => None,
+            Some(config) => {
+                let windows = RedisWindows::start(config.clone()).await;
+                Some(Arc::new(windows.map_err(RedisArgsError::Setting)?))
+            }
+        };
+        let windows: Arc<dyn ProducerWindows> = match &redis {
+            None => store,
+            Some(windows) => windows.clone(),
+        };
         let ports = IngestPorts {
             catalog: catalog.clone(),
             join,
-            windows: store,
+            windows,
             clock: Arc::new(SystemClock::default()),
         };
         let mut config = IngestConfig::new(slots(told)?, incarnation());
         config.max_future = told.settings.max_future;
         config.idle_after = told.settings.idle_after;
+        if let Some(windows) = &redis {
+            config.dedup_retention = windows.expiry();
+        }
         let ingest = Ingest::new(config, ports);
         let punctuation = AbortOnDropHandle::new(tokio::spawn(punctuate(ingest.clone())));
-        Ok(Self { ingest, catalog, needs, _tasks: [follows, punctuation] })
+        Ok(Self { ingest, catalog, redis, needs, _tasks: [follows, punctuation] })
     }
 }
 
@@ -217,6 +237,9 @@ impl Service for IngestPart {
         if let Err(error) = self.ingest.depart().await {
             // Its watermarks are then taken as lost after `idle_after`.
             tracing::debug!(%error, "depart");
+        }
+        if let Some(windows) = &self.redis {
+            let _ = timeout(WINDOWS_WITHIN, windows.written()).await;
         }
     }
 }

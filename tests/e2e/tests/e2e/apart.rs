@@ -9,16 +9,23 @@ use tempfile::TempDir;
 use crate::crash::{USERS, clicks, expected_counts};
 use crate::fixture::{CLICKS, catalog, pair};
 
-struct Place {
+/// The services on a folder of their own, with the click and profile catalog.
+pub(crate) struct Place {
     folder: TempDir,
     services: Apart,
 }
 
 impl Place {
     fn new() -> Self {
+        Self::with(&[])
+    }
+
+    /// The same with these variables in the environment of the services.
+    pub(crate) fn with(env: &[(&'static str, String)]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let data = folder.path().join("data");
-        let services = Apart::start(&ApartOptions::on(&data)).expect("the services start");
+        let options = ApartOptions { env: env.to_vec(), ..ApartOptions::on(&data) };
+        let services = Apart::start(&options).expect("the services start");
         let place = Self { folder, services };
         let catalog = catalog("clickprofile.yaml");
         let apply = place.cli().run(["apply".as_ref(), catalog.as_os_str()]);
@@ -26,7 +33,7 @@ impl Place {
         place
     }
 
-    fn cli(&self) -> Cli {
+    pub(crate) fn cli(&self) -> Cli {
         self.services.cli()
     }
 
@@ -36,7 +43,7 @@ impl Place {
         path
     }
 
-    fn clicks(&self, name: &str, range: std::ops::Range<usize>) -> PathBuf {
+    pub(crate) fn clicks(&self, name: &str, range: std::ops::Range<usize>) -> PathBuf {
         let rows = clicks(range);
         let lines: Vec<&str> =
             std::iter::once(CLICKS).chain(rows.iter().map(String::as_str)).collect();
@@ -44,7 +51,7 @@ impl Place {
     }
 
     /// Every user's count and sum.
-    fn counts(&self) -> Vec<(Value, Value)> {
+    pub(crate) fn counts(&self) -> Vec<(Value, Value)> {
         let keys: Vec<String> = (0..USERS).map(|user| user.to_string()).collect();
         let mut args: Vec<&str> = vec!["user_activity"];
         args.extend(keys.iter().map(String::as_str));

@@ -18,6 +18,7 @@ mod late;
 mod metrics;
 mod overload;
 mod real_data;
+mod redis;
 mod round_trip;
 mod secure_hops;
 mod tails;

@@ -1,0 +1,13 @@
+//! The real servers that tests need, each a process of the test that started it: its own folder,
+//! its own port on the loopback address, ended when the handle is dropped.
+//!
+//! Nothing here waits for a time to pass: a server is ready when it answers.
+
+mod cassandra;
+mod kept;
+mod process;
+mod redis;
+
+pub use cassandra::{Cassandra, CassandraOptions};
+pub use process::{ServerError, free_port};
+pub use redis::{Redis, RedisOptions};
