@@ -83,7 +83,7 @@ impl RedisConfig {
         let with_tls = match info.addr() {
             ConnectionAddr::Tcp(..) => false,
             ConnectionAddr::TcpTls { .. } => true,
-            _ => return Err(RedisConfigError::Url),
+            ConnectionAddr::Unix(_) | _ => return Err(RedisConfigError::Url),
         };
         if self.authority.is_some() && !with_tls {
             return Err(RedisConfigError::AuthorityWithoutTls);

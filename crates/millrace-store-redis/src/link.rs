@@ -137,13 +137,14 @@ async fn watch_over(client: Client, patience: Duration, state: watch::Sender<Sta
 /// True when the connection has to be made anew: nothing was answered, or the server says that it
 /// is not the one to ask (any more).
 fn is_lost(error: &RedisError) -> bool {
-    match error.kind() {
-        ErrorKind::Io | ErrorKind::Parse => true,
+    let not_the_one = matches!(
+        error.kind(),
         ErrorKind::Server(
             ServerErrorKind::ReadOnly | ServerErrorKind::BusyLoading | ServerErrorKind::MasterDown,
-        ) => true,
-        _ => error.is_unrecoverable_error(),
-    }
+        )
+    );
+    let unanswered = matches!(error.kind(), ErrorKind::Io | ErrorKind::Parse);
+    unanswered || not_the_one || error.is_unrecoverable_error()
 }
 
 /// What went wrong, and the way out where an operator has to do something.

@@ -1,1 +1,36 @@
-//! Begun.
+//! The slot log, snapshots, marks and catalog in ScyllaDB or Apache Cassandra, behind the ports of
+//! `millrace-store`.
+//!
+//! Two kinds of tables (`ddl`): those that are written by conditional statements alone and decided by
+//! SERIAL reads (leases, epochs, the catalog), and registers of one value where the greatest write
+//! timestamp wins, which is the version that Millrace stamped (log, snapshots, marks). No statement
+//! writes one kind like the other.
+//!
+//! Nothing is retried here: whoever called repeats a call whose outcome is unknown, unchanged, and is
+//! the only layer that does. Every write says which it is (`outcome`). What is in flight towards a
+//! shard is bounded and adapts (`gate`).
+//!
+//! TLS towards the database is not supported yet.
+
+mod catalog;
+mod checks;
+pub mod config;
+mod connect;
+mod ddl;
+mod epochs;
+mod gate;
+mod keys;
+mod leases;
+mod limit;
+mod log;
+mod outcome;
+mod registers;
+mod statements;
+mod store;
+mod windows;
+
+pub use checks::CheckError;
+pub use config::{CqlConfig, Replication, Secret};
+pub use connect::OpenError;
+pub use ddl::Dialect;
+pub use store::CqlStore;

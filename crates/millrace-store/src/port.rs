@@ -143,7 +143,8 @@ pub struct Put {
     pub entity: Entity,
     /// Which part.
     pub part: Part,
-    /// The version; a put of a version not greater than the stored one changes nothing.
+    /// The version; a put of a smaller version than the stored one changes nothing, and so does the
+    /// same put once more. Nobody puts two contents at one version: a store may keep either.
     pub ver: KnownAt,
     /// The part's bytes; empty bytes delete an immutable part.
     pub bytes: Bytes,
@@ -297,7 +298,8 @@ pub trait SnapshotStore: Send + Sync + 'static {
         parts: Vec<(Entity, Part)>,
     ) -> Result<Vec<Option<(KnownAt, Bytes)>>, StoreError>;
 
-    /// Writes a slot's mark if `ver` is greater than the stored mark's.
+    /// Writes a slot's mark if `ver` is greater than the stored mark's. Versions are as in
+    /// [`Put::ver`].
     ///
     /// # Errors
     /// [`StoreError`].

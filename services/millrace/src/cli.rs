@@ -123,7 +123,7 @@ pub enum Command {
     Dev(DevArgs),
     /// Run one service of Millrace in a process of its own
     #[command(after_help = examples::SERVE)]
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     /// See it work in a minute: late, repeated, corrected and retracted facts, checked
     #[command(after_help = examples::DEMO)]
     Demo(DemoArgs),

@@ -1,7 +1,7 @@
 //! A Redis of a test: `redis-server` of Debian or from `MILLRACE_REDIS_SERVER`.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};

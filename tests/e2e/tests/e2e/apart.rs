@@ -50,8 +50,14 @@ impl Place {
         self.write(name, &lines.join("\n"))
     }
 
+    /// Every user's count and sum, once stored heads have everything that was acknowledged.
+    pub(crate) fn settled_counts(&self) -> Vec<(Value, Value)> {
+        self.services.settle();
+        self.counts()
+    }
+
     /// Every user's count and sum.
-    pub(crate) fn counts(&self) -> Vec<(Value, Value)> {
+    fn counts(&self) -> Vec<(Value, Value)> {
         let keys: Vec<String> = (0..USERS).map(|user| user.to_string()).collect();
         let mut args: Vec<&str> = vec!["user_activity"];
         args.extend(keys.iter().map(String::as_str));

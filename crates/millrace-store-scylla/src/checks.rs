@@ -1,0 +1,282 @@
+//! What is looked at before a store is used: a database that could lose what it acknowledged, or
+//! that belongs to somebody else, is refused.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use millrace_store::StoreError;
+use millrace_types::Micros;
+use scylla::client::execution_profile::ExecutionProfile;
+use scylla::client::session::Session;
+use scylla::cluster::Node;
+use scylla::errors::ExecutionError;
+use scylla::policies::load_balancing::{NodeIdentifier, SingleTargetLoadBalancingPolicy};
+use scylla::statement::Statement as Unprepared;
+use thiserror::Error;
+
+use crate::config::CqlConfig;
+use crate::connect::OpenError;
+use crate::ddl::{self, Dialect, SCHEMA_VERSION};
+use crate::statements::Statement;
+use crate::store::CqlStore;
+
+/// Greatest difference to the clock of a node, in microseconds.
+const SKEW_MAX: i64 = 1_000_000;
+
+/// What a database or keyspace is not fit for.
+#[derive(Debug, Error)]
+pub enum CheckError {
+    /// Acknowledged chunks would be lost with the power.
+    #[error(
+        "node {node} has commitlog_sync = {found}: it answers before its commit log is on disk, and \
+         would lose acknowledged facts; set commitlog_sync to batch or group"
+    )]
+    CommitLog {
+        /// The node.
+        node: String,
+        /// How it syncs.
+        found: String,
+    },
+    /// A clock is wrong.
+    #[error(
+        "the clock of node {node} is {seconds:.1} s away from this machine's: set the clocks (NTP); \
+         1 s is allowed"
+    )]
+    Clock {
+        /// The node.
+        node: String,
+        /// How far it is ahead, in seconds.
+        seconds: f64,
+    },
+    /// A node does not tell about itself.
+    #[error("node {node} does not answer what must be known of it: {reason}")]
+    Silent {
+        /// The node.
+        node: String,
+        /// Why.
+        reason: String,
+    },
+    /// Tables are missing.
+    #[error(
+        "keyspace {keyspace} has no table {missing}: it is not Millrace's, or was not made; name the \
+         right one, or have it created"
+    )]
+    NoTables {
+        /// The keyspace.
+        keyspace: String,
+        /// The tables that are missing.
+        missing: String,
+    },
+    /// Another version of the tables.
+    #[error(
+        "keyspace {keyspace} has schema version {found}, this program knows {SCHEMA_VERSION}: run \
+         the version that belongs to it"
+    )]
+    SchemaVersion {
+        /// The keyspace.
+        keyspace: String,
+        /// The version there.
+        found: String,
+    },
+    /// Somebody else's keyspace.
+    #[error(
+        "keyspace {keyspace} belongs to cluster {found:?}, not to {ours:?}: give each cluster a \
+         keyspace of its own"
+    )]
+    OtherCluster {
+        /// The keyspace.
+        keyspace: String,
+        /// The cluster it belongs to.
+        found: String,
+        /// This one.
+        ours: String,
+    },
+    /// Another number of slots.
+    #[error(
+        "keyspace {keyspace} was made with {found} slots, not with {ours}: their number is fixed"
+    )]
+    Slots {
+        /// The keyspace.
+        keyspace: String,
+        /// The number it was made with.
+        found: String,
+        /// The number asked for.
+        ours: u32,
+    },
+    /// It is not known whose the keyspace is.
+    #[error("cannot tell whose keyspace {keyspace} is")]
+    Unknown {
+        /// The keyspace.
+        keyspace: String,
+        /// Why.
+        source: StoreError,
+    },
+}
+
+/// Looks at every node that is up, and says which database it is.
+pub(crate) async fn server(
+    session: &Session,
+    now: impl Fn() -> Micros,
+) -> Result<Dialect, CheckError> {
+    let state = session.get_cluster_state();
+    let nodes: Vec<&Arc<Node>> =
+        state.get_nodes_info().iter().filter(|node| node.is_connected()).collect();
+    let is_scylla = nodes.iter().any(|node| node.sharder().is_some());
+    let dialect = if is_scylla { Dialect::Scylla } else { Dialect::Cassandra };
+    for node in nodes {
+        let name = node.address.to_string();
+        let silent = |reason: String| CheckError::Silent { node: name.clone(), reason };
+        let found = setting(session, node, dialect, "commitlog_sync").await.map_err(&silent)?;
+        if !is_synced(&found) {
+            return Err(CheckError::CommitLog { node: name, found });
+        }
+        let before = now();
+        let theirs = clock(session, node).await.map_err(&silent)?;
+        let ahead = skew(before, theirs, now());
+        if ahead.abs() > SKEW_MAX {
+            #[allow(clippy::cast_precision_loss, reason = "shown with one digit")]
+            let seconds = ahead as f64 / 1e6;
+            return Err(CheckError::Clock { node: name, seconds });
+        }
+    }
+    Ok(dialect)
+}
+
+/// Whether a node answers only once its commit log is on disk.
+fn is_synced(value: &str) -> bool {
+    matches!(value, "batch" | "group")
+}
+
+/// How far a clock is ahead that was read between two instants of ours: zero where it may be right.
+fn skew(before: Micros, theirs: Micros, after: Micros) -> i64 {
+    // The database tells milliseconds.
+    let (least, most) = (before.0 - 1_000, after.0);
+    if theirs.0 < least { theirs.0 - least } else { (theirs.0 - most).max(0) }
+}
+
+async fn ask<R>(session: &Session, node: &Arc<Node>, cql: &str) -> Result<R, String>
+where
+    R: for<'frame> scylla::deserialize::row::DeserializeRow<'frame, 'frame>,
+{
+    let target = NodeIdentifier::Node(Arc::clone(node));
+    let profile: ExecutionProfile = session
+        .get_default_execution_profile_handle()
+        .pointee_to_builder()
+        .load_balancing_policy(SingleTargetLoadBalancingPolicy::new(target, None))
+        .consistency(scylla::statement::Consistency::One)
+        .build();
+    let mut statement = Unprepared::new(cql);
+    statement.set_execution_profile_handle(Some(profile.into_handle()));
+    let answer = session.query_unpaged(statement, &[]).await;
+    let answer = answer.map_err(|error: ExecutionError| error.to_string())?;
+    let rows = answer.into_rows_result().map_err(|error| error.to_string())?;
+    rows.first_row::<R>().map_err(|error| error.to_string())
+}
+
+async fn setting(
+    session: &Session,
+    node: &Arc<Node>,
+    dialect: Dialect,
+    name: &str,
+) -> Result<String, String> {
+    let table = match dialect {
+        Dialect::Scylla => "system.config",
+        Dialect::Cassandra => "system_views.settings",
+    };
+    let cql = format!("SELECT value FROM {table} WHERE name = '{name}'");
+    let (value,) = ask::<(Option<String>,)>(session, node, &cql).await?;
+    let value = value.unwrap_or_default();
+    Ok(value.trim_matches('"').to_lowercase())
+}
+
+async fn clock(session: &Session, node: &Arc<Node>) -> Result<Micros, String> {
+    let cql = "SELECT toUnixTimestamp(now()) FROM system.local WHERE key = 'local'";
+    let (millis,) = ask::<(i64,)>(session, node, cql).await?;
+    Ok(Micros(millis.saturating_mul(1_000)))
+}
+
+/// Looks whether every table is there.
+pub(crate) async fn tables(session: &Session, keyspace: &str) -> Result<(), OpenError> {
+    let mut wanted: BTreeSet<&str> = ddl::names().collect();
+    let cql =
+        format!("SELECT table_name FROM system_schema.tables WHERE keyspace_name = '{keyspace}'");
+    let answer = session.query_unpaged(cql, &[]).await;
+    let answer = answer.map_err(OpenError::statement("tell its tables"))?;
+    let silent = |reason: String| CheckError::Silent { node: "any".to_owned(), reason };
+    let rows = answer.into_rows_result().map_err(|error| silent(error.to_string()))?;
+    let rows = rows.rows::<(String,)>().map_err(|error| silent(error.to_string()))?;
+    for row in rows {
+        let (name,) = row.map_err(|error| silent(error.to_string()))?;
+        wanted.remove(name.as_str());
+    }
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let missing = Vec::from_iter(wanted).join(", ");
+    Err(CheckError::NoTables { keyspace: keyspace.to_owned(), missing }.into())
+}
+
+/// Looks whether the keyspace is of this version, this cluster and this number of slots; one that is
+/// nobody's yet becomes this cluster's.
+pub(crate) async fn owner(store: &CqlStore, config: &CqlConfig) -> Result<(), CheckError> {
+    let keyspace = || config.keyspace.clone();
+    let unknown = |source| CheckError::Unknown { keyspace: keyspace(), source };
+    let standing = async |name: &str, ours: &str| match read(store, name).await.map_err(unknown)? {
+        Some(found) => Ok(found),
+        None => claim(store, name, ours).await.map_err(unknown),
+    };
+    let found = standing("schema", SCHEMA_VERSION).await?;
+    if found != SCHEMA_VERSION {
+        return Err(CheckError::SchemaVersion { keyspace: keyspace(), found });
+    }
+    let found = standing("cluster", &config.cluster).await?;
+    if found != config.cluster {
+        let ours = config.cluster.clone();
+        return Err(CheckError::OtherCluster { keyspace: keyspace(), found, ours });
+    }
+    let found = standing("slots", &config.slots.to_string()).await?;
+    if found != config.slots.to_string() {
+        return Err(CheckError::Slots { keyspace: keyspace(), found, ours: config.slots });
+    }
+    Ok(())
+}
+
+async fn read(store: &CqlStore, name: &str) -> Result<Option<String>, StoreError> {
+    Ok(store.one::<(String,)>(Statement::Meta, (name,)).await?.map(|(value,)| value))
+}
+
+/// Writes a value if none stands there, and gives the one that does. An unknown outcome is settled by
+/// a SERIAL read: whoever wrote it, it is what all of us find.
+async fn claim(store: &CqlStore, name: &str, ours: &str) -> Result<String, StoreError> {
+    let claimed = store.run_conditional(Statement::ClaimMeta, (name, ours)).await;
+    match claimed {
+        Ok(true) => Ok(ours.to_owned()),
+        outcome => match read(store, name).await? {
+            Some(found) => Ok(found),
+            None => Err(outcome.err().unwrap_or_else(|| StoreError::Unknown {
+                operation: "claim keyspace",
+                reason: "not applied, and no row stands there".to_owned(),
+            })),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_clock_outside_of_the_reading_is_wrong() {
+        let at = |s: i64| Micros(s * 1_000_000);
+        assert_eq!(skew(at(10), at(11), at(12)), 0);
+        assert_eq!(skew(at(10), at(15), at(12)), 3_000_000);
+        assert_eq!(skew(at(10), at(7), at(12)), -2_999_000);
+        assert_eq!(skew(Micros(10_000_900), at(10), Micros(10_000_950)), 0, "cut to milliseconds");
+    }
+
+    #[test]
+    fn a_commit_log_that_is_synced_later_is_refused() {
+        assert!(is_synced("batch") && is_synced("group"));
+        assert!(!is_synced("periodic") && !is_synced(""));
+    }
+}

@@ -1,0 +1,122 @@
+//! Leases of nodes: what is decided stands in `millrace_store::rules`; here it is made to happen by
+//! conditional writes on the node's partition.
+
+use millrace_store::rules::{self, NodeRow, RunRow};
+use millrace_store::{Applied, Incarnation, NodeId, NodeLease, StoreError};
+use millrace_types::KnownAt;
+
+use crate::statements::Statement;
+use crate::store::{CqlStore, read, stored};
+
+/// How often a conditional write is tried against others that are faster. A node's row has one writer
+/// and now and then somebody who fences it.
+const TRIES: usize = 16;
+
+/// `newest`, `ceiling`, `renewals`, `fenced`, as they stand.
+type Row = (Option<i64>, Option<i64>, Option<i64>, Option<bool>);
+
+fn node_of(row: &Row) -> Option<NodeRow> {
+    let (newest, ceiling, ..) = *row;
+    Some(NodeRow { newest: Incarnation(newest?.cast_unsigned()), ceiling: KnownAt(ceiling?) })
+}
+
+fn run_of(row: &Row) -> Result<Option<RunRow>, StoreError> {
+    let (_, _, renewals, fenced) = *row;
+    if renewals.is_none() && fenced.is_none() {
+        return Ok(None);
+    }
+    let renewals = read("renewals of a node", renewals.unwrap_or_default())?;
+    Ok(Some(RunRow { renewals, fenced: fenced.unwrap_or_default() }))
+}
+
+impl CqlStore {
+    /// What stands of a run and its node, at one instant.
+    async fn lease_row(&self, node: &NodeId, run: Incarnation) -> Result<Row, StoreError> {
+        let row = self.one::<Row>(Statement::Run, (&node.0, run.0.cast_signed())).await?;
+        match row {
+            Some(row) => Ok(row),
+            // Of a run that has no row the read gives nothing at all, also not of its node.
+            None => {
+                let node = self.one::<(Option<i64>, Option<i64>)>(Statement::Node, (&node.0,));
+                let (newest, ceiling) = node.await?.unwrap_or_default();
+                Ok((newest, ceiling, None, None))
+            }
+        }
+    }
+
+    pub(crate) async fn renew(
+        &self,
+        node: &NodeId,
+        run: Incarnation,
+        ceiling: KnownAt,
+    ) -> Result<Applied<NodeLease>, StoreError> {
+        for _ in 0..TRIES {
+            let row = self.lease_row(node, run).await?;
+            let (of_node, of_run) = (node_of(&row), run_of(&row)?);
+            let Some((new_node, new_run)) = rules::renewed(of_node, of_run, run, ceiling) else {
+                let ceiling = of_node.map_or(KnownAt(0), |node| node.ceiling);
+                return Ok(Applied::No(of_run.map(|of_run| of_run.lease(run, ceiling))));
+            };
+            let (newest, renewals) = (new_node.newest.0.cast_signed(), stored(new_run.renewals));
+            let (key, (a, b, c, d)) = (run.0.cast_signed(), row);
+            let values = (newest, new_node.ceiling.0, renewals, &node.0, key, a, b, c, d);
+            if self.run_conditional(Statement::Renew, values).await? {
+                return Ok(Applied::Yes);
+            }
+        }
+        Err(contended("renew node"))
+    }
+
+    pub(crate) async fn fence(
+        &self,
+        node: &NodeId,
+        run: Incarnation,
+    ) -> Result<Applied<NodeLease>, StoreError> {
+        for _ in 0..TRIES {
+            let row = self.lease_row(node, run).await?;
+            let of_run = run_of(&row)?;
+            // A SERIAL read that shows it settles it.
+            if of_run.is_some_and(|run| run.fenced) {
+                return Ok(Applied::Yes);
+            }
+            let fenced = rules::fenced(of_run);
+            let values = (stored(fenced.renewals), &node.0, run.0.cast_signed(), row.2, row.3);
+            if self.run_conditional(Statement::Fence, values).await? {
+                return Ok(Applied::Yes);
+            }
+        }
+        Err(contended("fence node"))
+    }
+
+    pub(crate) async fn lease(&self, node: &NodeId) -> Result<Option<NodeLease>, StoreError> {
+        for _ in 0..TRIES {
+            let statics = self.one::<(Option<i64>, Option<i64>)>(Statement::Node, (&node.0,));
+            let Some((Some(newest), _)) = statics.await? else { return Ok(None) };
+            let run = Incarnation(newest.cast_unsigned());
+            let row = self.lease_row(node, run).await?;
+            // Both at one instant, unless a later run was faster.
+            if let (Some(of_node), Some(of_run)) = (node_of(&row), run_of(&row)?)
+                && of_node.newest == run
+            {
+                return Ok(Some(of_run.lease(run, of_node.ceiling)));
+            }
+        }
+        Err(contended("read node"))
+    }
+
+    pub(crate) async fn confirms(
+        &self,
+        node: &NodeId,
+        run: Incarnation,
+    ) -> Result<bool, StoreError> {
+        let values = (&node.0, run.0.cast_signed());
+        let row = self.one::<(Option<i64>, Option<bool>)>(Statement::Confirm, values).await?;
+        let Some((renewals, fenced)) = row else { return Ok(false) };
+        Ok(run_of(&(None, None, renewals, fenced))?.is_some_and(RunRow::confirms))
+    }
+}
+
+fn contended(operation: &'static str) -> StoreError {
+    let reason = format!("others changed the row {TRIES} times in between");
+    StoreError::Unavailable { operation, reason }
+}
