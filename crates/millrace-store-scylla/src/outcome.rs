@@ -120,7 +120,9 @@ pub(crate) fn of_all(
     let mut worst = None;
     for error in errors {
         match &error {
-            StoreError::Failed { .. } | StoreError::Damaged { .. } => return Err(error),
+            StoreError::Failed { .. }
+            | StoreError::Damaged { .. }
+            | StoreError::NotTrusted { .. } => return Err(error),
             StoreError::Unknown { .. } | StoreError::Unavailable { .. } => {
                 worst = worst.or(Some(error));
             }
@@ -166,7 +168,7 @@ mod tests {
             StoreError::Unknown { .. } => 'U',
             StoreError::Unavailable { .. } => 'D',
             StoreError::Failed { .. } => 'F',
-            StoreError::Damaged { .. } => '!',
+            StoreError::Damaged { .. } | StoreError::NotTrusted { .. } => '!',
         };
         ways.map(kind).iter().collect()
     }
@@ -204,7 +206,11 @@ mod tests {
             Ok(()) => "done",
             Err(StoreError::Unknown { .. }) => "unknown",
             Err(StoreError::Unavailable { .. }) => "not done",
-            Err(StoreError::Failed { .. } | StoreError::Damaged { .. }) => "failed",
+            Err(
+                StoreError::Failed { .. }
+                | StoreError::Damaged { .. }
+                | StoreError::NotTrusted { .. },
+            ) => "failed",
         };
         assert_eq!(kind(vec![]), "done");
         assert_eq!(kind(vec![Ok(()), Ok(())]), "done");
