@@ -7,6 +7,7 @@
 pub mod bench;
 pub mod cli;
 pub mod commands;
+pub mod cql;
 #[doc(hidden)]
 pub mod decoders;
 pub mod demo;

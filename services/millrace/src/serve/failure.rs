@@ -5,8 +5,10 @@ use std::path::PathBuf;
 
 use millrace_client::EndpointError;
 use millrace_config::ConfigError;
+use millrace_store_scylla::OpenError;
 use thiserror::Error;
 
+use crate::cql::CqlArgsError;
 use crate::dev::DevError;
 use crate::redis::RedisArgsError;
 use crate::security::{ClientSecurityError, SecurityError};
@@ -42,6 +44,12 @@ pub enum ServeError {
     /// The hops to other services cannot be secured as asked for.
     #[error(transparent)]
     ClientSecurity(#[from] ClientSecurityError),
+    /// The database cannot be used as asked for.
+    #[error(transparent)]
+    Cql(#[from] CqlArgsError),
+    /// The database or its keyspace is not as it must be.
+    #[error(transparent)]
+    Open(#[from] OpenError),
     /// Redis cannot be used as asked for.
     #[error(transparent)]
     Redis(#[from] RedisArgsError),
@@ -60,7 +68,12 @@ impl ServeError {
             Self::Server(error) => error.next_step(),
             Self::Security(error) => Some(error.next_step()),
             Self::Redis(RedisArgsError::File { .. }) => Some("check the path and its permissions"),
-            Self::Redis(RedisArgsError::NoUrl | RedisArgsError::Setting(_))
+            Self::Cql(CqlArgsError::File { .. }) => Some("check the path and its permissions"),
+            Self::Cql(
+                CqlArgsError::NoNodes | CqlArgsError::HalfKnown | CqlArgsError::Create(_),
+            )
+            | Self::Open(_)
+            | Self::Redis(RedisArgsError::NoUrl | RedisArgsError::Setting(_))
             | Self::Setting(_)
             | Self::Endpoint(_)
             | Self::ClientSecurity(_) => None,

@@ -9,10 +9,12 @@ use millrace_client::ClientSecurity;
 use millrace_config::{Config, Settings};
 use millrace_grpc::{Security, ServerLimits};
 use millrace_store_redis::RedisConfig;
+use millrace_store_scylla::CqlConfig;
 use serde::{Deserialize, Deserializer};
 
 use super::ServeError;
 use crate::cli::{Global, ServeArgs, ServiceName};
+use crate::cql::CqlArgs;
 use crate::open_files::server_limits;
 use crate::redis::RedisArgs;
 use crate::security::{ClientArgs, SecurityArgs};
@@ -75,6 +77,10 @@ pub struct ServeKeys {
     /// In the file: where ingest listens
     #[arg(skip)]
     pub ingest_endpoint: Option<String>,
+    /// Where everything is kept, if not in a folder; in the file a table of this name.
+    #[command(flatten)]
+    #[serde(default)]
+    pub cql: CqlArgs,
     /// Where windows of producers are kept; in the file a table of this name.
     #[command(flatten)]
     #[serde(default)]
@@ -102,6 +108,8 @@ pub(super) struct Told {
     pub(super) security: ClientSecurity,
     pub(super) store: Vec<String>,
     pub(super) join: Vec<String>,
+    /// Where everything is kept, if not in a folder.
+    pub(super) cql: Option<CqlConfig>,
     /// Where windows of producers are kept, if not in the store.
     pub(super) redis: Option<RedisConfig>,
     /// Empty: `status` does not tell of ingest.
@@ -180,6 +188,7 @@ pub(super) fn told(args: &ServeArgs, global: &Global) -> Result<Told, ServeError
     let store = flags.store_endpoint.or(file.store_endpoint);
     let security = flags.security.or(file.security);
     let cluster = flags.cluster.or(file.cluster).unwrap_or_else(|| "millrace".to_owned());
+    let cql = flags.cql.or(file.cql).load(&cluster, settings.slots)?;
     let redis = flags.redis.or(file.redis).load(&cluster)?;
     let admin = flags.admin.or(file.admin);
     if let Some(admin) = admin {
@@ -189,6 +198,7 @@ pub(super) fn told(args: &ServeArgs, global: &Global) -> Result<Told, ServeError
         protection: security.load(settings.listen)?,
         settings,
         admin,
+        cql,
         redis,
         security: global.security.clone().or(*file.hops).load()?,
         node: flags.node.or(file.node).unwrap_or_else(|| "join-0".to_owned()),

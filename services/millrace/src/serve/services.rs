@@ -12,13 +12,15 @@ use millrace_feature_serving::{
 };
 use millrace_grpc::{Drain, GrpcServer, ServerLimits, services};
 use millrace_ingest::{
-    CatalogApi, CatalogHandle, Ingest, IngestApi, IngestConfig, IngestPorts, SystemClock, punctuate,
+    CatalogApi, CatalogHandle, Clock, Ingest, IngestApi, IngestConfig, IngestPorts, SystemClock,
+    punctuate,
 };
 use millrace_join::{JoinConfig, JoinGrpc, JoinService};
 use millrace_placement::Slots;
 use millrace_store::{CatalogStore, Incarnation, NodeId, ProducerWindows, Store, StoreError};
 use millrace_store_fjall::{FjallStore, Options};
 use millrace_store_redis::RedisWindows;
+use millrace_store_scylla::CqlStore;
 use millrace_store_writer::{StoreGrpc, StoreWriter};
 use millrace_telemetry::Measure;
 use tokio::time::timeout;
@@ -84,17 +86,25 @@ fn slots(told: &Told) -> Result<Slots, ServeError> {
     Ok(Slots::try_new(told.settings.slots).map_err(DevError::Slots)?)
 }
 
-/// store-writer, with the embedded store inside.
+/// store-writer, with the embedded store inside or a database behind it.
 pub(super) struct StoreWriterPart {
     writer: Arc<StoreWriter>,
     store: Arc<dyn Store>,
 }
 
 impl StoreWriterPart {
-    pub(super) fn start(told: &Told) -> Result<Self, ServeError> {
-        let open = Options { slots: Some(told.settings.slots), ..Options::default() };
-        let store = FjallStore::open(&told.settings.data, &open).map_err(DevError::Open)?;
-        let store: Arc<dyn Store> = Arc::new(store);
+    pub(super) async fn start(told: &Told) -> Result<Self, ServeError> {
+        let store: Arc<dyn Store> = match &told.cql {
+            None => {
+                let open = Options { slots: Some(told.settings.slots), ..Options::default() };
+                let store = FjallStore::open(&told.settings.data, &open);
+                Arc::new(store.map_err(DevError::Open)?)
+            }
+            Some(config) => {
+                let clock = SystemClock::default();
+                Arc::new(CqlStore::open(config, || clock.now()).await?)
+            }
+        };
         let writer = Arc::new(StoreWriter::spawn(store.clone(), Default::default()));
         Ok(Self { writer, store })
     }
