@@ -50,6 +50,12 @@ impl Place {
         self.write(name, &lines.join("\n"))
     }
 
+    /// Kills a service, as a crash would, and starts it again.
+    pub(crate) fn kill_and_start(&mut self, service: &str) {
+        self.services.kill(service).expect("it can be killed");
+        self.services.start_again(service).expect("it starts again");
+    }
+
     /// Every user's count and sum, once stored heads have everything that was acknowledged.
     pub(crate) fn settled_counts(&self) -> Vec<(Value, Value)> {
         self.services.settle();
@@ -57,7 +63,7 @@ impl Place {
     }
 
     /// Every user's count and sum.
-    fn counts(&self) -> Vec<(Value, Value)> {
+    pub(crate) fn counts(&self) -> Vec<(Value, Value)> {
         let keys: Vec<String> = (0..USERS).map(|user| user.to_string()).collect();
         let mut args: Vec<&str> = vec!["user_activity"];
         args.extend(keys.iter().map(String::as_str));

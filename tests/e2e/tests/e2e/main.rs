@@ -5,6 +5,7 @@ mod apart;
 mod bad_input;
 mod clients;
 mod command_line;
+mod cql;
 mod crash;
 mod demo;
 mod documents;

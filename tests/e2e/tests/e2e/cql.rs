@@ -1,0 +1,64 @@
+//! The four services apart on a real Cassandra in the place of the embedded store.
+
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use millrace_e2e_tests::wait_until;
+use millrace_test_servers::{Cassandra, CassandraOptions};
+
+use crate::apart::Place;
+use crate::crash::expected_counts;
+use crate::fixture::pair;
+
+/// A publish that goes on beside other tests of the machine gets this far within.
+const PUBLISHED_WITHIN: Duration = Duration::from_secs(60);
+
+/// What store-writer has to be told; the others take no notice.
+fn env(database: &Cassandra, keyspace: &str) -> [(&'static str, String); 3] {
+    [
+        ("MILLRACE_CQL", database.address()),
+        ("MILLRACE_CQL_KEYSPACE", keyspace.to_owned()),
+        ("MILLRACE_CQL_CREATE", "datacenter1=1".to_owned()),
+    ]
+}
+
+/// Each service dies by SIGKILL, and then the database does in the middle of a publish: what was
+/// acknowledged is there before anything is sent again, a repeat is all DUPLICATE, and the features are
+/// those of every fact counted once.
+#[test]
+fn services_and_the_database_may_die_and_every_fact_counts_once() {
+    let mut database = Cassandra::start(CassandraOptions::default()).expect("a Cassandra");
+    let mut place = Place::with(&env(&database, "crashes"));
+    let publish = |place: &Place, file: &Path| {
+        place.cli().publish([pair("clicks", file)]).expect("published")
+    };
+    let before = place.clicks("before.csv", 0..2_000);
+    let report = publish(&place, &before);
+    assert_eq!((report.sent, report.accepted), (2_000, 2_000), "{report:?}");
+    for service in ["store-writer", "join", "ingest", "feature-serving"] {
+        place.kill_and_start(service);
+        assert_eq!(place.settled_counts(), expected_counts(2_000), "after {service}");
+    }
+    assert_eq!(publish(&place, &before).duplicate, 2_000);
+
+    let during = place.clicks("during.csv", 2_000..6_000);
+    let report = thread::scope(|scope| {
+        let (cli, source) = (place.cli(), pair("clicks", &during));
+        let publishing = scope.spawn(move || {
+            let args = [source, "--rate".into(), "1000".into()];
+            cli.publish(args).expect("published")
+        });
+        // A part of it is acknowledged; most of it is still to come.
+        wait_until("the first of it", PUBLISHED_WITHIN, || {
+            (place.counts() != expected_counts(2_000)).then_some(())
+        });
+        database.kill().expect("it can be killed");
+        database.start_again().expect("it starts again");
+        publishing.join().expect("no panic")
+    });
+    assert_eq!((report.sent, report.accepted), (4_000, 4_000), "{report:?}");
+    assert_eq!(place.settled_counts(), expected_counts(6_000));
+    assert_eq!(publish(&place, &during).duplicate, 4_000);
+    assert_eq!(place.settled_counts(), expected_counts(6_000));
+}
