@@ -1,10 +1,12 @@
-//! Where a history runs: everything in one process, or in four.
+//! Where a history runs: everything in one process, or in four, on the embedded store or on a database.
 
 use std::fmt;
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use millrace_e2e_tests::{Apart, ApartOptions, Cli, Dev, DevOptions, SERVICES, wait_until};
+use millrace_test_servers::{Cassandra, Redis, RedisOptions};
 use millrace_test_support::generate::Rng;
 
 /// Rebuilds of a history as small as these, on a machine that builds beside the tests.
@@ -17,6 +19,8 @@ const SERVING_WITHIN: Duration = Duration::from_secs(60);
 pub(crate) enum Place {
     OneProcess,
     Apart,
+    /// Apart, on Cassandra and Redis.
+    Distributed,
 }
 
 pub(crate) enum Server {
@@ -29,6 +33,7 @@ pub(crate) enum Server {
         options: ApartOptions,
         services: Apart,
         killed: Vec<&'static str>,
+        _redis: Option<Redis>,
     },
 }
 
@@ -40,6 +45,18 @@ impl fmt::Display for Server {
             Self::Apart { options, killed, .. } => write!(f, "{options:?}, killed {killed:?}"),
         }
     }
+}
+
+/// What services are told of a database and of Redis; a keyspace for each case.
+fn distributed(database: &Cassandra, redis: &Redis) -> Vec<(&'static str, String)> {
+    static KEYSPACES: AtomicU32 = AtomicU32::new(0);
+    let keyspace = format!("history_{}", KEYSPACES.fetch_add(1, Ordering::Relaxed));
+    vec![
+        ("MILLRACE_CQL", database.address()),
+        ("MILLRACE_CQL_KEYSPACE", keyspace),
+        ("MILLRACE_CQL_CREATE", "datacenter1=1".to_owned()),
+        ("MILLRACE_REDIS", redis.url()),
+    ]
 }
 
 impl Server {
@@ -59,14 +76,19 @@ impl Server {
                 let process = Some(Dev::start(&options).expect("the server starts"));
                 Self::OneProcess { options, process }
             }
-            Place::Apart => {
+            Place::Apart | Place::Distributed => {
                 let mut options = ApartOptions::on(data);
+                let redis = matches!(place, Place::Distributed)
+                    .then(|| Redis::start(RedisOptions::default()).expect("a Redis"));
+                if let Some(redis) = &redis {
+                    options.env = distributed(Cassandra::shared(), redis);
+                }
                 options.slots = Some(slots);
                 options.at_hand_bytes = at_hand_bytes;
                 let services = Apart::start(&options).expect("the services start");
                 let applied = services.cli().run(["apply".as_ref(), catalog.as_os_str()]);
                 applied.and_then(|done| done.expect_code(0)).expect("the catalog is applied");
-                Self::Apart { options, services, killed: Vec::new() }
+                Self::Apart { options, services, killed: Vec::new(), _redis: redis }
             }
         }
     }
