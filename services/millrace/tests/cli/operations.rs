@@ -130,9 +130,14 @@ fn the_file_takes_the_keys_of_the_page() {
     let rows = rows("## Settings of `millrace serve`");
     let keys = rows.iter().map(|row| row[0].trim_matches('`')).filter(|cell| cell.contains('.'));
     let keys: Vec<&str> = keys.collect();
-    assert_eq!(keys.len(), 9, "{keys:?}");
+    assert_eq!(keys.len(), 19, "{keys:?}");
     for key in keys {
-        let value = if key == "security.insecure" { "true" } else { "\"x\"" };
+        let value = match key {
+            "security.insecure" => "true",
+            "cql.nodes" => "[\"x\"]",
+            "redis.expiry" => "\"1h\"",
+            _ => "\"x\"",
+        };
         let read = toml::from_str::<ServeKeys>(&format!("{key} = {value}"));
         assert!(read.is_ok(), "{key}: {read:?}");
     }
