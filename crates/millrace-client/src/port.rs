@@ -9,8 +9,8 @@ use bytes::Bytes;
 use millrace_catalog::Catalog;
 use millrace_grpc::{Coded, ErrorCode};
 use millrace_store::{
-    Append, Applied, Incarnation, LogPage, Mark, NodeId, NodeLease, Part, Put, SlotEpoch,
-    StoreError,
+    Append, Applied, Fencing, Incarnation, LogPage, Mark, Member, NodeId, NodeLease, Part, Put,
+    SlotEpoch, StoreError,
 };
 use millrace_telemetry::TraceContext;
 use millrace_types::{
@@ -42,9 +42,14 @@ pub struct ProcessRequest {
     pub catalog_version: u32,
     /// The facts by slot.
     pub slots: Vec<SlotFacts>,
-    /// The ingest process's watermark of each stream after these facts, for every slot of the node.
-    /// Never ahead of an earlier fact: requests of one incarnation are handed over in order.
+    /// The ingest process's watermark of each stream after these facts, for their slots; without
+    /// facts, for those of `routes`. Never ahead of an earlier fact: requests of one incarnation are
+    /// handed over in order.
     pub watermarks: Vec<StreamWatermark>,
+    /// The slots whose facts of this incarnation come on this way.
+    pub routes: Routes,
+    /// Where it stands in a call of another process.
+    pub order: CallOrder,
     /// True when the incarnation leaves.
     pub departs: bool,
     /// True when the facts were LATE before and are replayed: they are not LATE this time. Such a
@@ -52,6 +57,57 @@ pub struct ProcessRequest {
     pub replays_late: bool,
     /// The span of the producer's batch, if it is in a trace.
     pub trace: TraceContext,
+}
+
+impl ProcessRequest {
+    /// The same without facts.
+    #[must_use]
+    pub fn clone_without_facts(&self) -> Self {
+        Self {
+            incarnation: self.incarnation,
+            catalog_version: self.catalog_version,
+            slots: Vec::new(),
+            watermarks: self.watermarks.clone(),
+            routes: self.routes.clone(),
+            order: self.order,
+            departs: self.departs,
+            replays_late: self.replays_late,
+            trace: self.trace.clone(),
+        }
+    }
+}
+
+/// Where a request stands in a call. What was sent before its sender knew of a refusal may state
+/// watermarks ahead of the facts that were refused: they are not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CallOrder {
+    /// The call, from 1; 0 for a request of this process, whose sender knows of refusals at once.
+    pub call: u64,
+    /// The request, ascending in its call.
+    pub tag: u64,
+    /// The greatest tag of a refused request that its sender knew of.
+    pub refused_up_to: u64,
+}
+
+/// Slots that a statement of watermarks is for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Routes {
+    /// All that the node has.
+    #[default]
+    All,
+    /// These, ascending: facts for others go to other nodes.
+    Slots(Arc<[SlotId]>),
+}
+
+impl Routes {
+    /// Whether it is for this slot.
+    #[must_use]
+    pub fn has(&self, slot: SlotId) -> bool {
+        match self {
+            Self::All => true,
+            Self::Slots(slots) => slots.binary_search(&slot).is_ok(),
+        }
+    }
 }
 
 /// The verdicts of one slot's facts of a batch, in order, given once their chunk is confirmed.
@@ -186,6 +242,8 @@ pub enum HeadAnswer {
 pub struct SlotStatus {
     /// The slot.
     pub slot: SlotId,
+    /// A node owns it, and says this; otherwise it is as of its mark.
+    pub is_owned: bool,
     /// The last confirmed position.
     pub position: Position,
     /// Its known_at.
@@ -298,13 +356,15 @@ impl Drop for Hold {
     }
 }
 
-/// A batch that was not taken, or not as a whole: all of it is to be sent again.
+/// A batch that was not taken, or not as a whole: what did not land is to be sent again.
 #[derive(Debug)]
 pub struct Failed {
     /// Why.
     pub error: JoinError,
     /// To be kept until its facts were sent again.
     pub hold: Hold,
+    /// The verdicts of slots that have their facts all the same; it may lack some of them.
+    pub landed: Vec<SlotVerdicts>,
 }
 
 /// Resolves to the verdicts of every slot of a batch.
@@ -325,6 +385,13 @@ pub struct SlotGrant {
 pub trait JoinPort: Send + Sync + 'static {
     /// The credits of each slot, as stated last. They bound facts alone: watermarks always go.
     fn credits(&self) -> SlotGrant;
+
+    /// To be called before the watermarks of the next requests are looked at. Gives a number that
+    /// changes when facts of a slot may go another way than before: until everything handed over
+    /// earlier is in the log or given up, watermarks that it holds back are not to be stated.
+    fn begin(&self) -> u64 {
+        0
+    }
 
     /// Hands a batch over. The call returns once the batch is queued, in order with earlier calls
     /// of the same incarnation; the receiver resolves when every chunk of it is confirmed. A batch
@@ -398,6 +465,15 @@ pub enum AppendOutcome {
     Fenced,
 }
 
+/// What became of a take-over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TakenOver {
+    /// The row of the epoch in which the slot is owned from now on.
+    Mine(SlotEpoch),
+    /// Another run was faster, or is alive and keeps it.
+    Theirs(SlotEpoch),
+}
+
 /// The store-writer service: the only way to the store for join and serving.
 #[async_trait]
 pub trait StorePort: Send + Sync + 'static {
@@ -460,7 +536,7 @@ pub trait StorePort: Send + Sync + 'static {
     ) -> Result<Applied<NodeLease>, StoreError>;
 
     /// Takes a slot over for a node by the steps of the slot-log protocol: fence the last owner,
-    /// rewrite its last chunk, open the next epoch. Gives the new epoch's row.
+    /// rewrite its last chunk, open the next epoch.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -469,7 +545,8 @@ pub trait StorePort: Send + Sync + 'static {
         slot: SlotId,
         node: &NodeId,
         incarnation: Incarnation,
-    ) -> Result<SlotEpoch, StoreError>;
+        fencing: &Fencing,
+    ) -> Result<TakenOver, StoreError>;
 
     /// Releases a slot, stating its end and the last version stamped.
     ///
@@ -483,6 +560,18 @@ pub trait StorePort: Send + Sync + 'static {
         end: u64,
         last_ver: KnownAt,
     ) -> Result<(), StoreError>;
+
+    /// See [`millrace_store::MemberStore::put_member`].
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn put_member(&self, ver: KnownAt, member: Member) -> Result<(), StoreError>;
+
+    /// See [`millrace_store::MemberStore::members`].
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn members(&self) -> Result<Vec<Member>, StoreError>;
 }
 
 /// The catalog as every service sees it: the newest version, and older ones for old chunks.

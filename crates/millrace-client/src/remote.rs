@@ -6,11 +6,13 @@
 
 mod hop;
 mod join;
+mod joins;
 mod patience;
 mod peer;
 mod store;
 
 pub use join::RemoteJoin;
+pub use joins::RemoteJoins;
 pub use patience::Persistence;
 pub use peer::RemotePeer;
 pub use store::RemoteStore;

@@ -2,10 +2,12 @@
 //!
 //! Pure: the hash itself is [`millrace_types::entity::entity_hash`]; this crate takes its top bits.
 
+pub mod members;
 pub mod nodes;
 pub mod slots;
 pub mod workers;
 
+pub use members::{Claim, Seen, Step, Watch};
 pub use nodes::{Move, Node, NodesError, Ring, SlotNow};
 pub use slots::{SLOTS_MAX, Slots, SlotsError};
 pub use workers::{WorkerMap, WorkerMapError};

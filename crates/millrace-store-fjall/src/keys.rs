@@ -7,6 +7,7 @@ const CATALOG: u8 = b'C';
 const EPOCH: u8 = b'E';
 const LOG: u8 = b'L';
 const MARK: u8 = b'M';
+const MEMBER: u8 = b'B';
 pub(crate) const NODE: u8 = b'N';
 pub(crate) const PART: u8 = b'P';
 pub(crate) const RUN: u8 = b'R';
@@ -43,6 +44,18 @@ pub(crate) fn node(node: &NodeId) -> Vec<u8> {
     let mut key = vec![NODE];
     key.extend_from_slice(node.0.as_bytes());
     key
+}
+
+/// The key of what a node tells of itself.
+pub(crate) fn member(node: &NodeId) -> Vec<u8> {
+    let mut key = vec![MEMBER];
+    key.extend_from_slice(node.0.as_bytes());
+    key
+}
+
+/// The first byte of the keys of all members.
+pub(crate) fn members() -> [u8; 1] {
+    [MEMBER]
 }
 
 /// The key of a run's row. The incarnation has a fixed size, so names need no length.

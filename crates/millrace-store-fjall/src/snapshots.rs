@@ -3,14 +3,14 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use fjall::Keyspace;
-use millrace_store::encoding::{decode_mark, encode_mark};
-use millrace_store::{Mark, Part, Put, SnapshotStore, StoreError};
+use millrace_store::encoding::{decode_mark, decode_member, encode_mark, encode_member};
+use millrace_store::{Mark, Member, MemberStore, Part, Put, SnapshotStore, StoreError};
 use millrace_types::{Entity, KnownAt, SlotId};
 
 use crate::keys::describe;
 use crate::store::FjallStore;
 use crate::writer::{Group, get};
-use crate::{keys, rows};
+use crate::{failure, keys, rows};
 
 /// Parts read on the caller's thread: each takes 5 µs from memory, and handing
 /// them over takes longer than a few of them.
@@ -63,6 +63,39 @@ fn load(
             get(table, &key)?.map(|value| versioned(&key, &value)).transpose()
         })
         .collect()
+}
+
+#[async_trait]
+impl MemberStore for FjallStore {
+    async fn put_member(&self, ver: KnownAt, member: Member) -> Result<(), StoreError> {
+        let key = keys::member(&member.node);
+        // Not synced: it is told again within a second.
+        let put = move |group: &mut Group| {
+            if let Some(standing) = group.get(&key)?
+                && versioned(&key, &standing)?.0 >= ver
+            {
+                return Ok(());
+            }
+            group.put(key, rows::encode_versioned(ver, &encode_member(&member)));
+            Ok(())
+        };
+        self.inner.snapshots.writer.run(256, put).await
+    }
+
+    async fn members(&self) -> Result<Vec<Member>, StoreError> {
+        let read = |table: &Keyspace| {
+            let mut all = Vec::new();
+            for row in table.prefix(keys::members()) {
+                let (key, value) = row
+                    .into_inner()
+                    .map_err(|error| failure::of_read(|| "members".into(), &error))?;
+                let (_, bytes) = versioned(&key, &Bytes::copy_from_slice(&value))?;
+                all.push(decode_member(&bytes).map_err(rows::damaged(describe(&key)))?);
+            }
+            Ok(all)
+        };
+        self.blocking(move |inner| read(&inner.snapshots.rows)).await
+    }
 }
 
 #[async_trait]

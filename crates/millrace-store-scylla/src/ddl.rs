@@ -37,7 +37,7 @@ struct Table {
     kind: Kind,
 }
 
-const TABLES: [Table; 8] = [
+const TABLES: [Table; 9] = [
     Table {
         name: "meta",
         columns: &["name text", "value text"],
@@ -104,6 +104,13 @@ const TABLES: [Table; 8] = [
         name: "snapshot",
         columns: &["entity blob", "part blob", "value blob"],
         key: "(entity), part",
+        order: None,
+        kind: Kind::Register,
+    },
+    Table {
+        name: "member",
+        columns: &["id int", "node text", "value blob"],
+        key: "(id), node",
         order: None,
         kind: Kind::Register,
     },

@@ -1,4 +1,4 @@
-//! Registers: parts of snapshots, and marks. The greatest version wins, whatever order writes land in.
+//! Registers: parts of snapshots, marks, and what nodes tell of themselves. The greatest version wins, whatever order writes land in.
 //!
 //! Two writes of one version cannot be told apart by the database; versions are unique where one
 //! owner stamps them, so of one version there is one content.
@@ -8,8 +8,8 @@ use std::collections::HashMap;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
-use millrace_store::encoding::{decode_mark, encode_mark};
-use millrace_store::{Mark, Part, Put, SnapshotStore, StoreError};
+use millrace_store::encoding::{decode_mark, decode_member, encode_mark, encode_member};
+use millrace_store::{Mark, Member, MemberStore, Part, Put, SnapshotStore, StoreError};
 use millrace_types::{Entity, KnownAt, SlotId};
 
 use crate::keys::{entity, part, read_versioned, versioned};
@@ -71,6 +71,25 @@ fn may_go_together(first: &Put, next: &Put) -> bool {
         immutable && !put.bytes.is_empty()
     };
     plain(first) && plain(next) && first.part != next.part
+}
+
+#[async_trait]
+impl MemberStore for CqlStore {
+    async fn put_member(&self, ver: KnownAt, member: Member) -> Result<(), StoreError> {
+        let value = versioned(ver, &encode_member(&member));
+        self.run(Statement::PutMember, (&member.node.0, value, ver.0)).await.map(drop)
+    }
+
+    async fn members(&self) -> Result<Vec<Member>, StoreError> {
+        let rows = self.all::<(Option<Vec<u8>>,)>(Statement::Members, ()).await?;
+        let what = || "a member".to_owned();
+        let member = |value| {
+            let (_, bytes) = read_versioned(what, value)?;
+            decode_member(&bytes)
+                .map_err(|e| StoreError::Damaged { what: what(), reason: e.to_string() })
+        };
+        rows.into_iter().filter_map(|(value,)| value).map(member).collect()
+    }
 }
 
 #[async_trait]

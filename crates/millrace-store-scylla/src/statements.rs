@@ -37,6 +37,8 @@ pub(crate) enum Statement {
     LoadPart,
     PutMark,
     LoadMark,
+    PutMember,
+    Members,
     Meta,
     ClaimMeta,
 }
@@ -56,7 +58,7 @@ pub(crate) struct Said {
 
 impl Statement {
     /// Every statement, in the order of their numbers.
-    pub(crate) const ALL: [Self; 26] = [
+    pub(crate) const ALL: [Self; 28] = [
         Self::Node,
         Self::Run,
         Self::Confirm,
@@ -81,6 +83,8 @@ impl Statement {
         Self::LoadPart,
         Self::PutMark,
         Self::LoadMark,
+        Self::PutMember,
+        Self::Members,
         Self::Meta,
         Self::ClaimMeta,
     ];
@@ -153,6 +157,10 @@ impl Statement {
                 "INSERT INTO T (slot, value) VALUES (?, ?) USING TIMESTAMP ?"),
             Self::LoadMark => of("load mark", "mark", QuorumRead,
                 "SELECT value FROM T WHERE slot = ?"),
+            Self::PutMember => of("put member", "member", Write,
+                "INSERT INTO T (id, node, value) VALUES (0, ?, ?) USING TIMESTAMP ?"),
+            Self::Members => of("members", "member", QuorumRead,
+                "SELECT value FROM T WHERE id = 0"),
             Self::Meta => of("read meta", "meta", SerialRead,
                 "SELECT value FROM T WHERE name = ?"),
             Self::ClaimMeta => of("claim keyspace", "meta", Conditional,

@@ -58,6 +58,7 @@ macro_rules! conformance_tests {
             an_immutable_part_is_deleted_by_empty_bytes
             parts_of_one_call_are_written_in_order
             a_mark_is_replaced_by_greater_versions_only
+            a_member_is_replaced_by_greater_versions_only
             a_catalog_version_is_written_once
             a_first_epoch_is_opened
             a_released_slot_is_taken_with_its_stated_end
@@ -65,6 +66,7 @@ macro_rules! conformance_tests {
             floors_survive_two_failovers
             a_slot_behind_its_mark_is_not_sealed
             taking_over_again_gives_the_same_epoch
+            a_member_that_is_alive_keeps_its_slot
         );
         $crate::window_conformance_tests!($make);
     };

@@ -1,16 +1,16 @@
-//! The binary form of a mark, for stores that keep it as one value.
+//! The binary forms of a mark and of a member, for stores that keep each as one value.
 //!
 //! Layout (version 1, persisted): `version u8 · fields as varints and lists in the order of
-//! [`Mark`]`. Stores check the bytes themselves: fjall sums its blocks, a CQL server its tables.
+//! [`Mark`] and [`Member`]`. Stores check the bytes themselves: fjall sums its blocks, a CQL server its tables.
 
 use millrace_types::chunk::{
     put_list, put_stream_watermark, put_view_watermark, put_watermark, read_list,
     read_stream_watermark, read_view_watermark, read_watermark,
 };
 use millrace_types::codec::{DecodeError, Reader, put_signed, put_varint};
-use millrace_types::{IncarnationWatermarks, KnownAt, Position};
+use millrace_types::{IncarnationWatermarks, KnownAt, Position, SlotId};
 
-use crate::port::Mark;
+use crate::port::{Incarnation, Mark, Member, MemberSlot, NodeId};
 
 const VERSION: u8 = 1;
 
@@ -72,6 +72,66 @@ pub fn decode_mark(bytes: &[u8]) -> Result<Mark, DecodeError> {
             }
         },
     })
+}
+
+/// Encodes a member.
+#[must_use]
+pub fn encode_member(member: &Member) -> Vec<u8> {
+    let mut out = Vec::with_capacity(64 + 4 * member.slots.len());
+    out.push(VERSION);
+    put_text(&mut out, &member.node.0);
+    put_varint(&mut out, member.incarnation.0);
+    put_text(&mut out, &member.endpoint);
+    put_varint(&mut out, u64::from(member.weight));
+    put_varint(&mut out, member.beat);
+    out.push(u8::from(member.leaving));
+    put_list(&mut out, &member.slots, |out, slot| {
+        put_varint(out, u64::from(slot.slot.0));
+        put_varint(out, slot.epoch);
+        put_varint(out, slot.load);
+        put_text(out, slot.offered_to.as_ref().map_or("", |node| &node.0));
+    });
+    out
+}
+
+/// Decodes a member.
+///
+/// # Errors
+/// [`DecodeError`] when the bytes are no member of a known version.
+pub fn decode_member(bytes: &[u8]) -> Result<Member, DecodeError> {
+    let mut reader = Reader::new(bytes);
+    match reader.u8("member version")? {
+        VERSION => {}
+        other => {
+            return Err(DecodeError::Invalid { what: "member version", found: u64::from(other) });
+        }
+    }
+    Ok(Member {
+        node: NodeId(read_text(&mut reader, "node")?),
+        incarnation: Incarnation(reader.varint("incarnation")?),
+        endpoint: read_text(&mut reader, "endpoint")?,
+        weight: reader.u32("weight")?,
+        beat: reader.varint("beat")?,
+        leaving: reader.u8("leaving")? != 0,
+        slots: read_list(&mut reader, "slots", |r| {
+            Ok(MemberSlot {
+                slot: SlotId(r.u32("slot")?),
+                epoch: r.varint("epoch")?,
+                load: r.varint("load")?,
+                offered_to: Some(read_text(r, "offered to")?).filter(|n| !n.is_empty()).map(NodeId),
+            })
+        })?,
+    })
+}
+
+fn put_text(out: &mut Vec<u8>, text: &str) {
+    put_varint(out, text.len() as u64);
+    out.extend_from_slice(text.as_bytes());
+}
+
+fn read_text(reader: &mut Reader<'_>, what: &'static str) -> Result<String, DecodeError> {
+    let text = std::str::from_utf8(reader.bytes(what)?).map_err(|_| DecodeError::NotUtf8(what))?;
+    Ok(text.to_owned())
 }
 
 fn put_position(out: &mut Vec<u8>, position: Position) {

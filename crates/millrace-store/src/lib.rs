@@ -19,6 +19,6 @@ pub mod retry;
 pub mod rules;
 pub mod window;
 
-pub use ownership::{TakeOverError, take_over};
+pub use ownership::{Fencing, TakeOverError, take_over, take_over_from};
 pub use port::*;
 pub use retry::{Retry, until_known};

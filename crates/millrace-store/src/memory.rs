@@ -21,8 +21,8 @@ use tokio::sync::watch;
 pub use self::fault::{Call, Fault, FaultPlan, Landing, Rates, SplitMix64};
 use self::tables::Tables;
 use crate::port::{
-    Append, Applied, CatalogStore, Incarnation, LogPage, LogStore, Mark, NodeId, NodeLease, Part,
-    ProducerWindows, Put, Seen, SlotEpoch, SnapshotStore, StoreError,
+    Append, Applied, CatalogStore, Incarnation, LogPage, LogStore, Mark, Member, MemberStore,
+    NodeId, NodeLease, Part, ProducerWindows, Put, Seen, SlotEpoch, SnapshotStore, StoreError,
 };
 
 /// One node's connection to an in-memory store.
@@ -287,6 +287,8 @@ fn name(call: Call) -> &'static str {
         Call::Load => "load",
         Call::PutMark => "put mark",
         Call::LoadMark => "load mark",
+        Call::PutMember => "put member",
+        Call::Members => "members",
         Call::PutCatalog => "put catalog",
         Call::Catalogs => "catalogs",
         Call::Seen => "seen",
@@ -402,6 +404,17 @@ impl SnapshotStore for MemoryStore {
 
     async fn load_mark(&self, slot: SlotId) -> Result<Option<(KnownAt, Mark)>, StoreError> {
         self.read(Call::LoadMark, |t| t.load_mark(slot)).await
+    }
+}
+
+#[async_trait]
+impl MemberStore for MemoryStore {
+    async fn put_member(&self, ver: KnownAt, member: Member) -> Result<(), StoreError> {
+        self.write(Call::PutMember, move |t| t.put_member(ver, member)).await
+    }
+
+    async fn members(&self) -> Result<Vec<Member>, StoreError> {
+        self.read(Call::Members, |t| t.members()).await
     }
 }
 

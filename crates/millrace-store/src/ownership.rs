@@ -13,7 +13,8 @@ use millrace_types::{Chunk, KnownAt, Position, SlotId};
 use thiserror::Error;
 
 use crate::port::{
-    Append, Applied, Incarnation, LogStore, NodeId, SlotEpoch, SnapshotStore, StoreError,
+    Append, Applied, Incarnation, LogStore, MemberStore, NodeId, SlotEpoch, SnapshotStore,
+    StoreError,
 };
 use crate::retry::{Retry, until_known};
 
@@ -42,6 +43,14 @@ pub enum TakeOverError {
         /// The epoch's row.
         by: SlotEpoch,
     },
+    /// Its owner is not known to be dead, and is not to be fenced.
+    #[error("slot {} is owned by {}, which is alive", slot.0, by.node.0)]
+    Alive {
+        /// The slot.
+        slot: SlotId,
+        /// The epoch's row.
+        by: SlotEpoch,
+    },
     /// This very run owns the slot and has appended to it: it must release the slot first.
     #[error("slot {} is owned by this run since epoch {epoch}; release it first", slot.0)]
     InUse {
@@ -64,11 +73,21 @@ impl From<TakeOverError> for StoreError {
             TakeOverError::BehindMark { slot, .. } => {
                 Self::Damaged { what: format!("log of slot {}", slot.0), reason }
             }
-            TakeOverError::Taken { .. } | TakeOverError::InUse { .. } => {
-                Self::Unavailable { operation: "take over", reason }
-            }
+            TakeOverError::Taken { .. }
+            | TakeOverError::Alive { .. }
+            | TakeOverError::InUse { .. } => Self::Unavailable { operation: "take over", reason },
         }
     }
+}
+
+/// Whom a taker may fence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fencing {
+    /// Whoever owns the slot: the taker is the only one there can be.
+    Anyone,
+    /// These runs, runs that another run of their node has replaced, and runs of nodes that are no
+    /// members. Every run is a member before it takes a slot.
+    Dead(Vec<Incarnation>),
 }
 
 /// What the last owner left behind.
@@ -95,6 +114,49 @@ where
     S: LogStore + SnapshotStore + ?Sized,
 {
     let last = until_known(retry, || store.last_epoch(slot)).await?;
+    take_over_row(store, slot, last, (node, incarnation), retry).await
+}
+
+/// The same beside other nodes: an owner who is not known to be dead keeps the slot.
+///
+/// # Errors
+/// [`TakeOverError`], as [`take_over`].
+pub async fn take_over_from<S>(
+    store: &S,
+    slot: SlotId,
+    node: &NodeId,
+    incarnation: Incarnation,
+    fencing: &Fencing,
+    retry: &mut dyn Retry,
+) -> Result<SlotEpoch, TakeOverError>
+where
+    S: LogStore + SnapshotStore + MemberStore + ?Sized,
+{
+    let last = until_known(retry, || store.last_epoch(slot)).await?;
+    if let (Some(row), Fencing::Dead(dead)) = (&last, fencing) {
+        let open = row.released.is_none() && row.incarnation != incarnation;
+        if open && !dead.contains(&row.incarnation) {
+            // Read after the row: its run was a member before it wrote it.
+            let members = until_known(retry, || store.members()).await?;
+            if members.iter().any(|m| m.node == row.node && m.incarnation == row.incarnation) {
+                return Err(TakeOverError::Alive { slot, by: row.clone() });
+            }
+        }
+    }
+    take_over_row(store, slot, last, (node, incarnation), retry).await
+}
+
+/// Takes over from the owner in this row.
+async fn take_over_row<S>(
+    store: &S,
+    slot: SlotId,
+    last: Option<SlotEpoch>,
+    (node, incarnation): (&NodeId, Incarnation),
+    retry: &mut dyn Retry,
+) -> Result<SlotEpoch, TakeOverError>
+where
+    S: LogStore + SnapshotStore + ?Sized,
+{
     if let Some(row) = &last {
         let mine = row.node == *node && row.incarnation == incarnation;
         if mine && row.released.is_none() {

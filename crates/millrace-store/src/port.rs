@@ -312,6 +312,57 @@ pub trait SnapshotStore: Send + Sync + 'static {
     async fn load_mark(&self, slot: SlotId) -> Result<Option<(KnownAt, Mark)>, StoreError>;
 }
 
+/// A slot that a member says it owns, or has released for another one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemberSlot {
+    /// The slot.
+    pub slot: SlotId,
+    /// The epoch it owns it in, or owned it in last.
+    pub epoch: u64,
+    /// What the slot costs it, in facts a second, about.
+    pub load: u64,
+    /// Released, for this node to take.
+    pub offered_to: Option<NodeId>,
+}
+
+/// What a join node tells the others of itself: where it is, that it is alive, what it owns. It is for
+/// finding owners and for planning; who owns a slot is what its epoch rows say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// The node.
+    pub node: NodeId,
+    /// Its run.
+    pub incarnation: Incarnation,
+    /// Where it takes calls, `http://HOST:PORT`.
+    pub endpoint: String,
+    /// Its share of slots beside those of others.
+    pub weight: u32,
+    /// Grows with each renewal of the lease: a member whose beat stands still for the lease time is
+    /// taken for dead.
+    pub beat: u64,
+    /// It goes down and takes no slots.
+    pub leaving: bool,
+    /// What it owns, ascending.
+    pub slots: Vec<MemberSlot>,
+}
+
+/// The join nodes there are.
+#[async_trait]
+pub trait MemberStore: Send + Sync + 'static {
+    /// Replaces what stands of a node if `ver` is greater. Need not survive a power failure: it is
+    /// told again within a second.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn put_member(&self, ver: KnownAt, member: Member) -> Result<(), StoreError>;
+
+    /// What every node told last, by name.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn members(&self) -> Result<Vec<Member>, StoreError>;
+}
+
 /// Versions of the catalog.
 #[async_trait]
 pub trait CatalogStore: Send + Sync + 'static {
@@ -366,6 +417,6 @@ pub trait ProducerWindows: Send + Sync + 'static {
 }
 
 /// Everything one store offers.
-pub trait Store: LogStore + SnapshotStore + CatalogStore + ProducerWindows {}
+pub trait Store: LogStore + SnapshotStore + MemberStore + CatalogStore + ProducerWindows {}
 
-impl<T: LogStore + SnapshotStore + CatalogStore + ProducerWindows> Store for T {}
+impl<T: LogStore + SnapshotStore + MemberStore + CatalogStore + ProducerWindows> Store for T {}

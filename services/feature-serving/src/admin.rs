@@ -124,11 +124,13 @@ impl AdminService for Admin {
         let slots = self.owner.status().await.map_err(|e| status(&ReadError::Join(e)))?;
         let catalog = self.catalog.current();
         let services = self.services().await;
+        let unowned_slots = slots.iter().filter(|slot| !slot.is_owned).count() as u32;
         let sum = |of: fn(&SlotStatus) -> u64| slots.iter().map(of).sum::<u64>();
         let response = v1::GetStatusResponse {
-            serving: services.iter().all(|s| s.serving),
+            serving: services.iter().all(|s| s.serving) && unowned_slots == 0,
             services,
             slot_count: slots.len() as u32,
+            unowned_slots,
             rebuild_queue: sum(|s| s.dirty),
             streams: over_slots(&catalog, &slots),
             queued_facts: sum(|s| s.queued),

@@ -210,6 +210,8 @@ async fn send(
             fingerprints: batch.fingerprints,
         }],
         watermarks: Vec::new(),
+        routes: Default::default(),
+        order: Default::default(),
         departs: false,
         replays_late: true,
         trace: TraceContext::current(),

@@ -2,7 +2,7 @@
 //! the heads, so that everything up to the mark is in them. It needs the owner of a slot only to
 //! close a log that is still open.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -226,14 +226,14 @@ impl SlotPort for StoredHeads {
         }
     }
 
-    /// As the owner says, or, when it does not answer, as of the slots' marks.
+    /// As the owners say, or, for slots of which none does, as of their marks.
     async fn status(&self) -> Result<Vec<SlotStatus>, JoinError> {
-        match self.owner.status().await {
-            Ok(slots) => return Ok(slots),
-            Err(error) => tracing::debug!(%error, "the state of slots is told from their marks"),
-        }
-        let mut slots = Vec::new();
-        for slot in (0..self.slots.count()).map(SlotId) {
+        let mut slots = self.owner.status().await.unwrap_or_else(|error| {
+            tracing::debug!(%error, "the state of slots is told from their marks");
+            Vec::new()
+        });
+        let owned: BTreeSet<SlotId> = slots.iter().map(|slot| slot.slot).collect();
+        for slot in self.slots.iter().filter(|slot| !owned.contains(slot)) {
             let mark = self.mark(slot).await?;
             let dirty = match &mark {
                 Some(mark) => self.waiting(slot, mark).await?.dirty.len() as u64,
@@ -241,6 +241,7 @@ impl SlotPort for StoredHeads {
             };
             slots.push(SlotStatus {
                 slot,
+                is_owned: false,
                 position: mark.as_ref().map_or(Position::START, |mark| mark.position),
                 known_at: mark.as_ref().map_or(KnownAt::default(), |mark| mark.closed),
                 marked: mark.as_ref().map_or(Position::START, |mark| mark.position),
@@ -253,6 +254,7 @@ impl SlotPort for StoredHeads {
                 latest: mark.map_or_else(Vec::new, |mark| mark.latest),
             });
         }
+        slots.sort_by_key(|slot| slot.slot);
         Ok(slots)
     }
 }

@@ -1,9 +1,10 @@
 //! A batch on its way through the join service, and what to do when that does not take it.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use millrace_client::port::{Hold, JoinError, PendingVerdicts};
+use millrace_client::port::{Hold, JoinError, PendingVerdicts, SlotFacts, SlotVerdicts};
 use millrace_grpc::Coded as _;
 use millrace_store::{Seen, StoreError};
 use millrace_telemetry::metrics::names::UNKNOWN;
@@ -27,6 +28,8 @@ pub(crate) struct Flight {
     pub(crate) encoded: EncodedBatch,
     /// Requests to hand over, ascending.
     pub(crate) unsent: Vec<usize>,
+    /// What slots of a request have given beside others that failed: it is not sent again.
+    pub(crate) landed: BTreeMap<usize, Vec<SlotVerdicts>>,
     /// Requests handed over and not answered.
     pub(crate) pending: Vec<(usize, PendingVerdicts)>,
     verdicts: Verdicts,
@@ -61,6 +64,7 @@ impl Flight {
             seen,
             encoded,
             unsent,
+            landed: BTreeMap::new(),
             pending: Vec::new(),
             verdicts,
             retry,
@@ -71,16 +75,27 @@ impl Flight {
         }
     }
 
+    /// The facts of a request that are to be sent: not those that landed before.
+    pub(crate) fn facts(&self, request: usize) -> Vec<SlotFacts> {
+        let mut facts = self.encoded.slot_facts(request);
+        if let Some(landed) = self.landed.get(&request) {
+            facts.retain(|of| !landed.iter().any(|done| done.slot == of.slot));
+        }
+        facts
+    }
+
     /// Waits for the verdicts of what was handed over. What failed is to be sent again.
     async fn collect(&mut self) -> Result<(), Failure> {
         let mut failed = None;
         for (request, pending) in std::mem::take(&mut self.pending) {
             match pending.await {
-                Ok(Ok(verdicts)) => {
+                Ok(Ok(mut verdicts)) => {
+                    verdicts.extend(self.landed.remove(&request).unwrap_or_default());
                     self.verdicts.merge(&self.encoded, request, &verdicts)?;
                 }
                 Ok(Err(refused)) => {
                     self.unsent.push(request);
+                    self.landed.entry(request).or_default().extend(refused.landed);
                     failed = Some(Failure::Join(refused.error, refused.hold));
                 }
                 Err(_) => return Err(Failure::Fatal(IngestError::JoinGone)),
@@ -225,6 +240,7 @@ impl Ingest {
         flight.verdicts = Verdicts::new(&encoded);
         flight.unsent = (0..encoded.requests()).collect();
         flight.pending.clear();
+        flight.landed.clear();
         flight.encoded = encoded;
         // Other facts may go to other slots under it.
         flight.held = None;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use millrace_catalog::Catalog;
 use millrace_client::port::{
-    CatalogPort, Holds, JoinError, JoinPort, PendingVerdicts, ProcessRequest,
+    CallOrder, CatalogPort, Holds, JoinError, JoinPort, PendingVerdicts, ProcessRequest, Routes,
 };
 use millrace_placement::Slots;
 use millrace_store::{ProducerWindows, Seen};
@@ -65,7 +65,7 @@ impl IngestConfig {
             incarnation,
             max_future: Duration::from_secs(300),
             idle_after: Duration::from_secs(30),
-            resend_for: Duration::from_secs(5),
+            resend_for: Duration::from_secs(20),
             window_patience: Duration::from_millis(250),
             dedup_retention: Duration::ZERO,
             budget: BudgetLimits::default(),
@@ -144,9 +144,19 @@ pub struct Ingest {
 
 struct Dispatch {
     fold: WatermarkFold,
-    sent: Vec<StreamWatermark>,
-    /// When they were last stated without facts.
+    /// What was last stated of all slots, without facts, and when.
+    stated: Vec<StreamWatermark>,
     stated_ms: u64,
+    /// Which way facts of slots go, as of the last request.
+    ways: u64,
+    /// Facts of requests before this one may be under way elsewhere than those of the next.
+    elsewhere: u64,
+}
+
+impl Dispatch {
+    fn new(fold: WatermarkFold) -> Self {
+        Self { fold, stated: Vec::new(), stated_ms: 0, ways: 0, elsewhere: 0 }
+    }
 }
 
 impl Ingest {
@@ -161,7 +171,7 @@ impl Ingest {
             windows,
             budget: Budget::new(config.budget),
             encoders: Mutex::new(Vec::new()),
-            dispatch: tokio::sync::Mutex::new(Dispatch { fold, sent: Vec::new(), stated_ms: 0 }),
+            dispatch: tokio::sync::Mutex::new(Dispatch::new(fold)),
             holds: Holds::default(),
             settled: Settled::default(),
             slot_credits: SlotCredits::default(),
@@ -256,6 +266,7 @@ impl Ingest {
     pub(crate) async fn send(&self, flight: &mut Flight) -> Result<(), JoinError> {
         let mut dispatch = self.dispatch.lock().await;
         let dispatch = &mut *dispatch;
+        self.begin(dispatch);
         if flight.encoded.requests() == 0 {
             self.advance(dispatch, flight);
             return Ok(());
@@ -285,8 +296,10 @@ impl Ingest {
                 ProcessRequest {
                     incarnation: self.config.incarnation,
                     catalog_version: flight.encoded.catalog().version,
-                    slots: flight.encoded.slot_facts(request),
+                    slots: flight.facts(request),
                     watermarks: watermarks.clone(),
+                    routes: Routes::All,
+                    order: CallOrder::default(),
                     departs: false,
                     replays_late: false,
                     trace: flight.span.context(),
@@ -295,10 +308,7 @@ impl Ingest {
             )
             .await;
         match &sent {
-            Ok(_) => {
-                flight.tickets.push(self.settled.sent(watermarks.clone()));
-                dispatch.sent = watermarks;
-            }
+            Ok(_) => flight.tickets.push(self.settled.sent(watermarks)),
             Err(_) => {
                 if let Some(undo) = undo {
                     dispatch.fold.take_back(undo);
@@ -319,16 +329,27 @@ impl Ingest {
         Some(dispatch.fold.advance(stream.id, &flight.batch.producer, advance))
     }
 
-    /// What goes with the next request: the watermarks, or, while facts wait to be sent again, the
-    /// last ones for which everything sent before is in the log (design §3).
+    /// Before watermarks are looked at: have slots changed hands?
+    fn begin(&self, dispatch: &mut Dispatch) {
+        let ways = self.ports.join.begin();
+        if ways != dispatch.ways {
+            dispatch.ways = ways;
+            dispatch.elsewhere = self.settled.next();
+        }
+    }
+
+    /// What goes with the next request: the watermarks, or, while facts wait to be sent again or are
+    /// under way to a node that had their slots before, the last ones for which everything sent before
+    /// is in the log (design §3).
     fn watermarks(&self, dispatch: &Dispatch) -> Vec<StreamWatermark> {
-        match self.holds.any() {
+        match self.holds.any() || !self.settled.is_over_before(dispatch.elsewhere) {
             false => dispatch.fold.watermarks(),
             true => self.settled.watermarks(),
         }
     }
 
-    /// Sends the watermarks on their own where they moved since the last request. To be called
+    /// Sends the watermarks on their own where they moved since the last time: slots without facts
+    /// learn of them. To be called
     /// once a second.
     ///
     /// # Errors
@@ -336,10 +357,11 @@ impl Ingest {
     pub async fn punctuate(&self) -> Result<(), JoinError> {
         let mut dispatch = self.dispatch.lock().await;
         dispatch.fold.tick(self.ports.clock.monotonic_ms());
+        self.begin(&mut dispatch);
         let watermarks = self.watermarks(&dispatch);
         let now = self.ports.clock.monotonic_ms();
         let heard = now.saturating_sub(dispatch.stated_ms) < RESTATE_EVERY.as_millis() as u64;
-        if watermarks == dispatch.sent && heard {
+        if watermarks == dispatch.stated && heard {
             return Ok(());
         }
         dispatch.stated_ms = now;
@@ -354,6 +376,7 @@ impl Ingest {
     /// [`JoinError`]; the slots then take it for lost after a while.
     pub async fn depart(&self) -> Result<(), JoinError> {
         let mut dispatch = self.dispatch.lock().await;
+        self.begin(&mut dispatch);
         let watermarks = self.watermarks(&dispatch);
         let taken = self.state(&mut dispatch, watermarks, true).await?;
         // Not heard of in time is as good as lost: the slots notice it later.
@@ -372,12 +395,14 @@ impl Ingest {
             catalog_version: self.ports.catalog.current().version,
             slots: Vec::new(),
             watermarks: watermarks.clone(),
+            routes: Routes::All,
+            order: CallOrder::default(),
             departs,
             replays_late: false,
             trace: TraceContext::default(),
         };
         let taken = self.ports.join.process(request, &self.holds).await?;
-        dispatch.sent = watermarks;
+        dispatch.stated = watermarks;
         Ok(taken)
     }
 

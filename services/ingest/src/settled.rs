@@ -41,6 +41,17 @@ impl Settled {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).settled.clone()
     }
 
+    /// The number of the next request: everything handed over so far comes before it.
+    pub(crate) fn next(&self) -> u64 {
+        let order = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        order.first + order.requests.len() as u64
+    }
+
+    /// Whether everything before a request is over.
+    pub(crate) fn is_over_before(&self, number: u64) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).first >= number
+    }
+
     fn over(&self, number: u64) {
         let mut order = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let index = number.checked_sub(order.first).and_then(|i| usize::try_from(i).ok());
@@ -87,7 +98,10 @@ mod tests {
         let fifth = settled.sent(at(5));
         drop(fifth);
         assert_eq!(settled.watermarks(), at(3));
+        let next = settled.next();
+        assert!(!settled.is_over_before(next));
         drop(fourth);
+        assert!(settled.is_over_before(next));
         assert_eq!(settled.watermarks(), at(5));
     }
 }

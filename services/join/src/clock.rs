@@ -49,6 +49,11 @@ impl Clock {
         self.last = self.last.max(floor.0);
     }
 
+    /// The greatest version given so far.
+    pub(crate) fn last(&self) -> KnownAt {
+        KnownAt(self.last)
+    }
+
     /// The next version, or `None` above the ceiling: wait for the lease's renewal.
     pub(crate) fn next(&mut self) -> Option<KnownAt> {
         let ver = now_us().max(self.last + 1);

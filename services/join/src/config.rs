@@ -3,6 +3,17 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
+/// What a node that shares slots with others tells of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Beside {
+    /// Where it takes calls, `http://HOST:PORT`.
+    pub endpoint: String,
+    /// Its share of slots beside those of others, 1 to 1024.
+    pub weight: u32,
+    /// How long a node may not be heard of before its slots are taken over.
+    pub lease: Duration,
+}
+
 /// Settings of the join service.
 #[derive(Debug, Clone)]
 pub struct JoinConfig {
@@ -28,6 +39,8 @@ pub struct JoinConfig {
     pub idle_after: Duration,
     /// Ingest runs in the same process and leaves with it.
     pub ingest_inside: bool,
+    /// Other nodes may share the slots; `None`: this is the only one, and takes all.
+    pub beside: Option<Beside>,
     /// Entities a rebuild folds in one scan of a slot's log.
     pub rebuild_entities: usize,
     /// Facts that all subscriptions together may hold.
@@ -48,6 +61,7 @@ impl Default for JoinConfig {
             head_interval: Duration::from_secs(20),
             idle_after: Duration::from_secs(30),
             ingest_inside: true,
+            beside: None,
             rebuild_entities: 1_024,
             subscribe_facts: 20_000_000,
         }

@@ -10,10 +10,12 @@ pub mod decoders;
 mod grpc;
 mod message;
 pub mod metrics;
+mod owners;
+mod reach;
 mod service;
 mod subscribe;
 mod worker;
 
-pub use config::JoinConfig;
+pub use config::{Beside, JoinConfig};
 pub use grpc::JoinGrpc;
 pub use service::{JoinService, StartError};

@@ -3,15 +3,18 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use millrace_client::port::{
-    Failed, HeadAnswer, HeadRequest, Holds, JoinError, SlotFacts, SlotStatus, SlotVerdicts,
+    CallOrder, Failed, HeadAnswer, HeadRequest, Hold, Holds, JoinError, Routes, SlotFacts,
+    SlotStatus, SlotVerdicts,
 };
 use millrace_grpc::Coded as _;
 use millrace_kernel::slot::Fold;
+use millrace_store::{Fencing, MemberSlot, StoreError};
 use millrace_telemetry::{Span, TraceContext};
 use millrace_types::{Entity, KnownAt, Position, SlotId, StreamWatermark};
 use tokio::sync::oneshot;
 
 use crate::metrics::WorkerState;
+use crate::worker::Acquired;
 
 /// A message to a worker.
 #[derive(Debug)]
@@ -20,7 +23,12 @@ pub(crate) enum Message {
     Process(Batch),
     /// The call of an ingest process ended without a word: unless it is heard of again, it is taken
     /// as lost.
-    Gone(u64),
+    Gone {
+        /// The call that ended.
+        call: u64,
+        /// Who was on it and did not take its leave.
+        incarnation: Option<u64>,
+    },
     /// A read of heads.
     Read(ReadJob),
     /// Answer once the slot's log is closed up to this instant.
@@ -31,6 +39,12 @@ pub(crate) enum Message {
     Measure(oneshot::Sender<WorkerState>),
     /// A rebuild has folded the log.
     Folded(Folded),
+    /// Take this slot over.
+    Acquire(SlotId, Fencing, oneshot::Sender<Result<Acquired, StoreError>>),
+    /// Save this slot and let it go.
+    Release(SlotId, oneshot::Sender<()>),
+    /// What the worker owns.
+    Owned(oneshot::Sender<Vec<MemberSlot>>),
     /// Finish what is in flight, save everything, release the slots, and stop.
     Drain(oneshot::Sender<()>),
 }
@@ -42,6 +56,9 @@ pub(crate) struct Batch {
     pub(crate) catalog_version: u32,
     pub(crate) slots: Vec<SlotFacts>,
     pub(crate) watermarks: Arc<[StreamWatermark]>,
+    pub(crate) order: CallOrder,
+    /// Without facts for any slot it states the watermarks of these.
+    pub(crate) states: Option<Routes>,
     pub(crate) departs: bool,
     pub(crate) replays_late: bool,
     pub(crate) reply: Arc<Reply>,
@@ -58,6 +75,8 @@ pub(crate) struct Reply {
 struct Gather {
     left: usize,
     verdicts: Vec<SlotVerdicts>,
+    /// Why some slots did not take their part.
+    failed: Option<(JoinError, Hold)>,
     sender: Option<oneshot::Sender<Result<Vec<SlotVerdicts>, Failed>>>,
     /// Of the sender of the batch.
     holds: Holds,
@@ -75,7 +94,7 @@ impl Reply {
     ) -> Arc<Self> {
         let trace = span.context();
         let verdicts = Vec::with_capacity(slots);
-        let mut gather = Gather { left: slots, verdicts, sender: None, holds, span };
+        let mut gather = Gather { left: slots, verdicts, failed: None, sender: None, holds, span };
         if slots == 0 {
             // Whoever dropped the receiver does not want to know.
             let _ = sender.send(Ok(Vec::new()));
@@ -94,23 +113,35 @@ impl Reply {
     pub(crate) fn slot(&self, verdicts: SlotVerdicts) {
         let mut gather = self.gather.lock().unwrap_or_else(PoisonError::into_inner);
         gather.verdicts.push(verdicts);
-        gather.left = gather.left.saturating_sub(1);
-        if gather.left == 0
-            && let Some(sender) = gather.sender.take()
-        {
-            let _ = sender.send(Ok(std::mem::take(&mut gather.verdicts)));
-            gather.span = Span::default();
-        }
+        gather.answered(1);
     }
 
-    /// A slot could not take its part: the whole batch is to be sent again.
-    pub(crate) fn fail(&self, error: JoinError) {
+    /// Some slots could not take their parts: these are to be sent again.
+    pub(crate) fn fail(&self, error: JoinError, slots: usize) {
         let mut gather = self.gather.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(sender) = gather.sender.take() {
+        if gather.failed.is_none() {
             gather.span.fail(error.code().reason());
-            gather.span = Span::default();
-            let _ = sender.send(Err(Failed { error, hold: gather.holds.hold() }));
+            // At once: no watermark passes what failed while the other slots go on.
+            gather.failed = Some((error, gather.holds.hold()));
         }
+        gather.answered(slots);
+    }
+}
+
+impl Gather {
+    /// The last slot to answer sends all.
+    fn answered(&mut self, slots: usize) {
+        self.left = self.left.saturating_sub(slots);
+        if self.left > 0 {
+            return;
+        }
+        let Some(sender) = self.sender.take() else { return };
+        let verdicts = std::mem::take(&mut self.verdicts);
+        self.span = Span::default();
+        let _ = sender.send(match self.failed.take() {
+            None => Ok(verdicts),
+            Some((error, hold)) => Err(Failed { error, hold, landed: verdicts }),
+        });
     }
 }
 
@@ -126,6 +157,8 @@ pub(crate) struct ReadJob {
 #[derive(Debug)]
 pub(crate) struct Folded {
     pub(crate) slot: SlotId,
+    /// Of the ownership it was begun in.
+    pub(crate) epoch: u64,
     pub(crate) entities: Vec<Entity>,
-    pub(crate) fold: Result<Fold, millrace_store::StoreError>,
+    pub(crate) fold: Result<Fold, StoreError>,
 }

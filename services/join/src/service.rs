@@ -1,7 +1,7 @@
 //! The handle of the join service and the tasks around its workers.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -22,6 +22,8 @@ use crate::clock::{Ceiling, now_us};
 use crate::config::JoinConfig;
 use crate::message::{Batch, Message, ReadJob, Reply};
 use crate::metrics::{self, Gauges, Instruments};
+use crate::owners::{Me, Owners, Renewals};
+use crate::reach::{Reach, follow_marks};
 use crate::subscribe::Subscription;
 use crate::subscribe::held::HeldFacts;
 use crate::worker::{Worker, WorkerStart};
@@ -35,29 +37,45 @@ const WORKER_QUEUE: usize = 4_096;
 
 /// What a slot's followers wait on: its last confirmed position and known_at.
 pub(crate) type Confirmed = watch::Receiver<(Position, KnownAt)>;
+/// The other end of it.
+pub(crate) type Confirming = watch::Sender<(Position, KnownAt)>;
 
 /// The join service.
 pub struct JoinService {
     workers: Vec<mpsc::Sender<Message>>,
-    confirmed: Vec<Confirmed>,
+    confirmed: Arc<[Confirming]>,
     store: Arc<dyn StorePort>,
     catalog: Arc<dyn CatalogPort>,
     config: JoinConfig,
     map: WorkerMap,
     failed: watch::Receiver<Option<StoreError>>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
+    /// Beside other nodes: tells them that this one goes down.
+    leave: Option<watch::Sender<bool>>,
     /// Calls of other processes that hand facts over; they share the queues.
     callers: AtomicUsize,
+    /// Calls there were.
+    calls: AtomicU64,
     subscribed: HeldFacts,
     gauges: Gauges,
 }
 
 /// A call that hands facts over, for as long as it lasts.
-pub(crate) struct Handing(Arc<JoinService>);
+pub(crate) struct Handing {
+    join: Arc<JoinService>,
+    call: u64,
+}
+
+impl Handing {
+    /// Its number, from 1.
+    pub(crate) fn call(&self) -> u64 {
+        self.call
+    }
+}
 
 impl Drop for Handing {
     fn drop(&mut self) {
-        self.0.callers.fetch_sub(1, Ordering::Relaxed);
+        self.join.callers.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -91,7 +109,8 @@ impl std::fmt::Debug for JoinService {
 }
 
 impl JoinService {
-    /// Takes over every slot, follows their logs to the end, and serves.
+    /// Takes over every slot, follows their logs to the end, and serves: the only node there is. Beside
+    /// others ([`JoinConfig::beside`]) it starts with none and serves what falls to it.
     ///
     /// # Errors
     /// [`StartError`]; nothing is served then.
@@ -104,33 +123,31 @@ impl JoinService {
     ) -> Result<Self, StartError> {
         let slots = Slots::try_new(config.slots)?;
         let map = WorkerMap::try_new(slots, config.workers.get())?;
-        let ceiling = Ceiling::default();
+        let (ceiling, renewals) = (Ceiling::default(), Renewals::default());
         renew(&*store, &node, incarnation, &ceiling).await?;
         let (fail, failed) = watch::channel(None);
         let fail = Arc::new(fail);
-        let lease = tokio::spawn(keep_lease(
+        let lease = keep_lease(
             store.clone(),
-            node.clone(),
-            incarnation,
+            (node.clone(), incarnation),
             ceiling.clone(),
+            renewals.clone(),
             fail.clone(),
-        ));
-        let nothing = || watch::channel((Position::START, KnownAt::default()));
-        let (mut confirmed_out, confirmed): (Vec<_>, Vec<_>) =
-            (0..config.slots).map(|_| nothing()).map(|(tx, rx)| (Some(tx), rx)).unzip();
+        );
+        let mut tasks = vec![tokio::spawn(lease)];
+        let nothing = |_| watch::channel((Position::START, KnownAt::default())).0;
+        let confirmed: Arc<[Confirming]> = (0..config.slots).map(nothing).collect();
         let instruments = Instruments::new();
         let mut workers = Vec::new();
         let mut ready = Vec::new();
         for index in 0..config.workers.get() {
             let (tx, rx) = mpsc::channel(WORKER_QUEUE);
-            let slots: Vec<_> = (0..config.slots)
-                .filter(|slot| map.worker_of(SlotId(*slot)) == index)
-                .filter_map(|slot| confirmed_out[slot as usize].take().map(|tx| (SlotId(slot), tx)))
-                .collect();
+            let own = |slot: &SlotId| config.beside.is_none() && map.worker_of(*slot) == index;
             let (ready_tx, ready_rx) = oneshot::channel();
             Worker::spawn(WorkerStart {
                 index,
-                slots,
+                slots: slots.iter().filter(own).collect(),
+                confirmed: confirmed.clone(),
                 config: config.clone(),
                 node: node.clone(),
                 incarnation,
@@ -154,7 +171,19 @@ impl JoinService {
                 Err(_) => return Err(StartError::Recovery("no answer".to_owned())),
             }
         }
-        let (tasks, subscribed) = (vec![lease], HeldFacts::new(config.subscribe_facts));
+        let mut leave = None;
+        if let Some(beside) = config.beside.clone() {
+            let (tx, leaving) = watch::channel(false);
+            leave = Some(tx);
+            let reach = Reach { workers: workers.clone(), map, store: store.clone() };
+            let me = Me { node, incarnation, beside };
+            let (owners, mut settled) = Owners::new(me, slots, reach.clone(), renewals, leaving);
+            tasks.push(tokio::spawn(owners.run()));
+            // What falls to it at once is served once it says that it serves.
+            let _ = settled.wait_for(|settled| *settled).await;
+            tasks.push(tokio::spawn(follow_marks(reach, confirmed.clone())));
+        }
+        let subscribed = HeldFacts::new(config.subscribe_facts);
         let service = Self {
             workers,
             confirmed,
@@ -164,7 +193,9 @@ impl JoinService {
             map,
             failed,
             tasks,
+            leave,
             callers: AtomicUsize::new(0),
+            calls: AtomicU64::new(0),
             subscribed,
             gauges: Gauges::new(),
         };
@@ -175,7 +206,8 @@ impl JoinService {
     /// A call begins to hand facts over, and has its share of the credits until it ends.
     pub(crate) fn hand_over(self: &Arc<Self>) -> Handing {
         self.callers.fetch_add(1, Ordering::Relaxed);
-        Handing(Arc::clone(self))
+        let call = self.calls.fetch_add(1, Ordering::Relaxed) + 1;
+        Handing { join: Arc::clone(self), call }
     }
 
     pub(crate) fn workers(&self) -> &[mpsc::Sender<Message>] {
@@ -205,6 +237,9 @@ impl JoinService {
 
     /// Finishes what is in flight, saves heads and marks, and releases the slots.
     pub async fn drain(&self) {
+        if let Some(leave) = &self.leave {
+            leave.send_replace(true);
+        }
         let mut waits = Vec::new();
         for worker in &self.workers {
             let (tx, rx) = oneshot::channel();
@@ -221,12 +256,12 @@ impl JoinService {
         }
     }
 
-    /// The call of an ingest process ended: it is taken as lost after `idle_after`, unless it is heard
-    /// of again.
-    pub(crate) async fn gone(&self, incarnation: u64) {
+    /// A call of an ingest process ended; one that did not take its leave is taken as lost after
+    /// `idle_after`, unless it is heard of again.
+    pub(crate) async fn gone(&self, call: u64, incarnation: Option<u64>) {
         for worker in &self.workers {
             // A worker that is gone takes no incarnation for anything.
-            let _ = worker.send(Message::Gone(incarnation)).await;
+            let _ = worker.send(Message::Gone { call, incarnation }).await;
         }
     }
 
@@ -238,7 +273,7 @@ impl JoinService {
     }
 }
 
-fn stopped() -> StoreError {
+pub(crate) fn stopped() -> StoreError {
     StoreError::Unavailable { operation: "join", reason: "the service stopped".to_owned() }
 }
 
@@ -260,16 +295,16 @@ async fn renew(
 
 async fn keep_lease(
     store: Arc<dyn StorePort>,
-    node: NodeId,
-    incarnation: Incarnation,
+    (node, incarnation): (NodeId, Incarnation),
     ceiling: Ceiling,
+    renewals: Renewals,
     fail: Arc<watch::Sender<Option<StoreError>>>,
 ) {
     let mut tick = tokio::time::interval(RENEW_EVERY);
     loop {
         tick.tick().await;
         match renew(&*store, &node, incarnation, &ceiling).await {
-            Ok(()) => {}
+            Ok(()) => renewals.add(),
             Err(StartError::Fenced(_)) => {
                 let reason = format!("node {} was fenced by another process", node.0);
                 fail.send_replace(Some(StoreError::Failed { reason }));
@@ -299,6 +334,7 @@ impl JoinPort for JoinService {
         let span = Span::child("join process", &request.trace);
         let reply = Reply::new(request.slots.len(), tx, holds.clone(), span);
         let watermarks: Arc<[_]> = request.watermarks.into();
+        let states = request.slots.is_empty().then_some(request.routes);
         let mut by_worker: Vec<Vec<_>> = self.workers.iter().map(|_| Vec::new()).collect();
         for part in request.slots {
             if part.slot.0 >= self.config.slots {
@@ -312,6 +348,8 @@ impl JoinPort for JoinService {
                 catalog_version: request.catalog_version,
                 slots,
                 watermarks: watermarks.clone(),
+                order: request.order,
+                states: states.clone(),
                 departs: request.departs,
                 replays_late: request.replays_late,
                 reply: reply.clone(),
@@ -360,10 +398,17 @@ impl SlotPort for JoinService {
 #[async_trait]
 impl SubscribePort for JoinService {
     async fn subscribe(&self, view: String, from: SubscribeFrom) -> Result<Subscribed, JoinError> {
+        let follow = || self.confirmed.iter().map(watch::Sender::subscribe).collect();
+        if self.config.beside.is_some() {
+            // Slots of other nodes are known by their marks.
+            let reach =
+                Reach { workers: self.workers.clone(), map: self.map, store: self.store.clone() };
+            reach.reach_cursor(&self.confirmed, &view, &from).await?;
+        }
         Subscription::start(
             self.store.clone(),
             self.catalog.current(),
-            self.confirmed.clone(),
+            follow(),
             &self.subscribed,
             view,
             from,

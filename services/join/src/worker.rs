@@ -3,6 +3,7 @@
 
 mod batches;
 mod flush;
+mod leave;
 mod reads;
 mod rebuild;
 mod recover;
@@ -29,8 +30,11 @@ use crate::clock::{Ceiling, Clock};
 use crate::config::JoinConfig;
 use crate::message::{Message, ReadJob};
 use crate::metrics::{Instruments, WorkerState};
-use batches::Queue;
+use crate::service::Confirming;
+use batches::{Queue, Statement};
 use flush::{Flight, Flushed};
+pub(crate) use leave::Acquired;
+use leave::{Leaving, Pace};
 use rebuild::Rebuilding;
 pub(crate) use recover::decode;
 
@@ -46,7 +50,10 @@ const TICK: Duration = Duration::from_millis(100);
 /// What a worker starts with.
 pub(crate) struct WorkerStart {
     pub(crate) index: usize,
-    pub(crate) slots: Vec<(SlotId, watch::Sender<(Position, KnownAt)>)>,
+    /// Those it takes over at once, from whoever has them.
+    pub(crate) slots: Vec<SlotId>,
+    /// By slot: what was confirmed last.
+    pub(crate) confirmed: Arc<[Confirming]>,
     pub(crate) config: JoinConfig,
     pub(crate) node: NodeId,
     pub(crate) incarnation: Incarnation,
@@ -67,6 +74,11 @@ pub(crate) struct WorkerStart {
 struct Slot {
     core: SlotCore,
     epoch: u64,
+    /// When it was taken over.
+    since: Instant,
+    /// It is on its way to another owner, or to nobody.
+    leaving: Option<Leaving>,
+    pace: Pace,
     queue: Queue,
     flight: Option<Flight>,
     /// The slot judges nothing: entities are being loaded, or a rebuild is being installed.
@@ -76,7 +88,7 @@ struct Slot {
     parked: Vec<(Position, ReadJob)>,
     /// Requests to close the log up to an instant.
     closing: Vec<(KnownAt, oneshot::Sender<Result<Position, JoinError>>)>,
-    confirmed: watch::Sender<(Position, KnownAt)>,
+    confirmed: Confirming,
     /// What it was told of watermarks last, by incarnation.
     told: BTreeMap<u64, Arc<[StreamWatermark]>>,
     last_chunk: Instant,
@@ -109,6 +121,8 @@ enum Done {
     HeadsPut(SlotId, Vec<save::Putting>, Result<(), StoreError>),
     Marked(SlotId, Position, Result<(), StoreError>),
     RebuiltPut(SlotId, Vec<millrace_kernel::slot::RebuiltPut>, Result<(), StoreError>),
+    Acquired(SlotId, leave::Acquiring, Result<Option<recover::Recovered>, StoreError>),
+    Released(SlotId, Result<(), StoreError>),
     Deleted(Result<(), StoreError>),
 }
 
@@ -129,19 +143,21 @@ pub(crate) struct Worker {
     fail: Arc<watch::Sender<Option<StoreError>>>,
     work: FuturesUnordered<Work>,
     /// The last watermarks of each ingest incarnation, for slots without facts of it.
-    statements: BTreeMap<u64, Arc<[StreamWatermark]>>,
+    statements: BTreeMap<u64, Statement>,
+    /// By call that is open: the greatest tag of a request that was refused here, until its sender
+    /// knows of it.
+    refusals: BTreeMap<u64, u64>,
     /// Ingest incarnations whose call ended, and when.
     gone: BTreeMap<u64, Instant>,
     /// No flush starts before this, when the load is high.
     next_flush: Instant,
     last_tick: Instant,
-    started: Instant,
+    confirmed: Arc<[Confirming]>,
     /// Snapshot parts to delete once their grace is over.
     garbage: VecDeque<(Instant, SlotId, Entity, Part)>,
     queued_bytes: usize,
     rebuilds: usize,
     draining: Option<oneshot::Sender<()>>,
-    released: bool,
     instruments: Instruments,
     /// Reads were answered in this turn.
     answered: bool,
@@ -184,15 +200,15 @@ impl Worker {
             fail: start.fail,
             work: FuturesUnordered::new(),
             statements: BTreeMap::new(),
+            refusals: BTreeMap::new(),
             gone: BTreeMap::new(),
             next_flush: Instant::now(),
             last_tick: Instant::now(),
-            started: Instant::now(),
+            confirmed: start.confirmed,
             garbage: VecDeque::new(),
             queued_bytes: 0,
             rebuilds: 0,
             draining: None,
-            released: false,
             instruments: start.instruments,
             answered: false,
         };
@@ -237,6 +253,7 @@ impl Worker {
             }
             self.start_flush();
             self.start_rebuilds();
+            self.leave_slots();
             if std::mem::take(&mut self.answered) {
                 yield_until(|| !inbox.is_empty());
             }
@@ -249,8 +266,9 @@ impl Worker {
     fn message(&mut self, message: Message) {
         match message {
             Message::Process(batch) => self.enqueue(batch),
-            Message::Gone(incarnation) => {
-                self.gone.insert(incarnation, Instant::now());
+            Message::Gone { call, incarnation } => {
+                self.refusals.remove(&call);
+                self.gone.extend(incarnation.map(|incarnation| (incarnation, Instant::now())));
             }
             Message::Read(job) => {
                 self.answered = true;
@@ -265,9 +283,18 @@ impl Worker {
                 let _ = sender.send(self.state());
             }
             Message::Folded(folded) => self.folded(folded),
+            Message::Acquire(slot, fencing, sender) => self.acquire(slot, fencing, sender),
+            Message::Release(slot, sender) => self.release(slot, Some(sender)),
+            Message::Owned(sender) => {
+                let _ = sender.send(self.slots.values_mut().map(Slot::member).collect());
+            }
             Message::Drain(sender) => {
                 self.draining = Some(sender);
                 self.depart_all();
+                let slots: Vec<SlotId> = self.slots.keys().copied().collect();
+                for slot in slots {
+                    self.release(slot, None);
+                }
             }
         }
     }
@@ -279,6 +306,8 @@ impl Worker {
             Done::HeadsPut(slot, puts, result) => self.heads_put(slot, puts, result),
             Done::Marked(slot, position, result) => self.mark_put(slot, position, result),
             Done::RebuiltPut(slot, puts, result) => self.rebuilt_put(slot, puts, result),
+            Done::Acquired(slot, asked, result) => self.acquired(slot, asked, result),
+            Done::Released(slot, result) => self.released(slot, &result),
             Done::Deleted(result) => {
                 if let Err(error) = result {
                     // Parts that stay are only space; the next start does not find them again.
@@ -356,6 +385,7 @@ impl Slot {
         let at_hand = self.core.at_hand();
         SlotStatus {
             slot: self.core.slot(),
+            is_owned: true,
             position,
             known_at,
             marked: self.marked,

@@ -46,7 +46,7 @@ pub async fn run(args: &ServeArgs, global: &Global) -> Result<Exit, ServeError> 
     let start = async {
         Ok::<Arc<dyn Service>, ServeError>(match args.service {
             ServiceName::StoreWriter => Arc::new(StoreWriterPart::start(&told).await?),
-            ServiceName::Join => Arc::new(JoinPart::start(&told).await?),
+            ServiceName::Join => Arc::new(JoinPart::start(&told, address).await?),
             ServiceName::Ingest => Arc::new(IngestPart::start(&told).await?),
             ServiceName::FeatureServing => Arc::new(ServingPart::start(&told).await?),
         })

@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use futures::stream::FuturesUnordered;
 use futures::{Stream, StreamExt as _};
-use millrace_client::port::{AppendOutcome, StorePort};
+use millrace_client::port::{AppendOutcome, StorePort, TakenOver};
 use millrace_client::wire;
 use millrace_client::wire::credits::{Load, Loaded};
 use millrace_grpc::{Drain, ErrorCode, Fault, status};
 use millrace_proto::v1;
 use millrace_proto::v1::store_service_server::StoreService;
-use millrace_store::{Applied, Incarnation, NodeId, Seen, Store, StoreError};
+use millrace_store::{Applied, Fencing, Incarnation, NodeId, Seen, Store, StoreError};
 use millrace_telemetry::TraceContext;
 use millrace_types::{KnownAt, SlotId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -272,12 +272,20 @@ impl StoreService for StoreGrpc {
         &self,
         request: Request<v1::TakeOverRequest>,
     ) -> Result<Response<v1::TakeOverResponse>, Status> {
-        let v1::TakeOverRequest { slot, node, incarnation } = request.into_inner();
-        let (node, incarnation) = (NodeId(node), Incarnation(incarnation));
-        let taken = self.port.take_over(SlotId(slot), &node, incarnation).await;
-        let (row, fault) = fault(taken);
-        let epoch = row.as_ref().map(wire::store::epoch_row);
-        Ok(Response::new(v1::TakeOverResponse { epoch, fault }))
+        let request = request.into_inner();
+        let fencing = match request.beside_others {
+            true => Fencing::Dead(request.dead.into_iter().map(Incarnation).collect()),
+            false => Fencing::Anyone,
+        };
+        let (node, incarnation) = (NodeId(request.node), Incarnation(request.incarnation));
+        let taken = self.port.take_over(SlotId(request.slot), &node, incarnation, &fencing).await;
+        let (taken, fault) = fault(taken);
+        let (epoch, theirs) = match &taken {
+            Some(TakenOver::Mine(row)) => (Some(wire::store::epoch_row(row)), false),
+            Some(TakenOver::Theirs(row)) => (Some(wire::store::epoch_row(row)), true),
+            None => (None, false),
+        };
+        Ok(Response::new(v1::TakeOverResponse { epoch, fault, theirs }))
     }
 
     async fn release(
@@ -289,6 +297,25 @@ impl StoreService for StoreGrpc {
         let released =
             self.port.release(slot, r.epoch, incarnation, r.end, KnownAt(r.last_ver_us)).await;
         Ok(Response::new(v1::ReleaseResponse { fault: fault(released).1 }))
+    }
+
+    async fn put_member(
+        &self,
+        request: Request<v1::PutMemberRequest>,
+    ) -> Result<Response<v1::PutMemberResponse>, Status> {
+        let v1::PutMemberRequest { ver_us, member } = request.into_inner();
+        let member = wire::store::read_member(member.unwrap_or_default());
+        let put = self.port.put_member(KnownAt(ver_us), member).await;
+        Ok(Response::new(v1::PutMemberResponse { fault: fault(put).1 }))
+    }
+
+    async fn list_members(
+        &self,
+        _request: Request<v1::ListMembersRequest>,
+    ) -> Result<Response<v1::ListMembersResponse>, Status> {
+        let (members, fault) = fault(self.port.members().await);
+        let members = members.iter().flatten().map(wire::store::member).collect();
+        Ok(Response::new(v1::ListMembersResponse { members, fault }))
     }
 
     async fn list_catalogs(

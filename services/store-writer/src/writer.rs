@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use millrace_client::port::{AppendOutcome, AppendRequest, StorePort};
+use millrace_client::port::{AppendOutcome, AppendRequest, StorePort, TakenOver};
 use millrace_store::{
-    Applied, Incarnation, LogPage, Mark, NodeId, NodeLease, Part, Put, SlotEpoch, Store,
-    StoreError, take_over, until_known,
+    Applied, Fencing, Incarnation, LogPage, Mark, Member, NodeId, NodeLease, Part, Put, Store,
+    StoreError, TakeOverError, take_over_from, until_known,
 };
 use millrace_telemetry::{Span, TraceContext};
 use millrace_types::{Entity, KnownAt, Position, SlotId};
@@ -181,14 +181,36 @@ impl StorePort for StoreWriter {
         slot: SlotId,
         node: &NodeId,
         incarnation: Incarnation,
-    ) -> Result<SlotEpoch, StoreError> {
+        fencing: &Fencing,
+    ) -> Result<TakenOver, StoreError> {
         let retry = &mut self.patience.ownership();
-        let taken = take_over(&*self.store, slot, node, incarnation, retry);
+        let taken = take_over_from(&*self.store, slot, node, incarnation, fencing, retry);
         let taken = self.timed("ownership", taken).await;
-        if let Err(error) = &taken {
-            tracing::error!(slot = slot.0, node = node.0.as_str(), %error, "slot was not taken over");
+        match taken {
+            Ok(row) => Ok(TakenOver::Mine(row)),
+            // Nodes that plan at the same time come to this.
+            Err(TakeOverError::Taken { by, .. } | TakeOverError::Alive { by, .. }) => {
+                Ok(TakenOver::Theirs(by))
+            }
+            Err(
+                error @ (TakeOverError::BehindMark { .. }
+                | TakeOverError::InUse { .. }
+                | TakeOverError::Store(_)),
+            ) => {
+                tracing::error!(slot = slot.0, node = node.0.as_str(), %error, "not taken over");
+                Err(error.into())
+            }
         }
-        Ok(taken?)
+    }
+
+    async fn put_member(&self, ver: KnownAt, member: Member) -> Result<(), StoreError> {
+        let put = || self.store.put_member(ver, member.clone());
+        self.timed("members", until_known(&mut self.patience.bounded(), put)).await
+    }
+
+    async fn members(&self) -> Result<Vec<Member>, StoreError> {
+        let read = || self.store.members();
+        self.timed("members", until_known(&mut self.patience.bounded(), read)).await
     }
 
     async fn release(

@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use millrace_client::port::{AppendOutcome, AppendRequest, StorePort};
+use millrace_client::port::{AppendOutcome, AppendRequest, StorePort, TakenOver};
 use millrace_store::memory::{Call, Fault, FaultPlan, Landing, MemoryStore, Rates};
-use millrace_store::{Append, Applied, Incarnation, LogStore, NodeId, StoreError};
+use millrace_store::{Append, Applied, Fencing, Incarnation, LogStore, NodeId, StoreError};
 use millrace_store_writer::{Options, StoreWriter};
 use millrace_types::{KnownAt, Position, SlotId};
 
@@ -35,7 +35,9 @@ async fn owner(plan: FaultPlan) -> (Arc<MemoryStore>, Arc<MemoryStore>, Arc<Stor
     let writer = Arc::new(StoreWriter::spawn(Arc::clone(&store) as _, Options::default()));
     assert_eq!(writer.renew_node(&node(), RUN, KnownAt(1 << 40)).await, Ok(Applied::Yes));
     for slot in 0..8 {
-        assert_eq!(writer.take_over(SlotId(slot), &node(), RUN).await.unwrap().epoch, 1);
+        let taken = writer.take_over(SlotId(slot), &node(), RUN, &Fencing::Anyone).await;
+        let Ok(TakenOver::Mine(row)) = taken else { panic!("{taken:?}") };
+        assert_eq!(row.epoch, 1);
     }
     store.set_plan(plan);
     (root, store, writer)

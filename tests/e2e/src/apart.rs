@@ -203,7 +203,8 @@ impl Apart {
     pub fn settle_as(&self, cli: &Cli) {
         wait_until("the stored heads", MARKED_WITHIN, || {
             let status = cli.json(["status"]).ok()?;
-            (status["rebuild_queue"] == 0 && status["unmarked_chunks"] == 0).then_some(())
+            let settled = ["rebuild_queue", "unmarked_chunks", "unowned_slots"];
+            settled.iter().all(|waits| status[*waits] == 0).then_some(())
         });
     }
 

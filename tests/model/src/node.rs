@@ -5,11 +5,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use millrace_client::port::{AppendOutcome, AppendRequest, StorePort};
+use millrace_client::port::{AppendOutcome, AppendRequest, StorePort, TakenOver};
 use millrace_store::memory::SplitMix64;
 use millrace_store::{
-    Append, Applied, Incarnation, LogStore, Mark, NodeId, Part, Put, SlotEpoch, SnapshotStore,
-    StoreError,
+    Append, Applied, Fencing, Incarnation, LogStore, Mark, NodeId, Part, Put, SlotEpoch,
+    SnapshotStore, StoreError,
 };
 use millrace_types::chunk::encode_chunk;
 use millrace_types::{ChunkHeader, KnownAt, Position, SlotId};
@@ -169,12 +169,16 @@ impl Node {
         } else {
             None
         };
-        let row = match writer.take_over(slot, &self.node, self.incarnation).await {
+        let taken = writer.take_over(slot, &self.node, self.incarnation, &Fencing::Anyone).await;
+        let row = match taken {
             Err(error @ StoreError::Damaged { .. }) => {
                 self.world.blame(format!("MARK: {error}"));
                 return Err(Stopped);
             }
-            row => row?,
+            taken => match taken? {
+                TakenOver::Mine(row) => row,
+                TakenOver::Theirs(_) => return Err(Stopped),
+            },
         };
         if self.dies_early {
             return Err(Stopped);

@@ -5,8 +5,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use millrace_store::memory::MemoryStore;
 use millrace_store::{
-    Append, Applied, CatalogStore, Incarnation, LogPage, LogStore, Mark, NodeId, NodeLease, Part,
-    ProducerWindows, Put, Seen, SlotEpoch, SnapshotStore, StoreError,
+    Append, Applied, CatalogStore, Incarnation, LogPage, LogStore, Mark, Member, MemberStore,
+    NodeId, NodeLease, Part, ProducerWindows, Put, Seen, SlotEpoch, SnapshotStore, StoreError,
 };
 use millrace_types::{Entity, KnownAt, Position, SlotId};
 
@@ -184,6 +184,17 @@ impl SnapshotStore for Port {
             self.world.saw_mark(slot, mark);
         }
         Ok(found)
+    }
+}
+
+#[async_trait]
+impl MemberStore for Port {
+    async fn put_member(&self, ver: KnownAt, member: Member) -> Result<(), StoreError> {
+        self.store.put_member(ver, member).await
+    }
+
+    async fn members(&self) -> Result<Vec<Member>, StoreError> {
+        self.store.members().await
     }
 }
 

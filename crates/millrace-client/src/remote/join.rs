@@ -1,6 +1,7 @@
 //! [`JoinPort`] and [`SlotPort`] over gRPC.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -18,7 +19,7 @@ use crate::client::ANSWER_BYTES_MAX;
 use crate::endpoints::{EndpointError, Role};
 use crate::error::innermost;
 use crate::port::{
-    Failed, Holds, JoinError, JoinPort, PendingVerdicts, ProcessRequest, SlotGrant, SlotPort,
+    Failed, Hold, Holds, JoinError, JoinPort, PendingVerdicts, ProcessRequest, SlotGrant, SlotPort,
     SlotStatus, SlotVerdicts,
 };
 use crate::security::{ClientSecurity, Wire};
@@ -28,6 +29,15 @@ use crate::wire::credits::Load;
 /// How long a question to the owner of slots may take.
 const ASK_WITHIN: Duration = Duration::from_secs(10);
 
+/// Which refusals are known here.
+#[derive(Debug, Default)]
+struct Refused {
+    /// The greatest tag of a refused request; whoever waited for it holds watermarks back since.
+    known: AtomicU64,
+    /// What was known when the watermarks to be stated next were looked at.
+    stated: AtomicU64,
+}
+
 /// A join service in another process.
 #[derive(Debug)]
 pub struct RemoteJoin {
@@ -36,6 +46,7 @@ pub struct RemoteJoin {
     role: Role,
     /// The watermarks sent last, for the messages of a batch before its last one.
     sent: Mutex<Vec<StreamWatermark>>,
+    refused: Arc<Refused>,
 }
 
 impl RemoteJoin {
@@ -53,7 +64,7 @@ impl RemoteJoin {
             let mut client = calls.clone();
             Box::pin(async move { Ok(client.process(requests).await?.into_inner()) })
         });
-        Ok(Self { process, client, role, sent: Mutex::default() })
+        Ok(Self { process, client, role, sent: Mutex::default(), refused: Arc::default() })
     }
 
     /// Whether the join service serves, asked on the connection of the calls.
@@ -71,6 +82,8 @@ impl RemoteJoin {
             catalog_version,
             slots,
             watermarks,
+            routes,
+            order,
             departs,
             replays_late,
             trace,
@@ -82,6 +95,8 @@ impl RemoteJoin {
             catalog_version,
             slots,
             watermarks: before.clone(),
+            routes: routes.clone(),
+            order,
             departs: false,
             replays_late,
             trace: trace.clone(),
@@ -92,6 +107,8 @@ impl RemoteJoin {
             catalog_version,
             slots: last,
             watermarks,
+            routes,
+            order,
             departs,
             replays_late,
             trace,
@@ -123,15 +140,14 @@ fn malformed(error: &wire::Malformed) -> JoinError {
     JoinError::Store(StoreError::Failed { reason })
 }
 
-fn verdicts(answer: v1::ProcessResponse) -> Result<Vec<SlotVerdicts>, JoinError> {
-    if let Some(fault) = answer.fault {
-        return Err(wire::join::error(fault));
+/// The verdicts of an answer, and what went wrong beside them.
+fn verdicts(answer: v1::ProcessResponse) -> (Vec<SlotVerdicts>, Option<JoinError>) {
+    let fault = answer.fault.map(wire::join::error);
+    let slots = answer.slots.into_iter().map(wire::join::read_judgement);
+    match slots.collect::<Result<_, _>>() {
+        Ok(slots) => (slots, fault),
+        Err(error) => (Vec::new(), Some(malformed(&error))),
     }
-    answer
-        .slots
-        .into_iter()
-        .map(|slot| wire::join::read_judgement(slot).map_err(|e| malformed(&e)))
-        .collect()
 }
 
 #[async_trait]
@@ -141,6 +157,12 @@ impl JoinPort for RemoteJoin {
         SlotGrant { facts, bytes }
     }
 
+    fn begin(&self) -> u64 {
+        let known = self.refused.known.load(Ordering::Acquire);
+        self.refused.stated.store(known, Ordering::Release);
+        0
+    }
+
     async fn process(
         &self,
         request: ProcessRequest,
@@ -148,24 +170,33 @@ impl JoinPort for RemoteJoin {
     ) -> Result<PendingVerdicts, JoinError> {
         let mut answers = Vec::new();
         for message in self.messages(request) {
-            answers.push(self.process.send(wire::join::process_request(&message)).await);
+            let mut message = wire::join::process_request(&message);
+            message.refused_up_to = self.refused.stated.load(Ordering::Acquire);
+            answers.push(self.process.send(message).await);
         }
         let (sender, receiver) = oneshot::channel();
-        let holds = holds.clone();
+        let (holds, refused) = (holds.clone(), Arc::clone(&self.refused));
         tokio::spawn(async move {
             let mut all = Vec::new();
-            let mut fault = None;
+            let mut fault: Option<(JoinError, Hold)> = None;
             for answer in answers {
                 let answer =
                     answer.await.unwrap_or_else(|_| Err(Broken::Call("it ended".to_owned())));
-                match answer.map_err(broken).and_then(verdicts) {
-                    Ok(slots) => all.extend(slots),
-                    Err(error) => fault = fault.or(Some(error)),
+                let tag = answer.as_ref().ok().map(|answer| answer.tag);
+                let (slots, error) = match answer {
+                    Ok(answer) => verdicts(answer),
+                    Err(error) => (Vec::new(), Some(broken(error))),
+                };
+                all.extend(slots);
+                if let Some(error) = error {
+                    // Watermarks are held back before the refusal counts as known.
+                    fault.get_or_insert_with(|| (error, holds.hold()));
+                    refused.known.fetch_max(tag.unwrap_or(0), Ordering::AcqRel);
                 }
             }
             let result = match fault {
                 None => Ok(all),
-                Some(error) => Err(Failed { error, hold: holds.hold() }),
+                Some((error, hold)) => Err(Failed { error, hold, landed: all }),
             };
             // Whoever dropped the receiver does not want to know.
             let _ = sender.send(result);

@@ -10,8 +10,8 @@ use millrace_proto::v1;
 use millrace_proto::v1::store_service_client::StoreServiceClient;
 use millrace_store::encoding::encode_mark;
 use millrace_store::{
-    Applied, CatalogStore, Incarnation, LogPage, Mark, NodeId, NodeLease, Part, ProducerWindows,
-    Put, Seen, SlotEpoch, StoreError, until_known,
+    Applied, CatalogStore, Fencing, Incarnation, LogPage, Mark, Member, NodeId, NodeLease, Part,
+    ProducerWindows, Put, Seen, StoreError, until_known,
 };
 use millrace_telemetry::TraceContext;
 use millrace_types::{Entity, KnownAt, Position, SlotId};
@@ -23,7 +23,7 @@ use super::peer::RemotePeer;
 use crate::client::ANSWER_BYTES_MAX;
 use crate::endpoints::{EndpointError, Role};
 use crate::error::innermost;
-use crate::port::{AppendOutcome, AppendRequest, StorePort};
+use crate::port::{AppendOutcome, AppendRequest, StorePort, TakenOver};
 use crate::security::{ClientSecurity, Wire};
 use crate::wire;
 
@@ -314,9 +314,19 @@ impl StorePort for RemoteStore {
         slot: SlotId,
         node: &NodeId,
         incarnation: Incarnation,
-    ) -> Result<SlotEpoch, StoreError> {
-        let request =
-            v1::TakeOverRequest { slot: slot.0, node: node.0.clone(), incarnation: incarnation.0 };
+        fencing: &Fencing,
+    ) -> Result<TakenOver, StoreError> {
+        let dead = match fencing {
+            Fencing::Anyone => None,
+            Fencing::Dead(dead) => Some(dead.iter().map(|run| run.0).collect()),
+        };
+        let request = v1::TakeOverRequest {
+            slot: slot.0,
+            node: node.0.clone(),
+            incarnation: incarnation.0,
+            beside_others: dead.is_some(),
+            dead: dead.unwrap_or_default(),
+        };
         self.unary(
             "take over",
             request,
@@ -325,7 +335,8 @@ impl StorePort for RemoteStore {
                 wire::store::result(answer.fault)?;
                 let none = || wire::Malformed::new("epoch", "must be set");
                 let row = answer.epoch.ok_or_else(none).map_err(|e| malformed(&e))?;
-                Ok(wire::store::read_epoch_row(row))
+                let row = wire::store::read_epoch_row(row);
+                Ok(if answer.theirs { TakenOver::Theirs(row) } else { TakenOver::Mine(row) })
             },
         )
         .await
@@ -351,6 +362,30 @@ impl StorePort for RemoteStore {
             request,
             |mut client, request| async move { client.release(request).await },
             |answer: v1::ReleaseResponse| wire::store::result(answer.fault),
+        )
+        .await
+    }
+
+    async fn put_member(&self, ver: KnownAt, member: Member) -> Result<(), StoreError> {
+        let member = Some(wire::store::member(&member));
+        self.unary(
+            "put a member",
+            v1::PutMemberRequest { ver_us: ver.0, member },
+            |mut client, request| async move { client.put_member(request).await },
+            |answer: v1::PutMemberResponse| wire::store::result(answer.fault),
+        )
+        .await
+    }
+
+    async fn members(&self) -> Result<Vec<Member>, StoreError> {
+        self.unary(
+            "list members",
+            v1::ListMembersRequest {},
+            |mut client, request| async move { client.list_members(request).await },
+            |answer: v1::ListMembersResponse| {
+                wire::store::result(answer.fault)?;
+                Ok(answer.members.into_iter().map(wire::store::read_member).collect())
+            },
         )
         .await
     }

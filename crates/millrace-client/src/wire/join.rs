@@ -10,7 +10,9 @@ use millrace_types::{
 };
 
 use super::{Malformed, position, store};
-use crate::port::{JoinError, ProcessRequest, SlotFacts, SlotStatus, SlotVerdicts};
+use crate::port::{
+    CallOrder, JoinError, ProcessRequest, Routes, SlotFacts, SlotStatus, SlotVerdicts,
+};
 
 /// See `SlotJudgement.verdicts`.
 const ACCEPTED: u8 = 1;
@@ -94,6 +96,12 @@ pub fn process_request(request: &ProcessRequest) -> v1::ProcessRequest {
             .collect(),
         departs: request.departs,
         replays_late: request.replays_late,
+        routed: matches!(request.routes, Routes::Slots(_)),
+        routes: match &request.routes {
+            Routes::All => Vec::new(),
+            Routes::Slots(slots) => slots.iter().map(|slot| slot.0).collect(),
+        },
+        refused_up_to: 0,
         traceparent,
         tracestate,
     }
@@ -133,11 +141,20 @@ pub fn read_process(from: v1::ProcessRequest) -> Result<ProcessRequest, Malforme
             Ok(StreamWatermark { stream, at: Micros(w.at_us), idle: w.idle })
         })
         .collect::<Result<_, _>>()?;
+    let routes = match from.routed {
+        false => Routes::All,
+        true if from.routes.is_sorted() => {
+            Routes::Slots(from.routes.into_iter().map(SlotId).collect())
+        }
+        true => return Err(Malformed::new("routes", "must be ascending")),
+    };
     Ok(ProcessRequest {
         incarnation: from.incarnation,
         catalog_version: from.catalog_version,
         slots,
         watermarks,
+        routes,
+        order: CallOrder::default(),
         departs: from.departs,
         replays_late: from.replays_late,
         trace: TraceContext::read(&from.traceparent, &from.tracestate),
@@ -240,6 +257,7 @@ pub fn read_owned_slot(from: v1::OwnedSlot) -> Result<SlotStatus, Malformed> {
         from.into_iter().map(one).collect::<Result<Vec<_>, Malformed>>()
     };
     Ok(SlotStatus {
+        is_owned: true,
         slot: SlotId(from.slot),
         position: position(from.position, "slots.position")?,
         known_at: KnownAt(from.known_at_us),

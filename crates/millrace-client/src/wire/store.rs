@@ -4,8 +4,8 @@ use bytes::Bytes;
 use millrace_proto::v1;
 use millrace_proto::v1::StoreFaultKind as Kind;
 use millrace_store::{
-    Append, Incarnation, Mark, NodeId, NodeLease, Part, Put, SlotEpoch, StoreError,
-    encoding::decode_mark,
+    Append, Incarnation, Mark, Member, MemberSlot, NodeId, NodeLease, Part, Put, SlotEpoch,
+    StoreError, encoding::decode_mark,
 };
 use millrace_telemetry::TraceContext;
 use millrace_types::{Entity, EntityKey, KindId, KnownAt, SlotId};
@@ -206,6 +206,46 @@ pub fn loaded(value: Option<(KnownAt, Bytes)>) -> v1::LoadedValue {
 #[must_use]
 pub fn read_loaded(from: v1::LoadedValue) -> Option<(KnownAt, Bytes)> {
     from.found.then_some((KnownAt(from.ver_us), from.bytes))
+}
+
+/// What a node tells of itself.
+#[must_use]
+pub fn member(member: &Member) -> v1::Member {
+    let slot = |s: &MemberSlot| v1::MemberSlot {
+        slot: s.slot.0,
+        epoch: s.epoch,
+        load: s.load,
+        offered_to: s.offered_to.as_ref().map(|node| node.0.clone()).unwrap_or_default(),
+    };
+    v1::Member {
+        node: member.node.0.clone(),
+        incarnation: member.incarnation.0,
+        endpoint: member.endpoint.clone(),
+        weight: member.weight,
+        beat: member.beat,
+        leaving: member.leaving,
+        slots: member.slots.iter().map(slot).collect(),
+    }
+}
+
+/// What a node told of itself.
+#[must_use]
+pub fn read_member(from: v1::Member) -> Member {
+    let slot = |s: v1::MemberSlot| MemberSlot {
+        slot: SlotId(s.slot),
+        epoch: s.epoch,
+        load: s.load,
+        offered_to: Some(s.offered_to).filter(|node| !node.is_empty()).map(NodeId),
+    };
+    Member {
+        node: NodeId(from.node),
+        incarnation: Incarnation(from.incarnation),
+        endpoint: from.endpoint,
+        weight: from.weight,
+        beat: from.beat,
+        leaving: from.leaving,
+        slots: from.slots.into_iter().map(slot).collect(),
+    }
 }
 
 /// A node's row.

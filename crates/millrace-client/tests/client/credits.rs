@@ -92,6 +92,8 @@ not_played! {
     renew_node: v1::RenewNodeRequest => v1::RenewNodeResponse,
     take_over: v1::TakeOverRequest => v1::TakeOverResponse,
     release: v1::ReleaseRequest => v1::ReleaseResponse,
+    put_member: v1::PutMemberRequest => v1::PutMemberResponse,
+    list_members: v1::ListMembersRequest => v1::ListMembersResponse,
     list_catalogs: v1::ListCatalogsRequest => v1::ListCatalogsResponse,
     put_catalog: v1::PutCatalogRequest => v1::PutCatalogResponse,
     seen_sequences: v1::SeenSequencesRequest => v1::SeenSequencesResponse,

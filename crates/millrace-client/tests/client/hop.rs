@@ -80,6 +80,8 @@ pub(crate) fn batch() -> ProcessRequest {
         catalog_version: 1,
         slots: Vec::new(),
         watermarks: Vec::new(),
+        routes: Default::default(),
+        order: Default::default(),
         departs: false,
         replays_late: false,
         trace: Default::default(),

@@ -5,8 +5,10 @@ use millrace_types::{
     Entity, IncarnationWatermarks, KnownAt, Micros, SlotId, StreamId, StreamWatermark,
 };
 
-use super::{at, user};
-use crate::port::{Applied, Mark, Part, Put, SnapshotStore, Store};
+use super::{at, node, user};
+use crate::port::{
+    Applied, Incarnation, Mark, Member, MemberSlot, Part, Put, SnapshotStore, Store,
+};
 
 fn put(entity: &Entity, part: Part, ver: i64, bytes: &'static [u8]) -> Put {
     let (entity, bytes) = (entity.clone(), Bytes::from_static(bytes));
@@ -137,6 +139,34 @@ pub async fn a_mark_is_replaced_by_greater_versions_only<S: Store + ?Sized>(stor
         assert_eq!(store.load_mark(slot).await, Ok(Some(expected)));
     }
     assert_eq!(store.load_mark(SlotId(2)).await, Ok(None), "slots are apart");
+}
+
+fn member(name: &str, beat: u64) -> Member {
+    let slot = |slot, epoch, to: Option<&str>| {
+        let offered_to = to.map(node);
+        MemberSlot { slot: SlotId(slot), epoch, load: beat, offered_to }
+    };
+    Member {
+        node: node(name),
+        incarnation: Incarnation(u64::MAX),
+        endpoint: "http://127.0.0.1:7402".into(),
+        weight: 2,
+        beat,
+        leaving: beat.is_multiple_of(2),
+        slots: vec![slot(0, 1, None), slot(65_535, 1 << 40, Some("join-2"))],
+    }
+}
+
+/// Of what a node tells of itself the newest stands, and all nodes are found by name.
+pub async fn a_member_is_replaced_by_greater_versions_only<S: Store + ?Sized>(store: &S) {
+    assert_eq!(store.members().await, Ok(vec![]));
+    for (ver, beat, stands) in [(10, 1, 1), (9, 2, 1), (10, 1, 1), (11, 4, 4)] {
+        store.put_member(KnownAt(ver), member("join-1", beat)).await.unwrap();
+        assert_eq!(store.members().await, Ok(vec![member("join-1", stands)]));
+    }
+    store.put_member(KnownAt(1), member("join-0", 7)).await.unwrap();
+    let both = vec![member("join-0", 7), member("join-1", 4)];
+    assert_eq!(store.members().await, Ok(both));
 }
 
 /// A catalog version keeps its first text; versions come back ascending.

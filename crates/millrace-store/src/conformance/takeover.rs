@@ -4,11 +4,12 @@ use async_trait::async_trait;
 use millrace_types::{KnownAt, Position, SlotId};
 
 use super::{A, B, at, chunk, fill, node, positions};
-use crate::ownership::{TakeOverError, take_over};
-use crate::port::{Append, Incarnation, Mark, SlotEpoch, Store, StoreError};
+use crate::ownership::{Fencing, TakeOverError, take_over, take_over_from};
+use crate::port::{Append, Incarnation, Mark, Member, SlotEpoch, Store, StoreError};
 use crate::retry::Retry;
 
 const C: Incarnation = Incarnation(0xc);
+const D: Incarnation = Incarnation(0xd);
 const SLOT: SlotId = SlotId(5);
 
 /// No call of these cases may fail.
@@ -120,4 +121,43 @@ pub async fn taking_over_again_gives_the_same_epoch<S: Store + ?Sized>(store: &S
     store.release_epoch(SLOT, 1, A, 1, KnownAt(2_000)).await.unwrap();
     let next = take(store, A).await.unwrap();
     assert_eq!((next.epoch, next.previous_end), (2, 1));
+}
+
+/// Beside other nodes a slot is left to an owner who is alive: the newest run of its node that is not
+/// among the dead. Nobody else is.
+pub async fn a_member_that_is_alive_keeps_its_slot<S: Store + ?Sized>(store: &S) {
+    let told = |incarnation| Member {
+        node: node("join-0"),
+        incarnation,
+        endpoint: String::new(),
+        weight: 1,
+        beat: 1,
+        leaving: false,
+        slots: vec![],
+    };
+    let from = async |run, dead: &[Incarnation]| {
+        let fencing = Fencing::Dead(dead.to_vec());
+        take_over_from(store, SLOT, &node("join-1"), run, &fencing, &mut Never).await
+    };
+    lease(store, A, 9_000).await;
+    store.put_member(KnownAt(1), told(A)).await.unwrap();
+    let first = take(store, A).await.unwrap();
+    store.renew_node(&node("join-1"), B, KnownAt(9_000)).await.unwrap();
+    assert_eq!(from(B, &[C]).await, Err(TakeOverError::Alive { slot: SLOT, by: first }));
+    assert_eq!(store.confirm(&node("join-0"), A).await, Ok(true));
+    // Dead, as the taker has seen.
+    assert_eq!(from(B, &[A]).await.unwrap().epoch, 2);
+    assert_eq!(store.confirm(&node("join-0"), A).await, Ok(false));
+    // B is no member; and then a run that another one of its node has replaced.
+    store.renew_node(&node("join-1"), C, KnownAt(9_000)).await.unwrap();
+    assert_eq!(from(C, &[]).await.unwrap().epoch, 3);
+    let replaced = Member { node: node("join-1"), ..told(A) };
+    store.put_member(KnownAt(1), replaced).await.unwrap();
+    store.renew_node(&node("join-1"), A, KnownAt(9_000)).await.unwrap();
+    let last = from(A, &[]).await.unwrap();
+    assert_eq!((last.epoch, last.incarnation), (4, A));
+    // What was released belongs to nobody.
+    store.release_epoch(SLOT, 4, A, 0, KnownAt(9_000)).await.unwrap();
+    store.renew_node(&node("join-1"), D, KnownAt(9_900)).await.unwrap();
+    assert_eq!(from(D, &[]).await.unwrap().epoch, 5);
 }

@@ -21,6 +21,8 @@ pub enum Call {
     Load,
     PutMark,
     LoadMark,
+    PutMember,
+    Members,
     PutCatalog,
     Catalogs,
     Seen,
@@ -39,6 +41,7 @@ impl Call {
             | Self::Append
             | Self::Put
             | Self::PutMark
+            | Self::PutMember
             | Self::PutCatalog
             | Self::MarkWindow => true,
             Self::ReadNode
@@ -49,6 +52,7 @@ impl Call {
             | Self::ReadLog
             | Self::Load
             | Self::LoadMark
+            | Self::Members
             | Self::Catalogs
             | Self::Seen => false,
         }

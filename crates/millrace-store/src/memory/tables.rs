@@ -6,7 +6,7 @@ use bytes::Bytes;
 use millrace_types::{Entity, KnownAt, Position, SlotId};
 
 use crate::port::{
-    Append, Applied, Incarnation, LogPage, Mark, NodeId, NodeLease, Part, Put, SlotEpoch,
+    Append, Applied, Incarnation, LogPage, Mark, Member, NodeId, NodeLease, Part, Put, SlotEpoch,
     StoreError,
 };
 use crate::rules::{self, LogCursor, NodeRow, RunRow};
@@ -20,6 +20,7 @@ pub(super) struct Tables {
     log: BTreeMap<(SlotId, Position), (KnownAt, Bytes)>,
     parts: HashMap<(Entity, Part), (KnownAt, Bytes)>,
     marks: HashMap<SlotId, (KnownAt, Mark)>,
+    members: BTreeMap<NodeId, (KnownAt, Member)>,
     pub(super) catalogs: BTreeMap<u32, String>,
     pub(super) windows: HashMap<String, ProducerWindow>,
 }
@@ -163,6 +164,16 @@ impl Tables {
         if self.marks.get(&slot).is_none_or(|(standing, _)| *standing < ver) {
             self.marks.insert(slot, (ver, mark));
         }
+    }
+
+    pub(super) fn put_member(&mut self, ver: KnownAt, member: Member) {
+        if self.members.get(&member.node).is_none_or(|(standing, _)| *standing < ver) {
+            self.members.insert(member.node.clone(), (ver, member));
+        }
+    }
+
+    pub(super) fn members(&self) -> Vec<Member> {
+        self.members.values().map(|(_, member)| member.clone()).collect()
     }
 
     pub(super) fn load_mark(&self, slot: SlotId) -> Option<(KnownAt, Mark)> {

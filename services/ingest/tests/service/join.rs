@@ -157,7 +157,8 @@ impl JoinPort for FakeJoin {
                 Some(Step::Refuse(error)) => return Err(error),
                 Some(Step::Lose(error)) => {
                     state.requests.push(request);
-                    let _ = sender.send(Err(Failed { error, hold: holds.hold() }));
+                    let _ =
+                        sender.send(Err(Failed { error, hold: holds.hold(), landed: Vec::new() }));
                 }
                 None => {
                     let verdicts = state.judge(&request);

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
-use millrace_client::port::{Holds, JoinError, JoinPort as _, PendingVerdicts, SlotGrant};
+use millrace_client::port::{
+    CallOrder, Holds, JoinError, JoinPort as _, PendingVerdicts, ProcessRequest, SlotGrant,
+};
 use millrace_client::wire;
 use millrace_grpc::{Drain, status};
 use millrace_proto::v1;
@@ -67,8 +69,10 @@ pub(super) async fn run(
                 if !request.replays_late {
                     incarnation = Some(request.incarnation).filter(|_| !request.departs);
                 }
+                let refused_up_to = request.refused_up_to;
+                let order = CallOrder { call: handing.call(), tag, refused_up_to };
                 let request = match wire::join::read_process(request) {
-                    Ok(request) => request,
+                    Ok(request) => ProcessRequest { order, ..request },
                     Err(malformed) => {
                         end = Some(Some(status(&malformed)));
                         continue;
@@ -79,10 +83,9 @@ pub(super) async fn run(
             }
         }
     }
+    let call = handing.call();
     drop(handing);
-    if let Some(incarnation) = incarnation {
-        join.gone(incarnation).await;
-    }
+    join.gone(call, incarnation).await;
     if let Some(Some(status)) = end {
         // Nobody may be there to read it any more.
         let _ = answers.send(Err(status)).await;
@@ -95,25 +98,22 @@ fn credits(join: &JoinService) -> v1::Credits {
 }
 
 async fn answer(tag: u64, queued: Result<PendingVerdicts, JoinError>) -> v1::ProcessResponse {
-    let verdicts = match queued {
+    let (slots, error) = match queued {
         Ok(pending) => match pending.await {
-            Ok(verdicts) => verdicts.map_err(|failed| failed.error),
-            Err(_) => Err(JoinError::Store(StoreError::Unknown {
-                operation: "process",
-                reason: "the worker stopped before the outcome was known".to_owned(),
-            })),
+            Ok(Ok(verdicts)) => (verdicts, None),
+            Ok(Err(failed)) => (failed.landed, Some(failed.error)),
+            Err(_) => {
+                let reason = "the worker stopped before the outcome was known".to_owned();
+                let unknown = StoreError::Unknown { operation: "process", reason };
+                (Vec::new(), Some(JoinError::Store(unknown)))
+            }
         },
-        Err(error) => Err(error),
+        Err(error) => (Vec::new(), Some(error)),
     };
-    match verdicts {
-        Ok(slots) => v1::ProcessResponse {
-            tag,
-            slots: slots.iter().map(wire::join::judgement).collect(),
-            ..v1::ProcessResponse::default()
-        },
-        Err(error) => {
-            let fault = Some(wire::join::fault(&error));
-            v1::ProcessResponse { tag, fault, ..v1::ProcessResponse::default() }
-        }
+    v1::ProcessResponse {
+        tag,
+        slots: slots.iter().map(wire::join::judgement).collect(),
+        fault: error.as_ref().map(wire::join::fault),
+        credits: None,
     }
 }

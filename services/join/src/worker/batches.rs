@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use millrace_client::port::JoinError;
+use millrace_client::port::{CallOrder, JoinError, Routes};
 use millrace_grpc::Coded as _;
 use millrace_types::{KnownAt, Position, SlotId, StreamWatermark};
 use opentelemetry::KeyValue;
@@ -26,6 +26,13 @@ pub(super) struct Queued {
     pub(super) replays_late: bool,
     /// `None` for punctuation, which nobody waits for.
     pub(super) reply: Option<Arc<Reply>>,
+}
+
+/// What an ingest process said of its watermarks, and of which slots.
+#[derive(Debug, Clone)]
+pub(super) struct Statement {
+    watermarks: Arc<[StreamWatermark]>,
+    routes: Routes,
 }
 
 /// What waits for a slot's next chunk.
@@ -80,7 +87,7 @@ impl Queue {
     pub(super) fn fail(&mut self, error: &JoinError) {
         for queued in self.batches.drain(..) {
             if let Some(reply) = queued.reply {
-                reply.fail(error.clone());
+                reply.fail(error.clone(), 1);
             }
         }
         self.facts = 0;
@@ -88,8 +95,12 @@ impl Queue {
 }
 
 impl Worker {
-    pub(super) fn enqueue(&mut self, batch: Batch) {
+    pub(super) fn enqueue(&mut self, mut batch: Batch) {
         self.gone.remove(&batch.incarnation);
+        if !self.knows_refusals(batch.order) {
+            batch.watermarks = Arc::from([]);
+            batch.states = None;
+        }
         if batch.catalog_version > self.plan.catalog.version {
             self.load_catalog();
             if batch.catalog_version > self.plan.catalog.version {
@@ -103,7 +114,8 @@ impl Worker {
         for part in batch.slots {
             let Some(slot) = self.slots.get_mut(&part.slot) else { continue };
             self.queued_bytes += part.facts.len();
-            if !batch.replays_late {
+            slot.pace.facts += u64::from(part.count);
+            if !batch.replays_late && !batch.watermarks.is_empty() {
                 slot.told.insert(batch.incarnation, batch.watermarks.clone());
             }
             slot.queue.push(Queued {
@@ -120,22 +132,42 @@ impl Worker {
             true => self.depart(batch.incarnation),
             // A replay comes from no ingest process.
             false if batch.replays_late => {}
+            // With facts it speaks for their slots alone: for others facts may be on another way.
             false => {
-                self.statements.insert(batch.incarnation, batch.watermarks);
+                if let Some(routes) = batch.states {
+                    let statement = Statement { watermarks: batch.watermarks, routes };
+                    self.statements.insert(batch.incarnation, statement);
+                }
             }
         }
     }
 
-    fn refuse(&self, batch: &Batch, error: JoinError) {
+    /// Whether what a request states of watermarks is behind no facts that were refused here.
+    fn knows_refusals(&mut self, order: CallOrder) -> bool {
+        match self.refusals.get(&order.call) {
+            Some(refused) if *refused > order.refused_up_to => false,
+            Some(_) => {
+                self.refusals.remove(&order.call);
+                true
+            }
+            None => true,
+        }
+    }
+
+    fn refuse(&mut self, batch: &Batch, error: JoinError) {
+        let CallOrder { call, tag, .. } = batch.order;
+        if call > 0 {
+            self.refusals.insert(call, tag);
+        }
         let reason = KeyValue::new("reason", error.code().reason());
         self.instruments.refused.add(1, &[reason]);
-        batch.reply.fail(error);
+        batch.reply.fail(error, batch.slots.len());
     }
 
     /// The bounds of queues, and whether the worker still takes facts.
     fn accepts(&self, batch: &Batch) -> Result<(), JoinError> {
         for part in &batch.slots {
-            let slot = self.slots.get(&part.slot).filter(|_| self.draining.is_none());
+            let slot = self.slots.get(&part.slot).filter(|slot| slot.leaving.is_none());
             let Some(slot) = slot.filter(|_| self.fail.borrow().is_none()) else {
                 if let Some(error) = self.fail.borrow().clone() {
                     return Err(JoinError::Store(error));
@@ -154,7 +186,7 @@ impl Worker {
     /// The incarnation leaves every slot.
     fn depart(&mut self, incarnation: u64) {
         self.statements.remove(&incarnation);
-        for slot in self.slots.values_mut() {
+        for slot in self.slots.values_mut().filter(|slot| !slot.is_released()) {
             slot.told.remove(&incarnation);
             slot.queue.push(Queued {
                 incarnation,
@@ -183,29 +215,32 @@ impl Worker {
     /// incarnations whose call ended, or of an earlier process, as lost after `idle_after`.
     pub(super) fn punctuate(&mut self) {
         let idle_after = self.config.idle_after;
-        let lost = self.started.elapsed() >= idle_after;
         let silent = self.gone.extract_if(.., |_, since| since.elapsed() >= idle_after);
         let silent: Vec<u64> = silent.map(|(incarnation, _)| incarnation).collect();
         for incarnation in silent {
             self.depart(incarnation);
         }
         let mut departed = Vec::new();
-        for slot in self.slots.values_mut() {
-            if lost {
+        for (id, slot) in &mut self.slots {
+            if slot.leaving.is_some() {
+                continue;
+            }
+            if slot.since.elapsed() >= idle_after {
                 departed.append(&mut slot.inherited);
             }
             if slot.last_chunk.elapsed() < PUNCTUATE_EVERY {
                 continue;
             }
             for (incarnation, statement) in &self.statements {
-                let news = slot.told.get(incarnation).is_none_or(|told| told != statement);
-                if news && !statement.is_empty() {
-                    slot.told.insert(*incarnation, statement.clone());
+                let Statement { watermarks, routes } = statement;
+                let news = slot.told.get(incarnation).is_none_or(|told| told != watermarks);
+                if news && !watermarks.is_empty() && routes.has(*id) {
+                    slot.told.insert(*incarnation, watermarks.clone());
                     slot.queue.push(Queued {
                         incarnation: *incarnation,
                         facts: Bytes::new(),
                         count: 0,
-                        watermarks: statement.clone(),
+                        watermarks: watermarks.clone(),
                         departs: false,
                         replays_late: false,
                         reply: None,

@@ -40,7 +40,7 @@ impl Flight {
     /// The chunk's fate is that its senders send again.
     pub(super) fn fail(self, error: &JoinError) {
         for (reply, _) in self.replies {
-            reply.fail(error.clone());
+            reply.fail(error.clone(), 1);
         }
     }
 }
@@ -154,7 +154,7 @@ impl Worker {
                     reason: "the batch does not decode".to_owned(),
                 };
                 for reply in taken.into_iter().filter_map(|q| q.reply) {
-                    reply.fail(JoinError::Store(refused.clone()));
+                    reply.fail(JoinError::Store(refused.clone()), 1);
                 }
                 None
             }
@@ -198,7 +198,7 @@ impl Worker {
 
 impl Slot {
     fn can_judge(&self) -> bool {
-        self.flight.is_none() && !self.held && !self.queue.is_empty()
+        self.flight.is_none() && !self.held && !self.queue.is_empty() && !self.is_released()
     }
 
     fn take_off(&mut self, draft: Draft, taken: Vec<Queued>) -> (Append, usize) {

@@ -51,14 +51,15 @@ impl Worker {
         match std::mem::replace(&mut slot.rebuild, Rebuilding::Idle) {
             Rebuilding::Idle => {
                 if self.rebuilds < REBUILDS_MAX
-                    && self.draining.is_none()
+                    && slot.leaving.is_none()
                     && let Some((entities, up_to)) =
                         slot.core.start_rebuild(self.config.rebuild_entities)
                 {
                     slot.rebuild = Rebuilding::Folding;
                     self.rebuilds += 1;
+                    let epoch = slot.epoch;
                     let fold = Fold::new(self.plan.clone(), entities.clone(), KnownAt::MAX);
-                    self.fold(id, entities, fold, up_to);
+                    self.fold((id, epoch), entities, fold, up_to);
                 }
             }
             Rebuilding::Ready(folded) if slot.flight.is_none() => self.install(id, folded),
@@ -68,21 +69,30 @@ impl Worker {
         }
     }
 
-    fn fold(&self, slot: SlotId, entities: Vec<Entity>, fold: Fold, up_to: Position) {
+    fn fold(
+        &self,
+        (slot, epoch): (SlotId, u64),
+        entities: Vec<Entity>,
+        fold: Fold,
+        up_to: Position,
+    ) {
         let store = self.store.clone();
         let own = self.own.clone();
         self.runtime.spawn(async move {
             let fold = fold_log(&*store, slot, fold, up_to).await;
             if let Some(own) = own.upgrade() {
                 // A worker that is gone needs no rebuild.
-                let _ = own.send(Message::Folded(Folded { slot, entities, fold })).await;
+                let _ = own.send(Message::Folded(Folded { slot, epoch, entities, fold })).await;
             }
         });
     }
 
     /// The log is folded: hold the slot until what came meanwhile is folded too.
     pub(super) fn folded(&mut self, folded: Folded) {
-        let Some(slot) = self.slots.get_mut(&folded.slot) else { return };
+        let owned = |slot: &&mut Slot| {
+            slot.epoch == folded.epoch && matches!(slot.rebuild, Rebuilding::Folding)
+        };
+        let Some(slot) = self.slots.get_mut(&folded.slot).filter(owned) else { return };
         match folded.fold {
             Ok(_) => {
                 slot.held = true;
@@ -104,12 +114,11 @@ impl Worker {
         let confirmed = slot.core.confirmed().0;
         if !slot.core.rebuild_covers(&folded.entities, fold.covered()) {
             slot.rebuild = Rebuilding::Folding;
-            return self.fold(id, folded.entities, fold, confirmed);
+            return self.fold((id, folded.epoch), folded.entities, fold, confirmed);
         }
         // One version names the parts; the marker's own comes after it.
         let (Some(ver), Some(known_at)) = (self.clock.next(), self.clock.next()) else {
-            let fold = Ok(fold);
-            slot.rebuild = Rebuilding::Ready(Folded { slot: id, entities: folded.entities, fold });
+            slot.rebuild = Rebuilding::Ready(Folded { fold: Ok(fold), ..folded });
             return;
         };
         let marker = (slot.core.marker_position(), known_at);

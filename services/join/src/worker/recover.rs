@@ -1,16 +1,18 @@
 //! Taking slots over: a new epoch, then the log from the mark on, re-judging nothing.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
-use millrace_client::heads::assemble;
-use millrace_kernel::EntityState;
+use millrace_client::heads::{assemble, load_states};
+use millrace_client::port::{StorePort, TakenOver};
 use millrace_kernel::slot::{MarkState, SlotCore};
-use millrace_store::{Mark, Part, SlotEpoch, StoreError};
-use millrace_types::{Chunk, Entity, KnownAt, Position, Rebuilt, SlotId};
-use tokio::sync::watch;
+use millrace_kernel::{EntityState, Plan};
+use millrace_store::{Fencing, Incarnation, Mark, NodeId, Part, SlotEpoch, StoreError};
+use millrace_types::{Chunk, Entity, Position, Rebuilt, SlotId};
 use tokio::time::Instant;
 
 use super::batches::Queue;
+use super::leave::Pace;
 use super::reads::RebuiltStates;
 use super::rebuild::Rebuilding;
 use super::{Slot, Worker};
@@ -18,55 +20,82 @@ use super::{Slot, Worker};
 /// Bytes of the log read at a time.
 pub(super) const SCAN_BYTES: usize = 4 << 20;
 
+/// A slot that was taken over and followed to the end of its log.
+pub(super) struct Recovered {
+    core: SlotCore,
+    epoch: SlotEpoch,
+    /// What its stored heads cover.
+    marked: Position,
+}
+
+/// What it takes to take a slot over, apart from its worker: other slots are served meanwhile.
+#[derive(Clone)]
+pub(super) struct Recovery {
+    store: Arc<dyn StorePort>,
+    plan: Arc<Plan>,
+    node: NodeId,
+    incarnation: Incarnation,
+}
+
 impl Worker {
-    /// Takes over and follows every slot of the worker.
-    pub(super) async fn recover(
-        &mut self,
-        slots: Vec<(SlotId, watch::Sender<(Position, KnownAt)>)>,
-    ) -> Result<(), StoreError> {
+    pub(super) fn recovery(&self) -> Recovery {
+        Recovery {
+            store: self.store.clone(),
+            plan: self.plan.clone(),
+            node: self.node.clone(),
+            incarnation: self.incarnation,
+        }
+    }
+
+    /// Takes over and follows all of these slots, whoever has them.
+    pub(super) async fn recover(&mut self, slots: Vec<SlotId>) -> Result<(), StoreError> {
+        let recovery = self.recovery();
         // All at once, so that the steps of many slots share the store's commits.
-        let taken = slots.iter().map(|(id, _)| {
-            let (store, node) = (self.store.clone(), self.node.clone());
-            let (id, incarnation) = (*id, self.incarnation);
-            async move { store.take_over(id, &node, incarnation).await }
+        let taken = slots.into_iter().map(|id| {
+            let recovery = recovery.clone();
+            async move {
+                match recovery.take_over(id, &Fencing::Anyone).await? {
+                    TakenOver::Mine(epoch) => Ok((id, epoch)),
+                    TakenOver::Theirs(by) => Err(StoreError::Unavailable {
+                        operation: "take over",
+                        reason: format!("slot {} was taken by {}", id.0, by.node.0),
+                    }),
+                }
+            }
         });
-        let epochs = futures::future::try_join_all(taken).await?;
-        for ((id, confirmed), epoch) in slots.into_iter().zip(epochs) {
-            let slot = self.recover_slot(id, epoch, confirmed).await?;
-            self.slots.insert(id, slot);
+        for (id, epoch) in futures::future::try_join_all(taken).await? {
+            let recovered = recovery.follow(id, epoch).await?;
+            self.own(recovered);
         }
         Ok(())
     }
 
-    async fn recover_slot(
-        &mut self,
-        id: SlotId,
-        epoch: SlotEpoch,
-        confirmed: watch::Sender<(Position, KnownAt)>,
-    ) -> Result<Slot, StoreError> {
-        let mark = self.store.load_mark(id).await?.map(|(_, mark)| mark);
-        let mut core = SlotCore::new(id, self.plan.clone());
-        let mut from = Position::START;
-        if let Some(mark) = &mark {
-            core.recover_from(&mark_state(mark));
-            from = mark.position;
-            if let Some(oldest) = mark.oldest_waiting {
-                self.restore_waiting(&mut core, oldest, mark.position).await?;
-            }
-        }
-        self.follow(&mut core, from).await?;
-        if mark.is_none() && core.position() == Position::START {
-            core.set_empty();
-        }
+    /// Serves a slot from now on.
+    pub(super) fn own(&mut self, recovered: Recovered) {
+        let Recovered { mut core, epoch, marked } = recovered;
+        // A version may have come while it was recovered.
+        core.set_plan(self.plan.clone());
         self.clock.raise(core.known_at());
         self.clock.raise(epoch.floor);
         let known_at = core.known_at();
         core.open_epoch(epoch.epoch);
-        confirmed.send_replace((core.confirmed().0, known_at));
+        let id = core.slot();
+        let Some(confirmed) = self.confirmed.get(id.0 as usize).cloned() else { return };
+        let reached = (core.confirmed().0, known_at);
+        confirmed.send_if_modified(|last| {
+            let moves = last.0 < reached.0;
+            if moves {
+                *last = reached;
+            }
+            moves
+        });
         let inherited = core.watermark_incarnations();
-        Ok(Slot {
+        let slot = Slot {
             core,
             epoch: epoch.epoch,
+            since: Instant::now(),
+            leaving: None,
+            pace: Pace::default(),
             queue: Queue::default(),
             flight: None,
             held: false,
@@ -76,7 +105,7 @@ impl Worker {
             confirmed,
             told: BTreeMap::new(),
             last_chunk: Instant::now(),
-            marked: from,
+            marked,
             uncovered: VecDeque::new(),
             unsaved: Some(Instant::now()),
             unsaved_traces: Vec::new(),
@@ -86,7 +115,41 @@ impl Worker {
             marking: false,
             last_mark: Instant::now(),
             loads: 0,
-        })
+        };
+        self.slots.insert(id, slot);
+    }
+}
+
+impl Recovery {
+    pub(super) async fn take_over(
+        &self,
+        slot: SlotId,
+        fencing: &Fencing,
+    ) -> Result<TakenOver, StoreError> {
+        self.store.take_over(slot, &self.node, self.incarnation, fencing).await
+    }
+
+    /// Loads the mark and replays the log after it, re-judging nothing.
+    pub(super) async fn follow(
+        &self,
+        id: SlotId,
+        epoch: SlotEpoch,
+    ) -> Result<Recovered, StoreError> {
+        let mark = self.store.load_mark(id).await?.map(|(_, mark)| mark);
+        let mut core = SlotCore::new(id, self.plan.clone());
+        let mut marked = Position::START;
+        if let Some(mark) = &mark {
+            core.recover_from(&mark_state(mark));
+            marked = mark.position;
+            if let Some(oldest) = mark.oldest_waiting {
+                self.restore_waiting(&mut core, oldest, mark.position).await?;
+            }
+        }
+        self.follow_log(&mut core, marked).await?;
+        if mark.is_none() && core.position() == Position::START {
+            core.set_empty();
+        }
+        Ok(Recovered { core, epoch, marked })
     }
 
     /// Finds the dirty entities again from the headers between the oldest waiting fact and the mark.
@@ -113,7 +176,7 @@ impl Worker {
     }
 
     /// Follows the log from a position to its end.
-    async fn follow(&self, core: &mut SlotCore, from: Position) -> Result<(), StoreError> {
+    async fn follow_log(&self, core: &mut SlotCore, from: Position) -> Result<(), StoreError> {
         let mut after = from;
         loop {
             let page = self.store.read_log(core.slot(), after, Position::END, SCAN_BYTES).await?;
@@ -136,7 +199,7 @@ impl Worker {
         let slot = core.slot();
         let chunk = decode(slot, position, bytes)?;
         let heads = core.heads_to_replay(&chunk).map_err(|e| damaged(slot, position, &e))?;
-        for (entity, state) in self.load_heads(heads).await? {
+        for (entity, state) in load_states(&*self.store, &self.plan, heads).await? {
             core.insert_loaded(&entity, state);
         }
         let rebuilt = core.rebuilt_to_replay(position, &chunk.header);

@@ -63,7 +63,7 @@ impl Worker {
             let share = share_of(over, slot.core.at_hand().resident_bytes, total);
             let due =
                 slot.unsaved.is_some_and(|since| since.elapsed() >= self.config.head_interval);
-            if due || share > 0 || self.draining.is_some() {
+            if due || share > 0 || slot.leaving.is_some() {
                 self.put_heads(id);
             }
             if share > 0
@@ -76,9 +76,9 @@ impl Worker {
         }
     }
 
-    fn put_heads(&mut self, id: SlotId) {
+    pub(super) fn put_heads(&mut self, id: SlotId) {
         let Some(slot) = self.slots.get_mut(&id) else { return };
-        if slot.putting {
+        if slot.putting || slot.is_released() {
             return;
         }
         // Without a grant no version can be given: the lease's renewal will bring one.
@@ -126,16 +126,29 @@ impl Worker {
             let parts = put.dropped.into_iter();
             self.garbage.extend(parts.map(|part| (now, id, put.entity.clone(), part)));
         }
-        if self.draining.is_some() {
+        if slot.leaving.is_some() {
             self.put_heads(id);
         }
+    }
+
+    /// Writes the slot's mark without waiting for its turn.
+    pub(super) fn mark_now(&mut self, id: SlotId) {
+        let now = Instant::now();
+        if let Some(slot) = self.slots.get_mut(&id) {
+            slot.last_mark = now.checked_sub(self.config.mark_interval).unwrap_or(now);
+        }
+        self.put_mark(id);
     }
 
     /// Writes the slot's mark when it moved, or when somebody waits for the log to be closed.
     fn put_mark(&mut self, id: SlotId) {
         let Some(slot) = self.slots.get_mut(&id) else { return };
         let behind = slot.marked < slot.core.confirmed().0;
-        if !behind || slot.marking || slot.last_mark.elapsed() < self.config.mark_interval {
+        if !behind
+            || slot.marking
+            || slot.is_released()
+            || slot.last_mark.elapsed() < self.config.mark_interval
+        {
             return;
         }
         let Some(mark) = slot.core.mark() else { return };
@@ -201,65 +214,6 @@ impl Worker {
         self.work.push(Box::pin(async move {
             Done::Deleted(store.put(deletes, TraceContext::default()).await)
         }));
-    }
-
-    /// One step of the drain; true when everything is saved, marked and released.
-    pub(super) fn drained(&mut self) -> bool {
-        let failed = self.fail.borrow().is_some();
-        if !failed && !self.slots.values().all(Slot::is_quiet) {
-            return false;
-        }
-        if !failed && !self.work.is_empty() {
-            return false;
-        }
-        if !failed {
-            let (mut behind, mut unsaved) = (Vec::new(), Vec::new());
-            for (id, slot) in &mut self.slots {
-                let Some(mark) = slot.core.mark() else { continue };
-                if mark.position > slot.marked {
-                    behind.push(*id);
-                }
-                if mark.position < slot.core.confirmed().0 {
-                    unsaved.push(*id);
-                }
-            }
-            for id in &unsaved {
-                self.put_heads(*id);
-            }
-            for id in behind {
-                if let Some(slot) = self.slots.get_mut(&id) {
-                    slot.last_mark = Instant::now()
-                        .checked_sub(self.config.mark_interval)
-                        .unwrap_or_else(Instant::now);
-                }
-                self.put_mark(id);
-            }
-            if !self.work.is_empty() {
-                return false;
-            }
-            if !self.released {
-                self.released = true;
-                self.release();
-                return self.work.is_empty();
-            }
-        }
-        if let Some(sender) = self.draining.take() {
-            let _ = sender.send(());
-        }
-        true
-    }
-
-    /// States the end of every slot's epoch, so that whoever comes next need not fence.
-    fn release(&mut self) {
-        for slot in self.slots.values() {
-            let store = self.store.clone();
-            let (id, epoch, incarnation) = (slot.core.slot(), slot.epoch, self.incarnation);
-            let end = slot.core.position().sequence;
-            let last = slot.core.known_at();
-            self.work.push(Box::pin(async move {
-                Done::Deleted(store.release(id, epoch, incarnation, end, last).await)
-            }));
-        }
     }
 }
 

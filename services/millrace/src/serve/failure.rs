@@ -1,6 +1,7 @@
 //! Why a service does not start or does not go on.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use millrace_client::EndpointError;
@@ -53,6 +54,12 @@ pub enum ServeError {
     /// Redis cannot be used as asked for.
     #[error(transparent)]
     Redis(#[from] RedisArgsError),
+    /// Others cannot be told where it is.
+    #[error(
+        "it listens on {0}, which tells other services nothing: say where they reach it with \
+         --advertise http://HOST:PORT"
+    )]
+    Advertise(SocketAddr),
     /// What every server can meet.
     #[error(transparent)]
     Server(#[from] DevError),
@@ -75,6 +82,7 @@ impl ServeError {
             | Self::Open(_)
             | Self::Redis(RedisArgsError::NoUrl | RedisArgsError::Setting(_))
             | Self::Setting(_)
+            | Self::Advertise(_)
             | Self::Endpoint(_)
             | Self::ClientSecurity(_) => None,
         }

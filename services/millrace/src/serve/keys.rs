@@ -8,6 +8,7 @@ use clap::Args;
 use millrace_client::ClientSecurity;
 use millrace_config::{Config, Settings};
 use millrace_grpc::{Security, ServerLimits};
+use millrace_placement::nodes::WEIGHT_MAX;
 use millrace_store_redis::RedisConfig;
 use millrace_store_scylla::CqlConfig;
 use serde::{Deserialize, Deserializer};
@@ -42,6 +43,13 @@ pub struct ServeKeys {
     /// join: its name among the nodes; the same after every start
     #[arg(long, env = "MILLRACE_NODE", hide_env_values = true, value_name = "NAME")]
     pub node: Option<String>,
+    /// join: where other services reach it; its own address unless that is every one of the machine
+    #[arg(long, env = "MILLRACE_ADVERTISE", hide_env_values = true, value_name = "URL")]
+    pub advertise: Option<String>,
+    /// join: its share of the slots beside those of other nodes, such as its cores
+    #[arg(long, env = "MILLRACE_WEIGHT", hide_env_values = true, value_name = "N",
+          value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub weight: Option<u32>,
     /// join: bytes of facts a slot keeps at hand
     #[arg(long, env = "MILLRACE_AT_HAND_BYTES", hide_env_values = true, value_name = "N")]
     pub at_hand_bytes: Option<u64>,
@@ -71,9 +79,6 @@ pub struct ServeKeys {
     /// Where store-writer listens
     #[arg(long, env = "MILLRACE_STORE_ENDPOINT", hide_env_values = true, value_name = "URL")]
     pub store_endpoint: Option<String>,
-    /// In the file: where join listens
-    #[arg(skip)]
-    pub join_endpoint: Option<String>,
     /// In the file: where ingest listens
     #[arg(skip)]
     pub ingest_endpoint: Option<String>,
@@ -102,12 +107,15 @@ pub(super) struct Told {
     /// Where health and metrics are told; nowhere by default.
     pub(super) admin: Option<SocketAddr>,
     pub(super) node: String,
+    /// Where other services reach it; its own address if not stated.
+    pub(super) advertise: Option<String>,
+    /// Its share of the slots.
+    pub(super) weight: u32,
     /// What protects it.
     pub(super) protection: Security,
     /// How the hops to other services are secured.
     pub(super) security: ClientSecurity,
     pub(super) store: Vec<String>,
-    pub(super) join: Vec<String>,
     /// Where everything is kept, if not in a folder.
     pub(super) cql: Option<CqlConfig>,
     /// Where windows of producers are kept, if not in the store.
@@ -182,9 +190,6 @@ pub(super) fn told(args: &ServeArgs, global: &Global) -> Result<Told, ServeError
         ..Settings::default()
     };
     let settings = Config::try_new(settings)?;
-    let list = |flags: &[String], file: Option<String>, default: Option<String>| {
-        if flags.is_empty() { file.or(default).into_iter().collect() } else { flags.to_vec() }
-    };
     let store = flags.store_endpoint.or(file.store_endpoint);
     let security = flags.security.or(file.security);
     let cluster = flags.cluster.or(file.cluster).unwrap_or_else(|| "millrace".to_owned());
@@ -201,9 +206,13 @@ pub(super) fn told(args: &ServeArgs, global: &Global) -> Result<Told, ServeError
         cql,
         redis,
         security: global.security.clone().or(*file.hops).load()?,
+        advertise: flags.advertise.or(file.advertise),
+        weight: flags.weight.or(file.weight).unwrap_or(1).clamp(1, WEIGHT_MAX),
         node: flags.node.or(file.node).unwrap_or_else(|| "join-0".to_owned()),
         store: vec![store.unwrap_or_else(|| ServiceName::StoreWriter.endpoint())],
-        join: list(&global.join_endpoint, file.join_endpoint, Some(ServiceName::Join.endpoint())),
-        ingest: list(&global.ingest_endpoint, file.ingest_endpoint, None),
+        ingest: match global.ingest_endpoint.is_empty() {
+            true => file.ingest_endpoint.into_iter().collect(),
+            false => global.ingest_endpoint.clone(),
+        },
     })
 }

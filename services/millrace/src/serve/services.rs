@@ -1,12 +1,13 @@
 //! Each service in a process of its own: what it is made of, and how it goes down.
 
 use std::future::pending;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use millrace_client::port::{CatalogPort, PeerPort, StorePort};
-use millrace_client::remote::{Persistence, RemoteJoin, RemotePeer, RemoteStore};
+use millrace_client::remote::{Persistence, RemoteJoins, RemotePeer, RemoteStore};
 use millrace_feature_serving::{
     Admin, FeatureServing, HeadPath, Reader, ReaderConfig, ReaderPorts, StoredHeads,
 };
@@ -15,7 +16,7 @@ use millrace_ingest::{
     CatalogApi, CatalogHandle, Clock, Ingest, IngestApi, IngestConfig, IngestPorts, SystemClock,
     punctuate,
 };
-use millrace_join::{JoinConfig, JoinGrpc, JoinService};
+use millrace_join::{Beside, JoinConfig, JoinGrpc, JoinService};
 use millrace_placement::Slots;
 use millrace_store::{CatalogStore, Incarnation, NodeId, ProducerWindows, Store, StoreError};
 use millrace_store_fjall::{FjallStore, Options};
@@ -39,6 +40,8 @@ const STORE_PATIENCE: Duration = Duration::from_secs(5);
 const HEAD_INTERVAL: Duration = Duration::from_millis(300);
 /// How long a drain waits for the last marks of windows: what is not marked is only asked again.
 const WINDOWS_WITHIN: Duration = Duration::from_secs(1);
+/// A join node that is not heard of for so long is taken for dead, and others take its slots.
+const LEASE: Duration = Duration::from_secs(4);
 /// And marks follow.
 const MARK_INTERVAL: Duration = Duration::from_millis(200);
 
@@ -80,6 +83,18 @@ async fn store(told: &Told) -> Result<Arc<RemoteStore>, ServeError> {
     patient.catalogs_after(u32::MAX).await.map_err(DevError::Stopped)?;
     let within = Persistence::Within(STORE_PATIENCE);
     Ok(Arc::new(RemoteStore::new(&told.store, &told.security, within)?))
+}
+
+/// Where other services reach a join node.
+fn advertised(told: &Told, address: SocketAddr) -> Result<String, ServeError> {
+    if let Some(stated) = &told.advertise {
+        return Ok(stated.clone());
+    }
+    if address.ip().is_unspecified() {
+        return Err(ServeError::Advertise(address));
+    }
+    let scheme = if told.protection.tls.is_some() { "https" } else { "http" };
+    Ok(format!("{scheme}://{address}"))
 }
 
 fn slots(told: &Told) -> Result<Slots, ServeError> {
@@ -137,7 +152,8 @@ pub(super) struct JoinPart {
 
 impl JoinPart {
     /// Waits for the store-writer as long as it takes.
-    pub(super) async fn start(told: &Told) -> Result<Self, ServeError> {
+    pub(super) async fn start(told: &Told, address: SocketAddr) -> Result<Self, ServeError> {
+        let endpoint = advertised(told, address)?;
         let store =
             Arc::new(RemoteStore::new(&told.store, &told.security, Persistence::UntilKnown)?);
         let (catalog, follows) = catalog(store.clone()).await?;
@@ -151,6 +167,7 @@ impl JoinPart {
             head_interval: HEAD_INTERVAL,
             mark_interval: MARK_INTERVAL,
             ingest_inside: false,
+            beside: Some(Beside { endpoint, weight: told.weight, lease: LEASE }),
             ..JoinConfig::default()
         };
         let (node, run) = (NodeId(told.node.clone()), Incarnation(incarnation()));
@@ -198,8 +215,9 @@ impl IngestPart {
     pub(super) async fn start(told: &Told) -> Result<Self, ServeError> {
         let store = store(told).await?;
         let (catalog, follows) = catalog(store.clone()).await?;
-        let join = Arc::new(RemoteJoin::new(&told.join, &told.security)?);
-        let needs: Vec<Arc<dyn PeerPort>> = vec![Arc::new(store.peer()), Arc::new(join.peer())];
+        let joins = RemoteJoins::new(store.clone(), slots(told)?, told.security.clone());
+        let join = Arc::new(joins);
+        let needs: Vec<Arc<dyn PeerPort>> = vec![Arc::new(store.peer()), join.clone()];
         let redis = match &told.redis {
             None => None,
             Some(config) => {
@@ -256,7 +274,7 @@ impl Service for IngestPart {
 
 /// feature-serving, on stored heads.
 pub(super) struct ServingPart {
-    join: Arc<RemoteJoin>,
+    join: Arc<RemoteJoins>,
     reader: Arc<Reader>,
     heads: Arc<StoredHeads>,
     catalog: Arc<CatalogHandle>,
@@ -270,8 +288,8 @@ impl ServingPart {
     pub(super) async fn start(told: &Told) -> Result<Self, ServeError> {
         let store = store(told).await?;
         let (catalog, follows) = catalog(store.clone()).await?;
-        let join = Arc::new(RemoteJoin::new(&told.join, &told.security)?);
         let slots = slots(told)?;
+        let join = Arc::new(RemoteJoins::new(store.clone(), slots, told.security.clone()));
         let heads = Arc::new(StoredHeads::new(store.clone(), join.clone(), catalog.clone(), slots));
         let config = ReaderConfig {
             log_facts: told.settings.read_facts,
@@ -288,7 +306,7 @@ impl ServingPart {
         let reader = Reader::new(&config, ports, slots);
         // Reads need the store alone; `status` tells of everything.
         let needs: Vec<Arc<dyn PeerPort>> = vec![Arc::new(store.peer())];
-        let mut peers: Vec<Arc<dyn PeerPort>> = vec![Arc::new(join.peer()), Arc::new(store.peer())];
+        let mut peers: Vec<Arc<dyn PeerPort>> = vec![join.clone(), Arc::new(store.peer())];
         if !told.ingest.is_empty() {
             peers.push(Arc::new(RemotePeer::new("ingest", &told.ingest, &told.security)?));
         }

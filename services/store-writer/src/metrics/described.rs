@@ -11,7 +11,7 @@ use crate::appender::Flush;
 use crate::options::Options;
 
 /// The operations that are timed.
-pub const OPERATIONS: [&str; 10] = [
+pub const OPERATIONS: [&str; 11] = [
     "append",
     "commit",
     "confirm",
@@ -22,6 +22,7 @@ pub const OPERATIONS: [&str; 10] = [
     "read_log",
     "renew_node",
     "ownership",
+    "members",
 ];
 
 /// How long operations took.

@@ -25,6 +25,8 @@ pub struct StatusReport {
     pub services: Entries<bool>,
     /// The number of slots.
     pub slot_count: u32,
+    /// Slots that no join node owns now.
+    pub unowned_slots: u32,
     /// Facts received and not yet confirmed.
     pub queued_facts: u64,
     /// Confirmed chunks that a restart would replay.
@@ -84,6 +86,7 @@ impl TryFrom<&v1::GetStatusResponse> for StatusReport {
             latest: Entries(latest.collect::<Result<_, _>>()?),
             services: Entries(services.collect()),
             slot_count: from.slot_count,
+            unowned_slots: from.unowned_slots,
             queued_facts: from.queued_facts,
             unmarked_chunks: from.unmarked_chunks,
             resident_entities: from.resident_entities,
@@ -143,7 +146,10 @@ impl Report for StatusReport {
             (false, names) => writeln!(out, "not serving: {}", names.join(", "))?,
         }
         writeln!(out, "catalog version    {}", self.catalog_version)?;
-        writeln!(out, "slots              {}", self.slot_count)?;
+        match self.unowned_slots {
+            0 => writeln!(out, "slots              {}", self.slot_count)?,
+            some => writeln!(out, "slots              {} ({some} have no owner)", self.slot_count)?,
+        }
         writeln!(out, "rebuild queue      {} entities", self.rebuild_queue)?;
         writeln!(out, "queued             {} facts", self.queued_facts)?;
         writeln!(out, "to replay          {} chunks", self.unmarked_chunks)?;

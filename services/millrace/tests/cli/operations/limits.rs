@@ -151,6 +151,7 @@ fn ingest() -> Vec<Limit> {
 fn join() -> Vec<Limit> {
     let JoinConfig {
         slots: _, // a setting, not a limit
+        beside: _,
         workers: _,
         at_hand_bytes,
         resident_bytes,

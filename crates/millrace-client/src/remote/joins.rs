@@ -1,0 +1,259 @@
+//! The join services of a cluster, each asked about its own slots. Who owns which slot is read from what
+//! the nodes tell of themselves in the store; a node that does not own a slot any more refuses, and then
+//! it is read anew.
+
+mod owners;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use millrace_placement::Slots;
+use millrace_store::StoreError;
+use millrace_types::{KnownAt, Position, SlotId};
+use tokio::sync::{Notify, oneshot, watch};
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::port::{
+    Failed, Holds, JoinError, JoinPort, PeerPort, PendingVerdicts, ProcessRequest, Routes,
+    SlotGrant, SlotPort, SlotStatus, StorePort,
+};
+use crate::security::ClientSecurity;
+use owners::{Owner, Owners};
+
+/// How often owners are looked for.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// The join services.
+#[derive(Debug)]
+pub struct RemoteJoins {
+    newest: watch::Receiver<Arc<Owners>>,
+    /// The owners that requests go to since [`JoinPort::begin`] was called last.
+    adopted: Mutex<Arc<Owners>>,
+    look: Arc<Notify>,
+    _follows: AbortOnDropHandle<()>,
+}
+
+impl RemoteJoins {
+    /// The join services of the cluster of this store. Must be made within a tokio runtime.
+    #[must_use]
+    pub fn new(store: Arc<dyn StorePort>, slots: Slots, security: ClientSecurity) -> Self {
+        let first = Arc::new(Owners::nobody(slots));
+        let (tell, newest) = watch::channel(first.clone());
+        let look = Arc::new(Notify::new());
+        let follows = tokio::spawn(follow(store, slots, security, tell, look.clone()));
+        Self { newest, adopted: Mutex::new(first), look, _follows: AbortOnDropHandle::new(follows) }
+    }
+
+    fn newest(&self) -> Arc<Owners> {
+        self.newest.borrow().clone()
+    }
+
+    fn adopted(&self) -> Arc<Owners> {
+        self.adopted.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Nobody owns the slot, as far as is known.
+    fn nobody(&self, slot: SlotId) -> JoinError {
+        self.look.notify_one();
+        JoinError::NotServing { slot }
+    }
+
+    /// What each owner gets of a request: facts for its slots, or what is stated of them.
+    fn parts(
+        &self,
+        owners: &Owners,
+        request: ProcessRequest,
+    ) -> Result<Vec<(Arc<Owner>, ProcessRequest)>, JoinError> {
+        let head = request.clone_without_facts();
+        if request.slots.is_empty() {
+            let part = |owner: &Arc<Owner>| {
+                let routes = Routes::Slots(owner.slots.clone());
+                (owner.clone(), ProcessRequest { routes, ..head.clone() })
+            };
+            return Ok(owners.all().iter().map(part).collect());
+        }
+        let mut by_owner: Vec<Vec<_>> = owners.all().iter().map(|_| Vec::new()).collect();
+        for facts in request.slots {
+            let slot = facts.slot;
+            let owner = owners.index_of(slot).ok_or_else(|| self.nobody(slot))?;
+            by_owner[owner].push(facts);
+        }
+        let parts = owners.all().iter().zip(by_owner).filter(|(_, facts)| !facts.is_empty());
+        let part = |(owner, slots): (&Arc<Owner>, _)| {
+            (owner.clone(), ProcessRequest { slots, ..head.clone() })
+        };
+        Ok(parts.map(part).collect())
+    }
+}
+
+/// Looks for the owners again and again, and at once when asked to.
+async fn follow(
+    store: Arc<dyn StorePort>,
+    slots: Slots,
+    security: ClientSecurity,
+    tell: watch::Sender<Arc<Owners>>,
+    look: Arc<Notify>,
+) {
+    let mut tick = interval(LOOK_EVERY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = tick.tick() => {}
+            () = look.notified() => tick.reset(),
+        }
+        let members = match store.members().await {
+            Ok(members) => members,
+            Err(error) => {
+                tracing::debug!(%error, "the join nodes are not known");
+                continue;
+            }
+        };
+        let now = tell.borrow().clone();
+        if let Some(newer) = now.follow(slots, &members, &security) {
+            tell.send_replace(Arc::new(newer));
+        }
+    }
+}
+
+/// Waits for the verdicts of all owners.
+async fn gather(pending: Vec<(Arc<Owner>, Option<PendingVerdicts>)>, holds: &Holds) -> Outcome {
+    let (mut landed, mut failure) = (Vec::new(), None);
+    for (owner, verdicts) in pending {
+        let answer = match verdicts {
+            None => None,
+            Some(verdicts) => tokio::select! {
+                answer = verdicts => answer.ok(),
+                // Its slots belong to others: what it did not confirm so far it never will.
+                () = owner.gone.cancelled() => None,
+            },
+        };
+        match answer {
+            Some(Ok(verdicts)) => landed.extend(verdicts),
+            Some(Err(failed)) => {
+                landed.extend(failed.landed);
+                failure.get_or_insert((failed.error, failed.hold));
+            }
+            None => {
+                let reason = format!("{} does not answer any more", owner.node.0);
+                let unknown = StoreError::Unknown { operation: "process", reason };
+                failure.get_or_insert_with(|| (JoinError::Store(unknown), holds.hold()));
+            }
+        }
+    }
+    match failure {
+        None => Ok(landed),
+        Some((error, hold)) => Err(Failed { error, hold, landed }),
+    }
+}
+
+type Outcome = Result<Vec<crate::port::SlotVerdicts>, Failed>;
+
+#[async_trait]
+impl JoinPort for RemoteJoins {
+    /// The least of any of them: a batch may have facts for all. Those that stated none yet give
+    /// what they have once the first batch is there.
+    fn credits(&self) -> SlotGrant {
+        let newest = self.newest();
+        let grants = newest.all().iter().map(|owner| owner.join.credits());
+        let stated = grants.filter(|grant| grant.facts > 0);
+        stated
+            .reduce(|a, b| SlotGrant { facts: a.facts.min(b.facts), bytes: a.bytes.min(b.bytes) })
+            .unwrap_or_default()
+    }
+
+    fn begin(&self) -> u64 {
+        let newest = self.newest();
+        for owner in newest.all() {
+            owner.join.begin();
+        }
+        let version = newest.version();
+        *self.adopted.lock().unwrap_or_else(PoisonError::into_inner) = newest;
+        version
+    }
+
+    async fn process(
+        &self,
+        request: ProcessRequest,
+        holds: &Holds,
+    ) -> Result<PendingVerdicts, JoinError> {
+        let parts = self.parts(&self.adopted(), request)?;
+        let mut pending = Vec::with_capacity(parts.len());
+        for (owner, part) in parts {
+            let handed = tokio::select! {
+                handed = owner.join.process(part, holds) => Some(handed?),
+                // It is told as lost below.
+                () = owner.gone.cancelled() => None,
+            };
+            pending.push((owner, handed));
+        }
+        let (sender, receiver) = oneshot::channel();
+        let (holds, look) = (holds.clone(), self.look.clone());
+        tokio::spawn(async move {
+            let outcome = gather(pending, &holds).await;
+            if outcome.is_err() {
+                look.notify_one();
+            }
+            // Whoever dropped the receiver does not want to know.
+            let _ = sender.send(outcome);
+        });
+        Ok(receiver)
+    }
+}
+
+#[async_trait]
+impl SlotPort for RemoteJoins {
+    async fn close_up_to(&self, slot: SlotId, known_at: KnownAt) -> Result<Position, JoinError> {
+        let owners = self.newest();
+        let owner = owners.index_of(slot).ok_or_else(|| self.nobody(slot))?;
+        let closed = owners.all()[owner].join.close_up_to(slot, known_at).await;
+        if closed.is_err() {
+            self.look.notify_one();
+        }
+        closed
+    }
+
+    /// Of the slots that have an owner, as these say.
+    async fn status(&self) -> Result<Vec<SlotStatus>, JoinError> {
+        let owners = self.newest();
+        let asked = owners.all().iter().map(|owner| owner.join.status());
+        let mut slots: Vec<SlotStatus> = Vec::new();
+        let answers = futures::future::join_all(asked).await;
+        let none = answers.iter().all(Result::is_err);
+        for answer in answers {
+            match answer {
+                Ok(of_one) => slots.extend(of_one),
+                Err(error) if none => return Err(error),
+                Err(error) => tracing::debug!(%error, "the state of a join node"),
+            }
+        }
+        // In the middle of a move two may say that they have it: the later epoch is right.
+        slots.sort_by_key(|slot| (slot.slot, std::cmp::Reverse(slot.position)));
+        slots.dedup_by_key(|slot| slot.slot);
+        Ok(slots)
+    }
+}
+
+#[async_trait]
+impl PeerPort for RemoteJoins {
+    fn name(&self) -> &'static str {
+        "join"
+    }
+
+    /// Every slot has an owner, and all owners serve.
+    async fn serves(&self) -> Result<(), String> {
+        let owners = self.newest();
+        if let Some(slot) = owners.unowned() {
+            self.look.notify_one();
+            return Err(format!("slot {} has no owner yet", slot.0));
+        }
+        let peers: Vec<_> = owners.all().iter().map(|owner| owner.join.peer()).collect();
+        let asked = peers.iter().map(PeerPort::serves);
+        let answers = futures::future::join_all(asked).await;
+        for (owner, answer) in owners.all().iter().zip(answers) {
+            answer.map_err(|why| format!("{}: {why}", owner.node.0))?;
+        }
+        Ok(())
+    }
+}

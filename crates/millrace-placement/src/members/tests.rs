@@ -1,0 +1,252 @@
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const LEASE: u64 = 4_000;
+const LOOK: u64 = 500;
+
+/// A node of a simulated cluster.
+struct Sim {
+    name: String,
+    run: u64,
+    beat: u64,
+    watch: Watch,
+    /// Slot and epoch.
+    owns: BTreeMap<SlotId, u64>,
+    offers: BTreeMap<SlotId, (u64, String)>,
+    leaving: bool,
+    up: bool,
+}
+
+/// Nodes, and who owns what as the store has it.
+struct Cluster {
+    now: u64,
+    slots: Slots,
+    nodes: Vec<Sim>,
+    /// The epoch rows: owner's run, epoch, and whether it is open.
+    rows: BTreeMap<SlotId, (u64, u64, bool)>,
+    fenced: Vec<u64>,
+    moves: usize,
+}
+
+impl Cluster {
+    fn new(slots: u32) -> Self {
+        let slots = Slots::try_new(slots).unwrap();
+        let (nodes, rows) = (Vec::new(), BTreeMap::new());
+        Self { now: 0, slots, nodes, rows, fenced: Vec::new(), moves: 0 }
+    }
+
+    fn start(&mut self, name: &str) {
+        let run = self.nodes.len() as u64 + 1;
+        self.nodes.push(Sim {
+            name: name.into(),
+            run,
+            beat: 0,
+            watch: Watch::new(name, self.slots, LEASE),
+            owns: BTreeMap::new(),
+            offers: BTreeMap::new(),
+            leaving: false,
+            up: true,
+        });
+    }
+
+    /// Every node that is up tells of itself and looks, one after the other.
+    fn round(&mut self) {
+        self.now += LOOK;
+        for index in 0..self.nodes.len() {
+            if self.nodes[index].up {
+                self.nodes[index].beat += 1;
+                self.look(index);
+            }
+        }
+    }
+
+    fn look(&mut self, index: usize) {
+        let told: Vec<(String, u64, u64, bool, Vec<(SlotId, u64, Option<String>)>)> = self
+            .nodes
+            .iter()
+            .map(|node| {
+                let owns = node.owns.iter().map(|(slot, epoch)| (*slot, *epoch, None));
+                let offers = node.offers.iter().map(|(s, (e, to))| (*s, *e, Some(to.clone())));
+                (node.name.clone(), node.run, node.beat, node.leaving, owns.chain(offers).collect())
+            })
+            .collect();
+        let seen: Vec<Seen<'_>> = told
+            .iter()
+            .map(|(name, run, beat, leaving, claims)| Seen {
+                name,
+                run: *run,
+                weight: 1,
+                beat: *beat,
+                leaving: *leaving,
+                claims: claims
+                    .iter()
+                    .map(|(slot, epoch, to)| Claim {
+                        slot: *slot,
+                        epoch: *epoch,
+                        load: 0,
+                        offered_to: to.as_deref(),
+                    })
+                    .collect(),
+            })
+            .collect();
+        let step = self.nodes[index].watch.look(self.now, &seen);
+        for (slot, to) in step.give {
+            let node = &mut self.nodes[index];
+            let epoch = node.owns.remove(&slot).unwrap();
+            node.offers.insert(slot, (epoch, to));
+            self.rows.insert(slot, (node.run, epoch, false));
+        }
+        for slot in step.take {
+            self.take(index, slot, &step.dead);
+        }
+        // An offer is over once somebody owns the slot in a later epoch.
+        let rows = &self.rows;
+        self.nodes[index].offers.retain(|slot, (epoch, _)| rows[slot].1 == *epoch);
+    }
+
+    fn take(&mut self, index: usize, slot: SlotId, dead: &[u64]) {
+        let run = self.nodes[index].run;
+        let (owner, epoch, open) = self.rows.get(&slot).copied().unwrap_or((0, 0, false));
+        if open && owner != run {
+            if !dead.contains(&owner) {
+                return;
+            }
+            self.fenced.push(owner);
+        }
+        self.rows.insert(slot, (run, epoch + 1, true));
+        self.nodes[index].owns.insert(slot, epoch + 1);
+        self.moves += 1;
+    }
+
+    fn owned(&self) -> Vec<usize> {
+        self.nodes.iter().map(|node| node.owns.len()).collect()
+    }
+}
+
+#[test]
+fn nodes_share_the_slots_and_then_rest() {
+    let mut cluster = Cluster::new(64);
+    cluster.start("join-0");
+    cluster.round();
+    assert_eq!(cluster.owned(), [64]);
+    cluster.start("join-1");
+    for _ in 0..6 {
+        cluster.round();
+    }
+    let [a, b] = cluster.owned()[..] else { panic!() };
+    assert_eq!(a + b, 64);
+    assert!(a <= 40 && b <= 40, "{a} {b}");
+    assert!(cluster.moves - 64 <= 40, "a node that comes moves at most 1.25 K/n");
+    let moved = cluster.moves;
+    for _ in 0..20 {
+        cluster.round();
+    }
+    assert_eq!(cluster.moves, moved, "nothing moves any more");
+    assert_eq!(cluster.fenced, []);
+}
+
+#[test]
+fn the_slots_of_a_node_that_dies_are_served_again_after_the_lease() {
+    let mut cluster = Cluster::new(64);
+    for name in ["join-0", "join-1", "join-2"] {
+        cluster.start(name);
+    }
+    for _ in 0..8 {
+        cluster.round();
+    }
+    cluster.nodes[1].up = false;
+    let died = cluster.now;
+    let lost = std::mem::take(&mut cluster.nodes[1].owns);
+    // What it told stays in the store.
+    cluster.nodes[1].owns = lost.clone();
+    let others = |cluster: &Cluster| cluster.owned()[0] + cluster.owned()[2];
+    while others(&cluster) < 64 {
+        cluster.round();
+        assert!(cluster.now - died <= LEASE + 1_000, "{:?}", cluster.owned());
+    }
+    assert!(cluster.now - died >= LEASE);
+    assert!(cluster.fenced.iter().all(|run| *run == 2));
+    assert_eq!(cluster.fenced.len(), lost.len(), "no other slot moved");
+}
+
+#[test]
+fn who_does_not_look_takes_nobody_for_dead() {
+    let mut cluster = Cluster::new(16);
+    cluster.start("join-0");
+    cluster.start("join-1");
+    for _ in 0..6 {
+        cluster.round();
+    }
+    // The store is away for a minute: nobody tells anything, nobody looks.
+    cluster.now += 60_000;
+    for _ in 0..6 {
+        cluster.round();
+    }
+    assert_eq!(cluster.fenced, []);
+}
+
+#[test]
+fn what_a_node_that_goes_down_releases_is_taken_by_others() {
+    let mut cluster = Cluster::new(64);
+    cluster.start("join-0");
+    cluster.start("join-1");
+    for _ in 0..6 {
+        cluster.round();
+    }
+    cluster.nodes[0].leaving = true;
+    for (slot, epoch) in std::mem::take(&mut cluster.nodes[0].owns) {
+        cluster.rows.insert(slot, (1, epoch, false));
+    }
+    cluster.round();
+    assert_eq!(cluster.owned(), [0, 64]);
+    assert_eq!(cluster.fenced, []);
+}
+
+proptest! {
+    /// Whatever nodes come, die and go down: in the end every slot has one owner, who is up, shares are
+    /// within the bound, and nobody who is up was fenced.
+    #[test]
+    fn it_settles(changes in prop::collection::vec((0u8..3, 0usize..8, 1usize..14), 1..12)) {
+        let mut cluster = Cluster::new(32);
+        cluster.start("join-first");
+        for (number, (what, which, rounds)) in changes.into_iter().enumerate() {
+            let up: Vec<usize> =
+                (0..cluster.nodes.len()).filter(|i| cluster.nodes[*i].up).collect();
+            let one = up[which % up.len()];
+            match what {
+                0 if up.len() < 5 => cluster.start(&format!("join-{number}")),
+                1 if up.len() > 1 => cluster.nodes[one].up = false,
+                2 if up.len() > 1 => {
+                    let node = &mut cluster.nodes[one];
+                    (node.leaving, node.up) = (true, false);
+                    for (slot, epoch) in std::mem::take(&mut node.owns) {
+                        cluster.rows.insert(slot, (one as u64 + 1, epoch, false));
+                    }
+                }
+                _ => {}
+            }
+            let before = cluster.fenced.len();
+            for _ in 0..rounds {
+                cluster.round();
+            }
+            for run in &cluster.fenced[before..] {
+                prop_assert!(!cluster.nodes[*run as usize - 1].up);
+            }
+        }
+        for _ in 0..30 {
+            cluster.round();
+        }
+        let up: Vec<&Sim> = cluster.nodes.iter().filter(|node| node.up).collect();
+        let owned: usize = up.iter().map(|node| node.owns.len()).sum();
+        prop_assert_eq!(owned, 32);
+        for node in &up {
+            prop_assert!(node.owns.len() <= (32 * 5usize).div_ceil(4 * up.len()));
+            for (slot, epoch) in &node.owns {
+                prop_assert_eq!(cluster.rows[slot], (node.run, *epoch, true));
+            }
+        }
+    }
+}

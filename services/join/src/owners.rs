@@ -1,0 +1,229 @@
+//! Which slots this node should have, beside others: it tells of itself, looks at what the others tell,
+//! and has its workers take and release slots. The plan is pure (`millrace_placement::members`); who
+//! owns a slot is decided in the store.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use millrace_placement::{Claim, Seen, Slots, Step, Watch};
+use millrace_store::{Fencing, Incarnation, Member, MemberSlot, NodeId, StoreError};
+use millrace_types::{KnownAt, SlotId};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use crate::clock::now_us;
+use crate::config::Beside;
+use crate::reach::Reach;
+use crate::worker::Acquired;
+
+/// How often it tells of itself and looks at the others.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// A slot that could not be taken over is left alone for so long.
+const AGAIN_AFTER: Duration = Duration::from_secs(5);
+
+/// This node.
+#[derive(Debug, Clone)]
+pub(crate) struct Me {
+    pub(crate) node: NodeId,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) beside: Beside,
+}
+
+/// How often the lease was renewed.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Renewals(Arc<AtomicU64>);
+
+impl Renewals {
+    pub(crate) fn add(&self) {
+        self.0.fetch_add(1, Ordering::AcqRel);
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// A slot changes hands.
+enum Changed {
+    Taken(SlotId, Result<Acquired, StoreError>),
+    /// The slot, the epoch it was owned in, and whom it is for.
+    Given(SlotId, u64, NodeId),
+}
+
+/// Keeps this node's share of the slots.
+pub(crate) struct Owners {
+    me: Me,
+    reach: Reach,
+    renewals: Renewals,
+    leaving: watch::Receiver<bool>,
+    /// Told once the first plan is carried out.
+    settled: watch::Sender<bool>,
+    watch: Watch,
+    began: Instant,
+    changes: JoinSet<Changed>,
+    under_way: BTreeSet<SlotId>,
+    /// What was released for others, until they have it.
+    offers: BTreeMap<SlotId, (u64, NodeId)>,
+    not_before: BTreeMap<SlotId, Instant>,
+}
+
+impl Owners {
+    pub(crate) fn new(
+        me: Me,
+        slots: Slots,
+        reach: Reach,
+        renewals: Renewals,
+        leaving: watch::Receiver<bool>,
+    ) -> (Self, watch::Receiver<bool>) {
+        let lease = u64::try_from(me.beside.lease.as_millis()).unwrap_or(u64::MAX);
+        let (settled, is_settled) = watch::channel(false);
+        let watch = Watch::new(me.node.0.clone(), slots, lease);
+        let owners = Self {
+            me,
+            reach,
+            renewals,
+            leaving,
+            settled,
+            watch,
+            began: Instant::now(),
+            changes: JoinSet::new(),
+            under_way: BTreeSet::new(),
+            offers: BTreeMap::new(),
+            not_before: BTreeMap::new(),
+        };
+        (owners, is_settled)
+    }
+
+    pub(crate) async fn run(mut self) {
+        let mut tick = interval(LOOK_EVERY);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut looked = false;
+        loop {
+            tokio::select! {
+                _ = tick.tick() => match self.round().await {
+                    Ok(()) => looked = true,
+                    // The next round finds out whether it helps to try again.
+                    Err(error) => tracing::debug!(%error, "the nodes are not known"),
+                },
+                Some(changed) = self.changes.join_next(), if !self.changes.is_empty() => {
+                    match changed {
+                        Ok(changed) => self.changed(changed),
+                        Err(error) => tracing::error!(%error, "a slot changed hands"),
+                    }
+                    if self.under_way.is_empty() {
+                        // The others learn of it now.
+                        tick.reset_immediately();
+                    }
+                }
+            }
+            if looked && self.under_way.is_empty() {
+                self.settled.send_replace(true);
+            }
+        }
+    }
+
+    /// Tells of itself, looks at the others, and does what the plan says.
+    async fn round(&mut self) -> Result<(), StoreError> {
+        let store = self.reach.store();
+        let owned = self.reach.owned().await;
+        store.put_member(KnownAt(now_us()), self.member(owned)).await?;
+        let members = store.members().await?;
+        self.offers.retain(|slot, (epoch, _)| {
+            let later = |m: &Member| m.slots.iter().any(|c| c.slot == *slot && c.epoch > *epoch);
+            !members.iter().any(later)
+        });
+        let millis = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let seen: Vec<Seen<'_>> = members.iter().map(seen).collect();
+        let step = self.watch.look(millis, &seen);
+        self.carry_out(step, &members);
+        Ok(())
+    }
+
+    fn member(&self, mut slots: Vec<MemberSlot>) -> Member {
+        let offers = self.offers.iter().map(|(slot, (epoch, to))| MemberSlot {
+            slot: *slot,
+            epoch: *epoch,
+            load: 0,
+            offered_to: Some(to.clone()),
+        });
+        slots.extend(offers);
+        slots.sort_by_key(|slot| (slot.slot, slot.epoch));
+        Member {
+            node: self.me.node.clone(),
+            incarnation: self.me.incarnation,
+            endpoint: self.me.beside.endpoint.clone(),
+            weight: self.me.beside.weight,
+            beat: self.renewals.get(),
+            leaving: *self.leaving.borrow(),
+            slots,
+        }
+    }
+
+    fn carry_out(&mut self, step: Step, members: &[Member]) {
+        let now = Instant::now();
+        self.not_before.retain(|_, until| *until > now);
+        let fencing = Fencing::Dead(step.dead.into_iter().map(Incarnation).collect());
+        for slot in step.take {
+            if self.not_before.contains_key(&slot) || !self.under_way.insert(slot) {
+                continue;
+            }
+            let (reach, fencing) = (self.reach.clone(), fencing.clone());
+            self.changes
+                .spawn(async move { Changed::Taken(slot, reach.acquire(slot, fencing).await) });
+        }
+        for (slot, to) in step.give {
+            let mine = members.iter().filter(|m| m.incarnation == self.me.incarnation);
+            let mut claims = mine.flat_map(|m| &m.slots);
+            let claim = claims.find(|c| c.slot == slot && c.offered_to.is_none());
+            let Some(epoch) = claim.map(|claim| claim.epoch) else { continue };
+            if !self.under_way.insert(slot) {
+                continue;
+            }
+            tracing::info!(slot = slot.0, to, "a slot goes to another node");
+            let reach = self.reach.clone();
+            self.changes.spawn(async move {
+                reach.release(slot).await;
+                Changed::Given(slot, epoch, NodeId(to))
+            });
+        }
+    }
+
+    fn changed(&mut self, changed: Changed) {
+        match changed {
+            Changed::Taken(slot, outcome) => {
+                self.under_way.remove(&slot);
+                match outcome {
+                    Ok(Acquired::Mine) => tracing::info!(slot = slot.0, "owns a slot"),
+                    Ok(Acquired::Theirs) => tracing::debug!(slot = slot.0, "it has an owner"),
+                    Err(error) => {
+                        tracing::error!(slot = slot.0, %error, "a slot is served by nobody");
+                        self.not_before.insert(slot, Instant::now() + AGAIN_AFTER);
+                    }
+                }
+            }
+            Changed::Given(slot, epoch, to) => {
+                self.under_way.remove(&slot);
+                self.offers.insert(slot, (epoch, to));
+            }
+        }
+    }
+}
+
+fn seen(member: &Member) -> Seen<'_> {
+    let claim = |slot: &'_ MemberSlot| (slot.slot, slot.epoch, slot.load);
+    let claims = member.slots.iter().map(|of| {
+        let (slot, epoch, load) = claim(of);
+        Claim { slot, epoch, load, offered_to: of.offered_to.as_ref().map(|node| node.0.as_str()) }
+    });
+    Seen {
+        name: &member.node.0,
+        run: member.incarnation.0,
+        weight: member.weight,
+        beat: member.beat,
+        leaving: member.leaving,
+        claims: claims.collect(),
+    }
+}
