@@ -28,6 +28,8 @@ pub struct ApartOptions {
     pub admin: bool,
     /// Whether they take calls over TLS: `env` says with what.
     pub is_secure: bool,
+    /// Services besides one of each, such as `join-1`: named after their kind, started after it.
+    pub more: Vec<&'static str>,
     /// Other settings of all of them, as variables of the environment.
     pub env: Vec<(&'static str, String)>,
 }
@@ -57,9 +59,16 @@ impl ApartOptions {
             at_hand_bytes: None,
             admin: false,
             is_secure: false,
+            more: Vec::new(),
             env: Vec::new(),
         }
     }
+}
+
+/// What a service is, of a name such as `join-1`.
+fn kind_of(name: &str) -> &str {
+    let number = |end: &str| end.bytes().all(|b| b.is_ascii_digit());
+    name.rsplit_once('-').filter(|(_, end)| number(end)).map_or(name, |(kind, _)| kind)
 }
 
 /// A port below those that the system gives to connections: it is still free when a service that
@@ -86,7 +95,7 @@ impl Apart {
     /// As [`Dev::start`].
     pub fn start(options: &ApartOptions) -> Result<Self, HarnessError> {
         let mut apart = Self { options: options.clone(), services: Vec::new() };
-        for name in SERVICES {
+        for name in SERVICES.into_iter().chain(options.more.iter().copied()) {
             let port = free_port()?;
             let process = apart.spawn(name, port)?;
             apart.services.push(Service { name, port, process: Some(process) });
@@ -109,12 +118,56 @@ impl Apart {
         service.process.as_ref()?.admin()
     }
 
+    /// All of a kind, separated by commas.
+    fn endpoints(&self, kind: &str) -> String {
+        let of_kind = self.services.iter().filter(|service| kind_of(service.name) == kind);
+        of_kind.map(|service| self.endpoint(service.name)).collect::<Vec<_>>().join(",")
+    }
+
+    /// The names of all of them.
+    #[must_use]
+    pub fn names(&self) -> Vec<&'static str> {
+        self.services.iter().map(|service| service.name).collect()
+    }
+
     /// The command line pointed at them.
     #[must_use]
     pub fn cli(&self) -> Cli {
         let [ingest, join, serving] =
-            ["ingest", "join", "feature-serving"].map(|name| self.endpoint(name));
+            ["ingest", "join", "feature-serving"].map(|kind| self.endpoints(kind));
         Cli::apart(&ingest, &join, &serving)
+    }
+
+    /// Starts one more, such as `join-1`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Dev::start`].
+    pub fn add(&mut self, name: &'static str) -> Result<(), HarnessError> {
+        let port = free_port()?;
+        let process = Some(self.spawn(name, port)?);
+        self.services.push(Service { name, port, process });
+        Ok(())
+    }
+
+    /// Sends a service a signal by its name, such as STOP.
+    ///
+    /// # Errors
+    ///
+    /// As [`Dev::signal`].
+    pub fn signal(&self, name: &str, signal: &str) -> Result<(), HarnessError> {
+        let service = self.services.iter().find(|s| s.name == name);
+        service.and_then(|s| s.process.as_ref()).map_or(Ok(()), |process| process.signal(signal))
+    }
+
+    /// Waits until a service ends by itself and gives its exit code.
+    ///
+    /// # Errors
+    ///
+    /// As [`Dev::wait`].
+    pub fn wait(&mut self, name: &str, limit: Duration) -> Result<i32, HarnessError> {
+        let service = self.services.iter_mut().find(|s| s.name == name);
+        service.and_then(|s| s.process.take()).map_or(Ok(0), |process| process.wait(limit))
     }
 
     /// What a service that runs printed on stderr so far.
@@ -210,10 +263,17 @@ impl Apart {
 
     fn spawn(&self, name: &str, port: u16) -> Result<Dev, HarnessError> {
         let mut command = millrace()?;
-        command.args(["serve", name, "--listen", &format!("127.0.0.1:{port}")]);
-        command.args(["--store-endpoint", &self.endpoint("store-writer")]);
-        command.args(["--join-endpoint", &self.endpoint("join")]);
-        command.args(["--ingest-endpoint", &self.endpoint("ingest")]);
+        let kind = kind_of(name);
+        command.args(["serve", kind, "--listen", &format!("127.0.0.1:{port}")]);
+        if kind == "join" {
+            command.args(["--node", name]);
+        }
+        if kind != "store-writer" {
+            command.args(["--store-endpoint", &self.endpoints("store-writer")]);
+        }
+        if kind == "feature-serving" {
+            command.args(["--ingest-endpoint", &self.endpoints("ingest")]);
+        }
         command.arg("--data").arg(&self.options.data);
         if let Some(slots) = self.options.slots {
             command.args(["--slots", &slots.to_string()]);

@@ -235,6 +235,32 @@ impl Dev {
         Ok(self.child.wait().map_err(error)?.code().unwrap_or(-1))
     }
 
+    /// Sends it a signal by its name, such as STOP.
+    ///
+    /// # Errors
+    ///
+    /// [`HarnessError::Process`] when it cannot be sent.
+    pub fn signal(&self, name: &str) -> Result<(), HarnessError> {
+        let error = |cause| HarnessError::Process { program: "kill".to_owned(), cause };
+        let script = format!("kill -s {name} {}", self.child.id());
+        Command::new("sh").args(["-c", &script]).status().map(drop).map_err(error)
+    }
+
+    /// Waits until it ends by itself and gives its exit code.
+    ///
+    /// # Errors
+    ///
+    /// [`HarnessError::TooSlow`] when it does not.
+    pub fn wait(mut self, limit: Duration) -> Result<i32, HarnessError> {
+        let error = |cause| HarnessError::Process { program: "wait".to_owned(), cause };
+        if let Err(mpsc::RecvTimeoutError::Timeout) = self.ended.recv_timeout(limit) {
+            let (stdout, stderr) = self.output.texts();
+            let program = "millrace, which should have ended,".to_owned();
+            return Err(HarnessError::TooSlow { program, limit, stdout, stderr });
+        }
+        Ok(self.child.wait().map_err(error)?.code().unwrap_or(-1))
+    }
+
     fn end(&mut self) -> std::io::Result<()> {
         self.child.kill()?;
         self.child.wait().map(|_| ())

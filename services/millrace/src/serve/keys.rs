@@ -76,9 +76,16 @@ pub struct ServeKeys {
           value_parser = crate::cli::duration)]
     #[serde(default, deserialize_with = "duration")]
     pub response_stall: Option<Duration>,
-    /// Where store-writer listens
-    #[arg(long, env = "MILLRACE_STORE_ENDPOINT", hide_env_values = true, value_name = "URL")]
-    pub store_endpoint: Option<String>,
+    /// Where store-writer listens; of several on one database, separated by commas
+    #[arg(
+        long,
+        env = "MILLRACE_STORE_ENDPOINT",
+        hide_env_values = true,
+        value_delimiter = ',',
+        value_name = "URL"
+    )]
+    #[serde(default, deserialize_with = "list")]
+    pub store_endpoint: Vec<String>,
     /// In the file: where ingest listens
     #[arg(skip)]
     pub ingest_endpoint: Option<String>,
@@ -156,6 +163,12 @@ pub(crate) fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Dura
     crate::cli::duration(&text).map(Some).map_err(serde::de::Error::custom)
 }
 
+/// One text with commas, as in the environment.
+fn list<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    let text = String::deserialize(from)?;
+    Ok(text.split(',').map(|one| one.trim().to_owned()).collect())
+}
+
 fn read(path: &Path) -> Result<ServeKeys, ServeError> {
     let text = std::fs::read_to_string(path)
         .map_err(|source| ServeError::ConfigFile { path: path.to_owned(), source })?;
@@ -190,7 +203,11 @@ pub(super) fn told(args: &ServeArgs, global: &Global) -> Result<Told, ServeError
         ..Settings::default()
     };
     let settings = Config::try_new(settings)?;
-    let store = flags.store_endpoint.or(file.store_endpoint);
+    let store = match (flags.store_endpoint, file.store_endpoint) {
+        (flags, _) if !flags.is_empty() => flags,
+        (_, file) if !file.is_empty() => file,
+        _ => vec![ServiceName::StoreWriter.endpoint()],
+    };
     let security = flags.security.or(file.security);
     let cluster = flags.cluster.or(file.cluster).unwrap_or_else(|| "millrace".to_owned());
     let cql = flags.cql.or(file.cql).load(&cluster, settings.slots)?;
@@ -209,7 +226,7 @@ pub(super) fn told(args: &ServeArgs, global: &Global) -> Result<Told, ServeError
         advertise: flags.advertise.or(file.advertise),
         weight: flags.weight.or(file.weight).unwrap_or(1).clamp(1, WEIGHT_MAX),
         node: flags.node.or(file.node).unwrap_or_else(|| "join-0".to_owned()),
-        store: vec![store.unwrap_or_else(|| ServiceName::StoreWriter.endpoint())],
+        store,
         ingest: match global.ingest_endpoint.is_empty() {
             true => file.ingest_endpoint.into_iter().collect(),
             false => global.ingest_endpoint.clone(),

@@ -12,7 +12,7 @@ use crate::fixture::{CLICKS, catalog, pair};
 /// The services on a folder of their own, with the click and profile catalog.
 pub(crate) struct Place {
     folder: TempDir,
-    services: Apart,
+    pub(crate) services: Apart,
 }
 
 impl Place {
@@ -22,9 +22,15 @@ impl Place {
 
     /// The same with these variables in the environment of the services.
     pub(crate) fn with(env: &[(&'static str, String)]) -> Self {
+        Self::made(|options| options.env = env.to_vec())
+    }
+
+    /// The same with other options.
+    pub(crate) fn made(change: impl FnOnce(&mut ApartOptions)) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let data = folder.path().join("data");
-        let options = ApartOptions { env: env.to_vec(), ..ApartOptions::on(&data) };
+        let mut options = ApartOptions::on(&data);
+        change(&mut options);
         let services = Apart::start(&options).expect("the services start");
         let place = Self { folder, services };
         let catalog = catalog("clickprofile.yaml");

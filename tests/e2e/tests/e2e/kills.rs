@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use millrace_e2e_tests::{Apart, ApartOptions, JoinedRows, SERVICES, wait_until};
+use millrace_e2e_tests::{Apart, ApartOptions, JoinedRows, wait_until};
 use millrace_test_support::generate::Rng;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -28,7 +28,7 @@ use crate::follower::Follower;
 use history::{History, USERS};
 use reader::Reader;
 
-/// Kills unless `MILLRACE_KILLS` says otherwise, half of them in each test.
+/// Kills unless `MILLRACE_KILLS` says otherwise; each test makes half as many.
 const KILLS: u64 = 8;
 /// Facts a second while a kill may come, and about how many come between two.
 const RATE: usize = 2_000;
@@ -38,19 +38,25 @@ const FOLLOWER: &str = "tail";
 
 #[test]
 fn any_process_may_be_killed_while_facts_are_published_and_read() {
-    kill_some(None);
+    kill_some(None, &[]);
 }
 
 /// The same with so little at hand that much of the disorder is rebuilt from the log.
 #[test]
 fn any_process_may_be_killed_while_entities_are_rebuilt() {
-    kill_some(Some(32 * 1024));
+    kill_some(Some(32 * 1024), &[]);
 }
 
-fn kill_some(at_hand_bytes: Option<u64>) {
+/// The same with two nodes that share the slots, and two that take facts in.
+#[test]
+fn any_of_several_processes_may_be_killed() {
+    kill_some(None, &["join-1", "ingest-1"]);
+}
+
+fn kill_some(at_hand_bytes: Option<u64>, more: &[&'static str]) {
     let number = |name: &str| std::env::var(name).ok()?.replace('_', "").parse::<u64>().ok();
     let kills = number("MILLRACE_KILLS").unwrap_or(KILLS);
-    let mut run = Run::start(number("MILLRACE_SEED").unwrap_or(1), at_hand_bytes);
+    let mut run = Run::start(number("MILLRACE_SEED").unwrap_or(1), at_hand_bytes, more);
     for kill in 0..kills.div_ceil(2) {
         run.kill(kill);
     }
@@ -72,11 +78,12 @@ struct Run {
 }
 
 impl Run {
-    fn start(seed: u64, at_hand_bytes: Option<u64>) -> Self {
+    fn start(seed: u64, at_hand_bytes: Option<u64>, more: &[&'static str]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut options = ApartOptions::on(&folder.path().join("data"));
         options.slots = Some(8);
         options.at_hand_bytes = at_hand_bytes;
+        options.more = more.to_vec();
         let services = Apart::start(&options).expect("the services start");
         let catalog = catalog("clickprofile.yaml");
         let apply = services.cli().run(["apply".as_ref(), catalog.as_os_str()]);
@@ -101,7 +108,7 @@ impl Run {
             let rate = RATE.to_string();
             thread::spawn(move || cli.publish(["--rate", &rate, &pairs[0], &pairs[1]]))
         };
-        let targets: Vec<&str> = SERVICES.into_iter().chain([FOLLOWER]).collect();
+        let targets: Vec<&str> = self.services.names().into_iter().chain([FOLLOWER]).collect();
         let target = *self.rng.pick(&targets);
         let place = format!("seed {}, kill {kill} of {target}", self.seed);
         // At a random moment of the time that publishing takes.

@@ -22,5 +22,6 @@ mod real_data;
 mod redis;
 mod round_trip;
 mod secure_hops;
+mod several;
 mod tails;
 mod traces;
