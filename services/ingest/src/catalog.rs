@@ -10,7 +10,7 @@ use millrace_grpc::{Coded, ErrorCode, Fault};
 use millrace_store::{Applied, CatalogStore, Retry, StoreError, until_known};
 use thiserror::Error;
 use tokio::sync::{Mutex, watch};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 
 /// How often a write whose outcome is unknown is repeated, and the pause in between.
 const REPEATS: (u32, Duration) = (8, Duration::from_millis(100));
@@ -224,12 +224,13 @@ impl CatalogPort for CatalogHandle {
     }
 
     async fn catch_up(&self) -> bool {
-        let before = self.current().version;
+        let (before, arrived) = (self.current().version, Instant::now());
         let mut last = self.caught_up.lock().await;
-        // Somebody else may have caught up while this call waited.
-        if self.current().version == before
-            && last.is_none_or(|last| last.elapsed() >= CATCH_UP_EVERY)
-        {
+        // Whoever began to look while this call waited has seen what was applied before it.
+        if self.current().version == before && last.is_none_or(|last| last < arrived) {
+            if let Some(last) = *last {
+                sleep_until(last + CATCH_UP_EVERY).await;
+            }
             *last = Some(Instant::now());
             if let Err(error) = self.refresh().await {
                 tracing::warn!(%error, "look for newer catalog versions");

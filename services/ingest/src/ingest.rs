@@ -231,8 +231,13 @@ impl Ingest {
     pub(crate) async fn prepare(&self, batch: Batch) -> Result<Flight, IngestError> {
         let seen = self.windows.ask(&batch.stream, &batch.producer, &batch.sequences).await;
         let catalog = self.ports.catalog.current();
-        let encoded = self.encode(&batch, &seen, &catalog)?;
-        Ok(Flight::new(batch, seen, encoded))
+        let mut encoded = self.encode(&batch, &seen, &catalog);
+        // What is not known here may have been applied at another process a moment ago.
+        let is_unknown = encoded.as_ref().is_ok_and(|encoded| encoded.stream().is_none());
+        if is_unknown && self.ports.catalog.catch_up().await {
+            encoded = self.encode(&batch, &seen, &self.ports.catalog.current());
+        }
+        Ok(Flight::new(batch, seen, encoded?))
     }
 
     pub(crate) fn encode(

@@ -9,7 +9,7 @@ use millrace_proto::v1::{self, CatalogChangeKind};
 use millrace_store::memory::{Call, Fault, FaultPlan, MemoryStore};
 use tonic_types::StatusExt as _;
 
-use crate::support::{CATALOG, Running, soon};
+use crate::support::{CATALOG, Running, batch, clicks, counts, soon};
 
 const VIEW: &str = "\
 views:
@@ -101,4 +101,28 @@ async fn of_two_processes_that_apply_the_second_goes_on_from_the_first() {
     assert_eq!((outcome.version, outcome.changes.len()), (2, 1));
     one.refresh().await.unwrap();
     assert_eq!(*one.current(), *two.current());
+}
+
+/// A stream that was applied at another process is known to a batch that comes after it, whenever the
+/// store was last asked.
+#[tokio::test]
+async fn what_another_process_applied_is_known_to_the_next_batch() {
+    let server = Running::start().await;
+    let other = CatalogHandle::load(Arc::clone(&server.store) as _).await.unwrap();
+    let mut source = CATALOG.to_owned();
+    for stream in ["first", "second"] {
+        let unknown = server.batch(batch(stream, 1, clicks(1, &["a"]).rows)).await.unwrap();
+        assert_eq!(counts(&unknown), [0, 0, 0, 0, 1]);
+        source.push_str(
+            &CATALOG
+                .split_at(CATALOG.find("  clicks").unwrap())
+                .1
+                .replace("clicks", stream)
+                .replace("visits", &format!("{stream}_visits")),
+        );
+        other.apply(&source, false, None).await.unwrap();
+        let known = server.batch(batch(stream, 1, clicks(1, &["a"]).rows)).await.unwrap();
+        assert_eq!(counts(&known), [1, 0, 0, 0, 0], "{stream}");
+    }
+    server.stop().await;
 }
