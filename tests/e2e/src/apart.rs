@@ -28,7 +28,7 @@ pub struct ApartOptions {
     pub admin: bool,
     /// Whether they take calls over TLS: `env` says with what.
     pub is_secure: bool,
-    /// Services besides one of each, such as `join-1`: named after their kind, started after it.
+    /// Services besides one of each, such as `join-1`: named after their kind.
     pub more: Vec<&'static str>,
     /// Other settings of all of them, as variables of the environment.
     pub env: Vec<(&'static str, String)>,
@@ -95,10 +95,15 @@ impl Apart {
     /// As [`Dev::start`].
     pub fn start(options: &ApartOptions) -> Result<Self, HarnessError> {
         let mut apart = Self { options: options.clone(), services: Vec::new() };
-        for name in SERVICES.into_iter().chain(options.more.iter().copied()) {
-            let port = free_port()?;
-            let process = apart.spawn(name, port)?;
-            apart.services.push(Service { name, port, process: Some(process) });
+        // Each is told where all others are.
+        for kind in SERVICES {
+            let more = options.more.iter().copied().filter(|name| kind_of(name) == kind);
+            for name in std::iter::once(kind).chain(more) {
+                apart.services.push(Service { name, port: free_port()?, process: None });
+            }
+        }
+        for name in apart.names() {
+            apart.start_again(name)?;
         }
         Ok(apart)
     }

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use millrace_e2e_tests::wait_until;
-use millrace_test_servers::{Cassandra, CassandraOptions};
+use millrace_test_servers::{Cassandra, CassandraOptions, Redis, RedisOptions};
 
 use crate::apart::Place;
 use crate::crash::expected_counts;
@@ -61,4 +61,40 @@ fn services_and_the_database_may_die_and_every_fact_counts_once() {
     assert_eq!(place.settled_counts(), expected_counts(6_000));
     assert_eq!(publish(&place, &during).duplicate, 4_000);
     assert_eq!(place.settled_counts(), expected_counts(6_000));
+}
+
+/// Two of each on one database and one Redis: any of them dies while facts are published, and every fact
+/// counts once.
+#[test]
+fn several_of_each_share_one_database() {
+    let (database, redis) = (Cassandra::shared(), Redis::start(RedisOptions::default()));
+    let redis = redis.expect("a Redis");
+    let mut env = env(database, "several").to_vec();
+    env.push(("MILLRACE_REDIS", redis.url()));
+    let mut place = Place::made(|options| {
+        options.env = env;
+        options.more = vec!["store-writer-1", "join-1", "ingest-1", "feature-serving-1"];
+    });
+    let mut facts = 0;
+    for service in ["store-writer", "join-1", "ingest", "feature-serving-1"] {
+        let file = place.clicks("clicks.csv", facts..facts + 2_000);
+        let report = thread::scope(|scope| {
+            let (cli, source) = (place.cli(), pair("clicks", &file));
+            let publishing = scope.spawn(move || {
+                cli.publish([source, "--rate".into(), "2000".into()]).expect("published")
+            });
+            let before = expected_counts(facts);
+            wait_until("the first of it", PUBLISHED_WITHIN, || {
+                (place.counts() != before).then_some(())
+            });
+            place.services.kill(service).expect("it can be killed");
+            publishing.join().expect("no panic")
+        });
+        assert_eq!(report.accepted + report.duplicate, 2_000, "{service}: {report:?}");
+        facts += 2_000;
+        // The other one of its kind does the work of both.
+        assert_eq!(place.settled_counts(), expected_counts(facts), "without {service}");
+        place.services.start_again(service).expect("it starts again");
+    }
+    assert_eq!(place.settled_counts(), expected_counts(facts));
 }
