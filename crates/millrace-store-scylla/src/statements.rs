@@ -99,8 +99,7 @@ impl Statement {
                 "SELECT newest, ceiling FROM T WHERE name = ? LIMIT 1"),
             Self::Run => of("read node", "node", SerialRead,
                 "SELECT newest, ceiling, renewals, fenced FROM T WHERE name = ? AND run = ?"),
-            // The only read of a conditional table that is not SERIAL: begun after an append, it
-            // finds a fence that was known before.
+            // Not SERIAL, alone of its kind: begun after an append, it finds fences known before.
             Self::Confirm => of("confirm", "node", QuorumRead,
                 "SELECT renewals, fenced FROM T WHERE name = ? AND run = ?"),
             Self::Renew => of("renew node", "node", Conditional,
@@ -155,12 +154,10 @@ impl Statement {
                 "SELECT value FROM T WHERE entity = ? AND part = ?"),
             Self::PutMark => of("put mark", "mark", Write,
                 "INSERT INTO T (slot, value) VALUES (?, ?) USING TIMESTAMP ?"),
-            Self::LoadMark => of("load mark", "mark", QuorumRead,
-                "SELECT value FROM T WHERE slot = ?"),
+            Self::LoadMark => of("load mark", "mark", QuorumRead, "SELECT value FROM T WHERE slot = ?"),
             Self::PutMember => of("put member", "member", Write,
                 "INSERT INTO T (id, node, value) VALUES (0, ?, ?) USING TIMESTAMP ?"),
-            Self::Members => of("members", "member", QuorumRead,
-                "SELECT value FROM T WHERE id = 0"),
+            Self::Members => of("members", "member", QuorumRead, "SELECT value FROM T WHERE id = 0"),
             Self::Meta => of("read meta", "meta", SerialRead,
                 "SELECT value FROM T WHERE name = ?"),
             Self::ClaimMeta => of("claim keyspace", "meta", Conditional,

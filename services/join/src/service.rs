@@ -127,13 +127,8 @@ impl JoinService {
         renew(&*store, &node, incarnation, &ceiling).await?;
         let (fail, failed) = watch::channel(None);
         let fail = Arc::new(fail);
-        let lease = keep_lease(
-            store.clone(),
-            (node.clone(), incarnation),
-            ceiling.clone(),
-            renewals.clone(),
-            fail.clone(),
-        );
+        let run = (node.clone(), incarnation);
+        let lease = keep_lease(store.clone(), run, ceiling.clone(), renewals.clone(), fail.clone());
         let mut tasks = vec![tokio::spawn(lease)];
         let nothing = |_| watch::channel((Position::START, KnownAt::default())).0;
         let confirmed: Arc<[Confirming]> = (0..config.slots).map(nothing).collect();
@@ -164,24 +159,12 @@ impl JoinService {
             workers.push(tx);
             ready.push(ready_rx);
         }
-        for one in ready {
-            match one.await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => return Err(error.into()),
-                Err(_) => return Err(StartError::Recovery("no answer".to_owned())),
-            }
-        }
+        all_ready(ready).await?;
         let mut leave = None;
         if let Some(beside) = config.beside.clone() {
-            let (tx, leaving) = watch::channel(false);
-            leave = Some(tx);
             let reach = Reach { workers: workers.clone(), map, store: store.clone() };
             let me = Me { node, incarnation, beside };
-            let (owners, mut settled) = Owners::new(me, slots, reach.clone(), renewals, leaving);
-            tasks.push(tokio::spawn(owners.run()));
-            // What falls to it at once is served once it says that it serves.
-            let _ = settled.wait_for(|settled| *settled).await;
-            tasks.push(tokio::spawn(follow_marks(reach, confirmed.clone())));
+            leave = Some(share(me, slots, reach, renewals, &confirmed, &mut tasks).await);
         }
         let subscribed = HeldFacts::new(config.subscribe_facts);
         let service = Self {
@@ -271,6 +254,38 @@ impl JoinService {
         }
         Ok(&self.workers[self.map.worker_of(slot)])
     }
+}
+
+/// Waits until all workers have recovered their slots.
+async fn all_ready(
+    workers: Vec<oneshot::Receiver<Result<(), StoreError>>>,
+) -> Result<(), StartError> {
+    for worker in workers {
+        match worker.await {
+            Ok(recovered) => recovered?,
+            Err(_) => return Err(StartError::Recovery("no answer".to_owned())),
+        }
+    }
+    Ok(())
+}
+
+/// Shares the slots with other nodes; gives what tells them that this one goes down. What falls to it at
+/// once is served when this returns.
+async fn share(
+    me: Me,
+    slots: Slots,
+    reach: Reach,
+    renewals: Renewals,
+    confirmed: &Arc<[Confirming]>,
+    tasks: &mut Vec<tokio::task::JoinHandle<()>>,
+) -> watch::Sender<bool> {
+    let (leave, leaving) = watch::channel(false);
+    let (owners, mut settled) = Owners::new(me, slots, reach.clone(), renewals, leaving);
+    tasks.push(tokio::spawn(owners.run()));
+    tasks.push(tokio::spawn(follow_marks(reach, confirmed.clone())));
+    // It goes on for as long as the service does.
+    let _ = settled.wait_for(|settled| *settled).await;
+    leave
 }
 
 pub(crate) fn stopped() -> StoreError {

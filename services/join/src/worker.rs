@@ -121,7 +121,7 @@ enum Done {
     HeadsPut(SlotId, Vec<save::Putting>, Result<(), StoreError>),
     Marked(SlotId, Position, Result<(), StoreError>),
     RebuiltPut(SlotId, Vec<millrace_kernel::slot::RebuiltPut>, Result<(), StoreError>),
-    Acquired(SlotId, leave::Acquiring, Result<Option<recover::Recovered>, StoreError>),
+    Acquired(SlotId, leave::Acquiring, Result<Option<Box<recover::Recovered>>, StoreError>),
     Released(SlotId, Result<(), StoreError>),
     Deleted(Result<(), StoreError>),
 }

@@ -80,7 +80,9 @@ impl Worker {
         self.work.push(Box::pin(async move {
             let taken = async {
                 match recovery.take_over(id, &fencing).await? {
-                    TakenOver::Mine(epoch) => recovery.follow(id, epoch).await.map(Some),
+                    TakenOver::Mine(epoch) => {
+                        recovery.follow(id, epoch).await.map(|slot| Some(Box::new(slot)))
+                    }
                     TakenOver::Theirs(_) => Ok(None),
                 }
             };
@@ -92,11 +94,11 @@ impl Worker {
         &mut self,
         id: SlotId,
         asked: Acquiring,
-        recovered: Result<Option<Recovered>, StoreError>,
+        recovered: Result<Option<Box<Recovered>>, StoreError>,
     ) {
         let answer = match recovered {
             Ok(Some(recovered)) => {
-                self.own(recovered);
+                self.own(*recovered);
                 if self.draining.is_some() {
                     self.release(id, None);
                 }
@@ -199,7 +201,8 @@ impl Worker {
     /// True when a drain is over: everything is saved, marked and released, or nothing can be.
     pub(super) fn drained(&mut self) -> bool {
         let failed = self.fail.borrow().is_some();
-        if !failed && !(self.slots.is_empty() && self.work.is_empty()) {
+        let is_done = self.slots.is_empty() && self.work.is_empty();
+        if !failed && !is_done {
             return false;
         }
         if let Some(sender) = self.draining.take() {

@@ -179,7 +179,7 @@ mod tests {
         assert_eq!(all(&first), [Some(0), Some(1), None, Some(1)]);
         assert_eq!((first.unowned(), first.version()), (Some(SlotId(2)), 1));
         assert!(first.follow(slots, &told, &security).is_none(), "nothing new");
-        let beats = told.clone().map(|member| Member { beat: 7, ..member });
+        let beats = told.map(|member| Member { beat: 7, ..member });
         assert!(first.follow(slots, &beats, &security).is_none(), "a beat is no news");
 
         // join-1 takes what was offered: its connection stays, with its slots changed.

@@ -31,7 +31,7 @@ pub(crate) enum Server {
     },
     Apart {
         options: ApartOptions,
-        services: Apart,
+        services: Box<Apart>,
         killed: Vec<&'static str>,
         _redis: Option<Redis>,
     },
@@ -85,7 +85,7 @@ impl Server {
                 }
                 options.slots = Some(slots);
                 options.at_hand_bytes = at_hand_bytes;
-                let services = Apart::start(&options).expect("the services start");
+                let services = Box::new(Apart::start(&options).expect("the services start"));
                 let applied = services.cli().run(["apply".as_ref(), catalog.as_os_str()]);
                 applied.and_then(|done| done.expect_code(0)).expect("the catalog is applied");
                 Self::Apart { options, services, killed: Vec::new(), _redis: redis }
