@@ -7,6 +7,9 @@ use super::*;
 const LEASE: u64 = 4_000;
 const LOOK: u64 = 500;
 
+/// Name, run, beat, leaving, and what it owns and offers.
+type Told = (String, u64, u64, bool, Vec<(SlotId, u64, Option<String>)>);
+
 /// A node of a simulated cluster.
 struct Sim {
     name: String,
@@ -64,7 +67,7 @@ impl Cluster {
     }
 
     fn look(&mut self, index: usize) {
-        let told: Vec<(String, u64, u64, bool, Vec<(SlotId, u64, Option<String>)>)> = self
+        let told: Vec<Told> = self
             .nodes
             .iter()
             .map(|node| {
