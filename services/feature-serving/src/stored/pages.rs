@@ -132,7 +132,7 @@ mod tests {
         let asks = asked.clone();
         let parts = Parts::fake(move |parts| {
             asks.lock().unwrap().extend(parts.iter().map(|(entity, _)| entity.clone()));
-            let even = |entity: &Entity| entity.key.as_bytes().last().unwrap() % 2 == 0;
+            let even = |entity: &Entity| entity.key.as_bytes().last().unwrap().is_multiple_of(2);
             let found = parts
                 .iter()
                 .map(|(entity, _)| even(entity).then(|| (KnownAt(1), bytes::Bytes::new())));
