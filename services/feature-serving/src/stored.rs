@@ -31,6 +31,8 @@ mod parts;
 
 /// Bytes of the log read at a time.
 const SCAN_BYTES: usize = 4 << 20;
+/// Heads that one read holds at a time.
+const HEADS_AT_ONCE: usize = 64;
 /// A head may be replaced, and its pages be gone, between the reads of the two.
 const ATTEMPTS: usize = 3;
 
@@ -161,19 +163,21 @@ impl StoredHeads {
     }
 
     async fn read_once(&self, plan: &Plan, request: &HeadRequest) -> Result<Vec<Said>, JoinError> {
-        let heads = self.loads.load(&request.entities).await?;
-        let mut said = Vec::with_capacity(heads.len());
-        let (mut opened, mut pages) = (Vec::new(), 0);
-        for (entity, head) in request.entities.iter().zip(heads) {
-            let one = Opened::new(plan, request, entity, head)?;
-            if pages + one.needed.len() > self.pages_at_once && !opened.is_empty() {
-                self.finish(request, &mut opened, &mut said).await?;
-                pages = 0;
+        let mut said = Vec::with_capacity(request.entities.len());
+        for entities in request.entities.chunks(HEADS_AT_ONCE) {
+            let heads = self.loads.load(entities).await?;
+            let (mut opened, mut pages) = (Vec::new(), 0);
+            for (entity, head) in entities.iter().zip(heads) {
+                let one = Opened::new(plan, request, entity, head)?;
+                if pages + one.needed.len() > self.pages_at_once && !opened.is_empty() {
+                    self.finish(request, &mut opened, &mut said).await?;
+                    pages = 0;
+                }
+                pages += one.needed.len();
+                opened.push(one);
             }
-            pages += one.needed.len();
-            opened.push(one);
+            self.finish(request, &mut opened, &mut said).await?;
         }
-        self.finish(request, &mut opened, &mut said).await?;
         Ok(said)
     }
 
