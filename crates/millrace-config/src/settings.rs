@@ -28,6 +28,9 @@ pub struct Settings {
     /// `resident_bytes`: memory for the state of entities, over all slots, in bytes, from 1 MiB to
     /// 1 TiB. What does not fit is read from the store. Default 512 MiB.
     pub resident_bytes: u64,
+    /// `page_cache_bytes`: memory of feature-serving for pages of large entities that are read again
+    /// and again, in bytes, up to 1 TiB; 0 for none. Default 64 MiB.
+    pub page_cache_bytes: u64,
     /// `max_future`: how far ahead of the service's clock an event time may lie, up to 365 days.
     /// Default 5 minutes.
     pub max_future: Duration,
@@ -74,6 +77,7 @@ impl Default for Settings {
             slots: 64,
             at_hand_bytes: 64 * MIB,
             resident_bytes: 512 * MIB,
+            page_cache_bytes: 64 * MIB,
             max_future: Duration::from_secs(300),
             idle_after: Duration::from_secs(30),
             linger: Duration::from_millis(5),
@@ -111,6 +115,7 @@ impl Config {
         }
         within("at_hand_bytes", s.at_hand_bytes, 0..=1024 * GIB)?;
         within("resident_bytes", s.resident_bytes, MIB..=1024 * GIB)?;
+        within("page_cache_bytes", s.page_cache_bytes, 0..=1024 * GIB)?;
         lasts("max_future", s.max_future, Duration::ZERO..=365 * DAY)?;
         lasts("idle_after", s.idle_after, Duration::from_millis(100)..=DAY)?;
         lasts("linger", s.linger, Duration::ZERO..=Duration::from_secs(1))?;

@@ -239,7 +239,7 @@ impl EntityState {
         if let Some(place) = effect.unseated {
             self.streams[stream].set_live(place, false);
         }
-        self.streams[stream].insert(fact, hash, effect.seated);
+        self.streams[stream].insert(fact, hash, effect.seated, self.plan.pages);
     }
 
     /// Forgets the partials over events that the effect joins with another version.

@@ -5,10 +5,11 @@
 //! from the log up to an instant. This function then computes at `t`, from sealed partials and from
 //! facts alike, with the same result, since every partial is exact and order-free.
 
-use millrace_catalog::Window;
-use millrace_types::{FeatureValue, Micros, Status};
+use millrace_catalog::{Source, Window};
+use millrace_types::{FactView, FeatureValue, Micros, Op, Status};
 
 use crate::entity::EntityState;
+use crate::page::MissingPage;
 use crate::plan::{FeaturePlan, ViewPlan};
 
 /// A feature's value, its status and the first instant of its window.
@@ -41,13 +42,34 @@ impl EntityState {
     /// When an index is not one of the state's plan.
     #[must_use]
     pub fn evaluate(&mut self, view: usize, features: &[usize], t: Micros) -> Option<Evaluation> {
+        // All pages of a whole state are in memory. Were one missing, the log would answer.
+        self.try_evaluate(view, features, t).ok().flatten()
+    }
+
+    /// As [`EntityState::evaluate`], where pages may not be in memory.
+    ///
+    /// # Errors
+    /// [`MissingPage`] when the read needs one of them.
+    pub(crate) fn try_evaluate(
+        &mut self,
+        view: usize,
+        features: &[usize],
+        t: Micros,
+    ) -> Result<Option<Evaluation>, MissingPage> {
         let plan = self.plan.clone();
         let view = &plan.views[view];
         if self.horizon > Micros::MIN && t < self.horizon {
-            return None;
+            return Ok(None);
         }
         let missing = !self.has_live_fact(view, t);
-        let partials = self.fold_windows(&plan, view, features, t)?;
+        let Some(partials) = self.fold_windows(&plan, view, features, t)? else {
+            return Ok(None);
+        };
+        let versions: Vec<Option<FactView<'_>>> = view
+            .joins
+            .iter()
+            .map(|join| Ok(self.streams[*join].in_force(t)?.filter(|f| f.op == Op::Assert)))
+            .collect::<Result<_, MissingPage>>()?;
         let features = features
             .iter()
             .zip(partials)
@@ -55,7 +77,7 @@ impl EntityState {
                 let feature = &view.features[*index];
                 let (value, status) = match partial {
                     Some(partial) => partial.finish(&feature.feature),
-                    None => self.latest(view, feature, t),
+                    None => latest(feature, &versions),
                 };
                 let status = if missing { Status::MissingEntity } else { status };
                 // `latest` has no width, so its window starts where time does.
@@ -63,12 +85,8 @@ impl EntityState {
                 FeatureOutcome { value, status, window_start }
             })
             .collect();
-        let versions = view
-            .joins
-            .iter()
-            .map(|j| self.version_at(*j, t).map(|f| (f.at, f.id.into())))
-            .collect();
-        Some(Evaluation { features, versions })
+        let versions = versions.iter().map(|v| v.map(|f| (f.at, f.id.into()))).collect();
+        Ok(Some(Evaluation { features, versions }))
     }
 
     /// True when a live fact of one of the view's streams has `at ≤ t`.
@@ -77,19 +95,19 @@ impl EntityState {
             self.live_left[stream] || self.streams[stream].first_live().is_some_and(|at| at <= t)
         })
     }
+}
 
-    fn latest(&self, view: &ViewPlan, feature: &FeaturePlan, t: Micros) -> (FeatureValue, Status) {
-        let value = feature.feature.argument.and_then(|argument| {
-            let millrace_catalog::Source::Join(join) = argument.source else { return None };
-            let version = self.version_at(view.joins[join], t)?;
-            Some(version.row.get(argument.field).to_value())
-        });
-        debug_assert!(matches!(feature.feature.window, Window::Unbounded), "latest has no window");
-        match value {
-            Some(value) if !value.as_ref().is_null() => {
-                (FeatureValue::Scalar(value), Status::Present)
-            }
-            _ => (FeatureValue::NULL, Status::Null),
-        }
+/// The value of a field of the version in force at the read's instant, given those of the view's
+/// changelogs.
+fn latest(feature: &FeaturePlan, versions: &[Option<FactView<'_>>]) -> (FeatureValue, Status) {
+    debug_assert!(matches!(feature.feature.window, Window::Unbounded), "latest has no window");
+    let value = feature.feature.argument.and_then(|argument| {
+        let Source::Join(join) = argument.source else { return None };
+        let version = versions.get(join).copied().flatten()?;
+        Some(version.row.get(argument.field).to_value())
+    });
+    match value {
+        Some(value) if !value.as_ref().is_null() => (FeatureValue::Scalar(value), Status::Present),
+        _ => (FeatureValue::NULL, Status::Null),
     }
 }

@@ -9,7 +9,7 @@ use millrace_types::{FactView, Micros, Op, OrderKey};
 
 use crate::aggregate::Partial;
 use crate::folds::{Block, GroupFolds, RUN_FACTS};
-use crate::page::{Page, id_hash};
+use crate::page::{MissingPage, Page, PageLimits, id_hash};
 
 /// Up to this many facts an id is found by scanning the references; beyond it by a table.
 const SCAN_MAX: usize = 64;
@@ -50,6 +50,8 @@ pub(crate) struct StreamFacts {
     groups: GroupFolds,
     /// Whether reads left any.
     folded: bool,
+    /// Folds whose partials were too large to be kept for the head, until all are forgotten.
+    pub(crate) given_up: Vec<u32>,
 }
 
 #[inline]
@@ -169,14 +171,20 @@ impl StreamFacts {
     }
 
     /// Inserts a fact that is not at hand yet; liveness of its id is settled by the caller.
-    pub(crate) fn insert(&mut self, fact: &FactView<'_>, hash: u64, live: bool) {
+    pub(crate) fn insert(
+        &mut self,
+        fact: &FactView<'_>,
+        hash: u64,
+        live: bool,
+        limits: PageLimits,
+    ) {
         let key = fact.order_key();
         let mut page = self.page_for(&key);
         if self.pages.is_empty() {
             self.pages.push(Page::default());
         }
-        if self.pages[page].is_full_for(fact.bytes.len()) {
-            page = self.make_room(page, &key, fact.bytes.len());
+        if self.pages[page].is_full_for(fact.bytes.len(), limits) {
+            page = self.make_room(page, &key, fact.bytes.len(), limits);
         }
         let index = self.pages[page].upper_bound(&key);
         self.change(page, |p| p.insert(index, fact, hash as u32, live));
@@ -194,7 +202,13 @@ impl StreamFacts {
         after.saturating_sub(1)
     }
 
-    fn make_room(&mut self, page: usize, key: &OrderKey<'_>, body: usize) -> usize {
+    fn make_room(
+        &mut self,
+        page: usize,
+        key: &OrderKey<'_>,
+        body: usize,
+        limits: PageLimits,
+    ) -> usize {
         let last = page + 1 == self.pages.len();
         if last && self.pages[page].upper_bound(key) == self.pages[page].len() {
             // Facts mostly come in order: a full page stays full, the next one starts empty.
@@ -213,8 +227,8 @@ impl StreamFacts {
         self.count_pages();
         self.groups.moved_from(page);
         let target = self.page_for(key);
-        if self.pages[target].is_full_for(body) {
-            return self.make_room(target, key, body);
+        if self.pages[target].is_full_for(body, limits) {
+            return self.make_room(target, key, body, limits);
         }
         target
     }
@@ -294,6 +308,15 @@ impl StreamFacts {
         facts
     }
 
+    /// Takes pages in order whose facts are settled, or not in memory. Good for reads alone: ids
+    /// are not looked for.
+    pub(crate) fn from_settled(pages: Vec<Page>) -> Self {
+        let len = pages.iter().map(Page::len).sum();
+        let mut facts = Self { len, pages, ..Self::default() };
+        facts.count_pages();
+        facts
+    }
+
     fn settle_all(&mut self) {
         // Ids with one fact are settled at once; only the few others need a look at their group.
         let mut by_hash: Vec<(u32, Place)> = Vec::with_capacity(self.len);
@@ -322,10 +345,38 @@ impl StreamFacts {
     }
 
     /// The place of the first fact with `at` not before `at`: one page past the end when there is none.
-    pub(crate) fn place_at(&self, at: Micros) -> Place {
+    ///
+    /// # Errors
+    /// [`MissingPage`] when it lies inside a page that is not in memory.
+    pub(crate) fn place_at(&self, at: Micros) -> Result<Place, MissingPage> {
+        let (page, cut) = self.page_at(at);
+        if !cut {
+            return Ok(Place { page, index: 0 });
+        }
+        self.pages[page].present()?;
+        Ok(Place { page, index: self.pages[page].lower_bound_at(at) })
+    }
+
+    /// The page with the first fact with `at` not before `at`, and whether one before it lies there too.
+    pub(crate) fn page_at(&self, at: Micros) -> (usize, bool) {
         let page = self.pages.partition_point(|p| p.last_at() < at.0);
-        let index = self.pages.get(page).map_or(0, |p| p.lower_bound_at(at));
-        Place { page, index }
+        (page, self.pages.get(page).is_some_and(|p| p.first_at() < at.0))
+    }
+
+    /// The pages that tell which versions are in force at the instants `from..=to`, newest first.
+    pub(crate) fn pages_in_force(&self, from: Micros, to: Micros) -> impl Iterator<Item = usize> {
+        let pages = self.pages.partition_point(|p| p.first_at() <= to.0);
+        let live = (0..pages).rev().filter_map(move |page| {
+            let first = self.pages[page].first_live_at()?;
+            (first <= to.0).then_some((page, first))
+        });
+        let mut found = false;
+        live.map_while(move |(page, first)| {
+            (!found).then(|| {
+                found = first <= from.0;
+                page
+            })
+        })
     }
 
     /// True when there are so many facts that partials of them are worth their memory.
@@ -393,6 +444,7 @@ impl StreamFacts {
 
     /// Forgets all partials.
     pub(crate) fn forget(&mut self) {
+        self.given_up.clear();
         if std::mem::take(&mut self.folded) {
             self.pages.iter_mut().for_each(Page::forget);
             self.count_pages();
@@ -434,13 +486,26 @@ impl StreamFacts {
     /// The last live fact with `at ≤ at`, in `(at, seq, id)`: the version in force.
     pub(crate) fn live_at_or_before(&self, at: Micros) -> Option<FactView<'_>> {
         let pages = self.pages.partition_point(|p| p.first_at() <= at.0);
-        self.pages[..pages].iter().rev().filter(|p| p.live_len() > 0).find_map(|p| {
-            let end = match at.0.checked_add(1) {
-                Some(next) => p.lower_bound_at(Micros(next)),
-                None => p.len(),
-            };
-            p.refs()[..end].iter().rposition(|r| r.live).map(|i| p.fact(i))
-        })
+        let mut pages = self.pages[..pages].iter().rev().filter(|p| p.live_len() > 0);
+        pages.find_map(|p| p.last_live_until(at))
+    }
+
+    /// As [`StreamFacts::live_at_or_before`], where pages may not be in memory.
+    ///
+    /// # Errors
+    /// [`MissingPage`] when it stands in one of them.
+    pub(crate) fn in_force(&self, at: Micros) -> Result<Option<FactView<'_>>, MissingPage> {
+        let pages = self.pages.partition_point(|p| p.first_at() <= at.0);
+        for page in self.pages[..pages].iter().rev().filter(|p| p.live_len() > 0) {
+            if page.begins_after(at) {
+                continue;
+            }
+            page.present()?;
+            if let Some(found) = page.last_live_until(at) {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
     }
 
     /// The last live fact before this place in the order `(at, seq, id)`.
@@ -469,6 +534,6 @@ impl StreamFacts {
     /// The `at` of the first live fact.
     pub(crate) fn first_live(&self) -> Option<Micros> {
         let first = self.pages.iter().find(|p| p.live_len() > 0)?;
-        first.refs().iter().find(|r| r.live).map(|r| Micros(r.at))
+        first.first_live_at().map(Micros)
     }
 }

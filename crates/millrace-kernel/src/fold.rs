@@ -15,6 +15,7 @@ use crate::aggregate::Partial;
 use crate::entity::EntityState;
 use crate::facts::StreamFacts;
 use crate::folds::{Block, GROUP_PAGES, RUN_FACTS};
+use crate::page::MissingPage;
 use crate::plan::{Series, ViewPlan};
 use crate::row::{JoinedRow, mark_fields};
 
@@ -35,6 +36,9 @@ impl<'a> Folder<'a> {
 
     /// Folds the live events with `start ≤ at < t` into `out`, one partial for each of `wanted`, which
     /// are among the folder's series. Events are folded newest first: `out` holds newer ones at most.
+    ///
+    /// # Errors
+    /// [`MissingPage`] when a page is needed that is not in memory; `out` is then of no use.
     pub(crate) fn window(
         &self,
         events: &mut StreamFacts,
@@ -42,10 +46,10 @@ impl<'a> Folder<'a> {
         t: Micros,
         wanted: &[&Series],
         out: &mut [Partial],
-    ) {
-        let (from, to) = (events.place_at(start), events.place_at(t));
+    ) -> Result<(), MissingPage> {
+        let (from, to) = (events.place_at(start)?, events.place_at(t)?);
         if (from.page, from.index) >= (to.page, to.index) {
-            return;
+            return Ok(());
         }
         if !events.is_large() {
             // A few, but perhaps what stayed of several pages.
@@ -53,33 +57,33 @@ impl<'a> Folder<'a> {
                 let start = if page == from.page { from.index } else { 0 };
                 let end = if page == to.page { to.index } else { events.pages()[page].len() };
                 if start < end {
-                    self.rows(events, page, start..end, wanted, out);
+                    self.rows(events, page, start..end, wanted, out)?;
                 }
             }
-            return;
+            return Ok(());
         }
         if from.page == to.page {
-            self.part(events, from.page, from.index..to.index, wanted, out);
-            return;
+            return self.part(events, from.page, from.index..to.index, wanted, out);
         }
         if to.index > 0 {
-            self.part(events, to.page, 0..to.index, wanted, out);
+            self.part(events, to.page, 0..to.index, wanted, out)?;
         }
         let first = from.page + usize::from(from.index > 0);
         let mut page = to.page;
         while page > first {
             if page.is_multiple_of(GROUP_PAGES) && page - GROUP_PAGES >= first {
                 page -= GROUP_PAGES;
-                self.block(events, Block::Group(page / GROUP_PAGES), wanted, out);
+                self.block(events, Block::Group(page / GROUP_PAGES), wanted, out)?;
             } else {
                 page -= 1;
-                self.block(events, Block::Page(page), wanted, out);
+                self.block(events, Block::Page(page), wanted, out)?;
             }
         }
         if from.index > 0 {
             let end = events.pages()[from.page].len();
-            self.part(events, from.page, from.index..end, wanted, out);
+            self.part(events, from.page, from.index..end, wanted, out)?;
         }
+        Ok(())
     }
 
     /// Folds a part of a page: whole runs as blocks, the rest row by row.
@@ -90,23 +94,21 @@ impl<'a> Folder<'a> {
         range: Range<usize>,
         wanted: &[&Series],
         out: &mut [Partial],
-    ) {
+    ) -> Result<(), MissingPage> {
         let len = events.pages()[page].len();
         if range == (0..len) {
-            self.block(events, Block::Page(page), wanted, out);
-            return;
+            return self.block(events, Block::Page(page), wanted, out);
         }
         let first = range.start.div_ceil(RUN_FACTS);
         let last = if range.end == len { len.div_ceil(RUN_FACTS) } else { range.end / RUN_FACTS };
         if first >= last {
-            self.rows(events, page, range, wanted, out);
-            return;
+            return self.rows(events, page, range, wanted, out);
         }
-        self.rows(events, page, (last * RUN_FACTS).min(range.end)..range.end, wanted, out);
+        self.rows(events, page, (last * RUN_FACTS).min(range.end)..range.end, wanted, out)?;
         for run in (first..last).rev() {
-            self.block(events, Block::Run { page, run }, wanted, out);
+            self.block(events, Block::Run { page, run }, wanted, out)?;
         }
-        self.rows(events, page, range.start..first * RUN_FACTS, wanted, out);
+        self.rows(events, page, range.start..first * RUN_FACTS, wanted, out)
     }
 
     /// Merges what is kept beside a block, and folds and keeps what is not.
@@ -116,7 +118,7 @@ impl<'a> Folder<'a> {
         block: Block,
         wanted: &[&Series],
         out: &mut [Partial],
-    ) {
+    ) -> Result<(), MissingPage> {
         let mut lacking = Vec::new();
         for (index, (one, partial)) in wanted.iter().zip(out.iter_mut()).enumerate() {
             if partial.is_settled() {
@@ -128,15 +130,43 @@ impl<'a> Folder<'a> {
             }
         }
         if lacking.is_empty() {
-            return;
+            return Ok(());
         }
         let inner: Vec<&Series> = lacking.iter().map(|i| wanted[*i]).collect();
         let mut fresh: Vec<Partial> = inner.iter().map(|w| Partial::new(&w.feature)).collect();
-        self.inside(events, block, &inner, &mut fresh);
+        self.inside(events, block, &inner, &mut fresh)?;
         for ((index, one), partial) in lacking.into_iter().zip(inner).zip(fresh) {
             out[index].merge(&partial);
             events.keep_fold(block, one.fold, partial);
         }
+        Ok(())
+    }
+
+    /// The partials of a page, one for each of `wanted`, from those of its runs that are kept and from
+    /// rows otherwise. Keeps none: those of runs take about as much memory as the facts.
+    ///
+    /// # Errors
+    /// [`MissingPage`] when a page is needed that is not in memory.
+    pub(crate) fn page(
+        &self,
+        events: &StreamFacts,
+        page: usize,
+        wanted: &[&Series],
+    ) -> Result<Vec<Partial>, MissingPage> {
+        let mut out: Vec<Partial> = wanted.iter().map(|w| Partial::new(&w.feature)).collect();
+        let len = events.pages()[page].len();
+        for run in (0..len.div_ceil(RUN_FACTS)).rev() {
+            let kept = |w: &&Series| events.fold_of(Block::Run { page, run }, w.fold);
+            let kept: Option<Vec<&Partial>> = wanted.iter().map(kept).collect();
+            match kept {
+                Some(kept) => out.iter_mut().zip(kept).for_each(|(out, kept)| out.merge(kept)),
+                None => {
+                    let end = ((run + 1) * RUN_FACTS).min(len);
+                    self.rows(events, page, run * RUN_FACTS..end, wanted, &mut out)?;
+                }
+            }
+        }
+        Ok(out)
     }
 
     /// Folds all of a block from the blocks or rows inside it.
@@ -146,27 +176,29 @@ impl<'a> Folder<'a> {
         block: Block,
         wanted: &[&Series],
         out: &mut [Partial],
-    ) {
+    ) -> Result<(), MissingPage> {
         match block {
             Block::Group(group) => {
                 let first = group * GROUP_PAGES;
                 for page in (first..first + GROUP_PAGES).rev() {
-                    self.block(events, Block::Page(page), wanted, out);
+                    self.block(events, Block::Page(page), wanted, out)?;
                 }
+                Ok(())
             }
             Block::Page(page) => {
+                events.pages()[page].present()?;
                 let len = events.pages()[page].len();
                 if len <= RUN_FACTS {
-                    self.rows(events, page, 0..len, wanted, out);
-                    return;
+                    return self.rows(events, page, 0..len, wanted, out);
                 }
                 for run in (0..len.div_ceil(RUN_FACTS)).rev() {
-                    self.block(events, Block::Run { page, run }, wanted, out);
+                    self.block(events, Block::Run { page, run }, wanted, out)?;
                 }
+                Ok(())
             }
             Block::Run { page, run } => {
                 let end = ((run + 1) * RUN_FACTS).min(events.pages()[page].len());
-                self.rows(events, page, run * RUN_FACTS..end, wanted, out);
+                self.rows(events, page, run * RUN_FACTS..end, wanted, out)
             }
         }
     }
@@ -180,15 +212,16 @@ impl<'a> Folder<'a> {
         range: Range<usize>,
         wanted: &[&Series],
         out: &mut [Partial],
-    ) {
+    ) -> Result<(), MissingPage> {
         let page = &events.pages()[page];
+        page.present()?;
         let joins = wanted.iter().any(|w| w.reads_joins);
         let mut versions = Versions::new(self.state, self.view);
         let mut values = Vec::new();
         for index in range.rev().filter(|i| page.refs()[*i].live) {
             let event = page.fact(index);
             if joins {
-                versions.go_back_to(event.at);
+                versions.go_back_to(event.at)?;
             }
             event.row.pick(&self.fields, &mut values);
             let row = JoinedRow { event: &values, versions: &versions.rows };
@@ -200,6 +233,7 @@ impl<'a> Folder<'a> {
                 }
             }
         }
+        Ok(())
     }
 }
 
@@ -217,19 +251,20 @@ impl<'a> Versions<'a> {
         Self { state, view, rows: Vec::new(), since: Vec::new() }
     }
 
-    fn go_back_to(&mut self, at: Micros) {
+    fn go_back_to(&mut self, at: Micros) -> Result<(), MissingPage> {
         self.rows.resize(self.view.joins.len(), None);
         self.since.resize(self.view.joins.len(), None);
         for (index, stream) in self.view.joins.iter().enumerate() {
             if self.since[index].is_some_and(|since| since <= at) {
                 continue;
             }
-            let version = self.state.streams[*stream].live_at_or_before(at);
+            let version = self.state.streams[*stream].in_force(at)?;
             self.since[index] = Some(version.map_or(Micros::MIN, |v| v.at));
             self.rows[index] = version.filter(|v| v.op == Op::Assert).map(|v| v.row);
         }
+        Ok(())
     }
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -12,10 +12,31 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::aggregate::Partial;
 use crate::folds::PageFolds;
+use crate::page::absent::Absent;
+
+pub(crate) mod absent;
 
 /// The most facts a page holds. 1,024 references of 16 bytes are moved in under a microsecond when
 /// a fact is inserted in the middle.
-const PAGE_FACTS_MAX: usize = 1_024;
+pub(crate) const PAGE_FACTS_MAX: usize = 1_024;
+
+/// How large pages are. Any limits are right; others than the usual ones are for tests, which reach many
+/// pages with few facts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PageLimits {
+    /// Facts a page holds, 1,024 at most; at least 1.
+    pub facts: usize,
+    /// Bytes of facts that stand in the head itself, of streams with one page. A page that changed is
+    /// put whole anyway: up to 4 KiB it costs nothing more to put it there, and most entities are then
+    /// read with one query.
+    pub inline_bytes: usize,
+}
+
+impl Default for PageLimits {
+    fn default() -> Self {
+        Self { facts: PAGE_FACTS_MAX, inline_bytes: 4 * 1024 }
+    }
+}
 
 /// The name of a page in the store: the version it was written at, and a number among its pages.
 pub type PageName = (KnownAt, u32);
@@ -28,6 +49,11 @@ pub(crate) struct FactRef {
     pub(crate) live: bool,
 }
 
+/// A page of facts that a read needs and that is not in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("page {}.{} is needed and was not read", .0.0.0, .0.1)]
+pub struct MissingPage(pub PageName);
+
 /// A sorted run of facts.
 #[derive(Debug, Clone)]
 pub(crate) struct Page {
@@ -36,6 +62,8 @@ pub(crate) struct Page {
     live: u32,
     /// The `at` of the first and last reference: looking for a page does not touch the references.
     bounds: (i64, i64),
+    /// What is known of a page whose facts were not read.
+    absent: Option<Box<Absent>>,
     /// The name under which the store holds exactly these facts; `None` after a change.
     pub(crate) stored: Option<PageName>,
     /// Partials that reads left.
@@ -55,6 +83,7 @@ impl Default for Page {
             bytes: Vec::new(),
             live: 0,
             bounds: (i64::MIN, i64::MIN),
+            absent: None,
             stored: None,
             folds: None,
         }
@@ -64,7 +93,10 @@ impl Default for Page {
 impl Page {
     #[inline]
     pub(crate) fn len(&self) -> usize {
-        self.refs.len()
+        match &self.absent {
+            None => self.refs.len(),
+            Some(absent) => absent.len,
+        }
     }
 
     #[inline]
@@ -85,6 +117,28 @@ impl Page {
     #[inline]
     pub(crate) fn last_at(&self) -> i64 {
         self.bounds.1
+    }
+
+    /// The `at` of the first live fact.
+    pub(crate) fn first_live_at(&self) -> Option<i64> {
+        match &self.absent {
+            None => self.refs.iter().find(|r| r.live).map(|r| r.at),
+            Some(absent) => (self.live > 0).then_some(absent.first_live),
+        }
+    }
+
+    /// The last live fact with `at ≤ at`.
+    pub(crate) fn last_live_until(&self, at: Micros) -> Option<FactView<'_>> {
+        let end = match at.0.checked_add(1) {
+            Some(next) => self.lower_bound_at(Micros(next)),
+            None => self.refs.len(),
+        };
+        self.refs[..end].iter().rposition(|r| r.live).map(|i| self.fact(i))
+    }
+
+    /// The bytes of its facts.
+    pub(crate) fn fact_bytes(&self) -> usize {
+        self.bytes.len()
     }
 
     /// Memory held, in bytes.
@@ -126,8 +180,9 @@ impl Page {
     }
 
     /// True when a body of this size no longer fits.
-    pub(crate) fn is_full_for(&self, body: usize) -> bool {
-        self.refs.len() >= PAGE_FACTS_MAX || self.bytes.len() + body > PAGE_BYTES_MAX - 1
+    pub(crate) fn is_full_for(&self, body: usize, limits: PageLimits) -> bool {
+        self.refs.len() >= limits.facts.min(PAGE_FACTS_MAX)
+            || self.bytes.len() + body > PAGE_BYTES_MAX - 1
     }
 
     /// Inserts a body at this index. The page must not be full for it.
@@ -227,7 +282,7 @@ impl Page {
     }
 
     /// Reads a page as [`Page::encode`] wrote it. No fact is live yet.
-    pub(crate) fn decode(bytes: &[u8], stored: PageName) -> Result<Self, DecodeError> {
+    pub(crate) fn decode(bytes: &[u8], stored: Option<PageName>) -> Result<Self, DecodeError> {
         if bytes.len() >= PAGE_BYTES_MAX {
             return Err(DecodeError::Invalid { what: "page size", found: bytes.len() as u64 });
         }
@@ -246,7 +301,7 @@ impl Page {
         if let (Some(first), Some(last)) = (page.refs.first(), page.refs.last()) {
             page.bounds = (first.at, last.at);
         }
-        page.stored = Some(stored);
+        page.stored = stored;
         Ok(page)
     }
 }

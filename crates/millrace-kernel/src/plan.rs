@@ -6,6 +6,8 @@ use millrace_catalog::{Aggregate, Catalog, Feature, Source, StreamKind, View, Wi
 use millrace_types::{KindId, StreamId};
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::page::PageLimits;
+
 /// A stream as seen by an entity.
 #[derive(Debug, Clone)]
 pub(crate) struct StreamPlan {
@@ -67,6 +69,13 @@ pub(crate) struct ViewPlan {
     pub(crate) features: Vec<FeaturePlan>,
 }
 
+impl ViewPlan {
+    /// The number of what the feature with this index folds; `None` for `latest`.
+    pub(crate) fn folds(&self, plan: &KindPlan, feature: usize) -> Option<u32> {
+        self.features[feature].series.map(|series| plan.series[series].fold)
+    }
+}
+
 /// The part of a catalog that concerns entities of one kind.
 #[derive(Debug, Clone)]
 pub struct KindPlan {
@@ -75,8 +84,11 @@ pub struct KindPlan {
     pub(crate) streams: Vec<StreamPlan>,
     pub(crate) views: Vec<ViewPlan>,
     pub(crate) series: Vec<Series>,
+    pub(crate) pages: PageLimits,
     /// What is folded, by number: [`folded_rows`].
     folds: Vec<String>,
+    /// Identifies what is folded, over catalog versions, by number.
+    pub(crate) fold_keys: Vec<u64>,
 }
 
 /// A whole catalog, resolved for the kernel.
@@ -91,7 +103,14 @@ impl Plan {
     /// Resolves a catalog.
     #[must_use]
     pub fn new(catalog: Arc<Catalog>) -> Self {
-        let kinds = catalog.kinds.iter().map(|k| Arc::new(KindPlan::new(&catalog, k.id))).collect();
+        Self::with_pages(catalog, PageLimits::default())
+    }
+
+    /// Resolves a catalog for entities with pages of another size.
+    #[must_use]
+    pub fn with_pages(catalog: Arc<Catalog>, pages: PageLimits) -> Self {
+        let kind = |k: &millrace_catalog::Kind| Arc::new(KindPlan::new(&catalog, k.id, pages));
+        let kinds = catalog.kinds.iter().map(kind).collect();
         Self { catalog, kinds }
     }
 
@@ -103,7 +122,7 @@ impl Plan {
 }
 
 impl KindPlan {
-    fn new(catalog: &Catalog, kind: KindId) -> Self {
+    fn new(catalog: &Catalog, kind: KindId, pages: PageLimits) -> Self {
         let streams: Vec<StreamPlan> = catalog
             .streams
             .iter()
@@ -125,7 +144,9 @@ impl KindPlan {
             streams,
             views: Vec::new(),
             series: Vec::new(),
+            pages,
             folds: Vec::new(),
+            fold_keys: Vec::new(),
         };
         for view in catalog.views_of(kind) {
             plan.add_view(view);
@@ -168,6 +189,7 @@ impl KindPlan {
         let fold = match self.folds.iter().position(|have| *have == rows) {
             Some(found) => found,
             None => {
+                self.fold_keys.push(xxh3_64(rows.as_bytes()));
                 self.folds.push(rows);
                 self.folds.len() - 1
             }
@@ -185,6 +207,23 @@ impl KindPlan {
             event_fields: event_fields(feature),
         });
         self.series.len() - 1
+    }
+
+    /// What is folded of the events of the stream with this index, each once, by view: a fold of several
+    /// views is told of with the first.
+    pub(crate) fn folds_of(&self, stream: usize) -> Vec<(usize, Vec<&Series>)> {
+        let mut folds: Vec<(usize, Vec<&Series>)> = Vec::new();
+        let mut seen = vec![false; self.folds.len()];
+        for series in self.series.iter().filter(|s| self.views[s.view].events == stream) {
+            if std::mem::replace(&mut seen[series.fold as usize], true) {
+                continue;
+            }
+            match folds.iter_mut().find(|(view, _)| *view == series.view) {
+                Some((_, same)) => same.push(series),
+                None => folds.push((series.view, vec![series])),
+            }
+        }
+        folds
     }
 
     /// The index of this stream among those its entities see.

@@ -1,25 +1,40 @@
 //! Snapshots of an entity: a head, and beside it pages of facts and parts of ids that left.
 //!
-//! Head layout (version 1, persisted): `version u8 · catalog version · applied position · known_at
-//! · horizon · streams · sealed series`. A stream is its number, whether a live fact left, its page
-//! names, its id part names and the recent ids. Pages and id parts are immutable; a head lists the
-//! ones it stands on.
+//! Head layout (version 2, persisted): `version u8 · catalog version · applied position · known_at
+//! · horizon · streams · sealed series`. A stream is its number, whether a live fact left, its pages,
+//! its id part names, the recent ids and [columns](columns) of partials of its pages. A page is its
+//! place (its name, or its bytes where they are few) and a [summary](crate::page::absent). In version 1,
+//! and where a head would grow too large, pages are names alone. Pages and id parts are immutable; a
+//! head lists the ones it stands on.
 
-use std::sync::Arc;
-
-use millrace_types::chunk::{put_list, read_list};
-use millrace_types::codec::{Reader, put_signed, put_varint};
+use millrace_types::KnownAt;
+use millrace_types::chunk::put_list;
+use millrace_types::codec::{put_bytes, put_signed, put_varint};
 use millrace_types::limits::HEAD_BYTES_MAX;
-use millrace_types::{DecodeError, KnownAt, Micros, Position, StreamId};
 
 use crate::entity::EntityState;
-use crate::facts::StreamFacts;
-use crate::left::{IdPart, LeftIds, RECENT_IN_HEAD_MAX};
-use crate::page::{Page, PageName};
-use crate::plan::KindPlan;
+use crate::left::RECENT_IN_HEAD_MAX;
+use crate::page::PageName;
+use crate::page::absent::PageSummary;
 use crate::series::{Keeping, SealedSeries};
+use crate::snapshot::columns::Column;
 
-const VERSION: u8 = 1;
+mod columns;
+mod head;
+
+pub use head::Head;
+
+/// Pages are names alone.
+const VERSION_1: u8 = 1;
+const VERSION_2: u8 = 2;
+
+/// How the pages of a stream are listed.
+const NAMES: u8 = 0;
+const SUMMARIES: u8 = 1;
+
+/// Where the facts of a page stand.
+const STORED: u8 = 0;
+const INLINE: u8 = 1;
 
 /// The parts of a snapshot to be put, in an order that keeps readers safe: pages and id parts
 /// before the head that lists them.
@@ -33,28 +48,12 @@ pub struct SnapshotParts {
     pub head: Vec<u8>,
 }
 
-/// What a head says of one stream.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct HeadStream {
-    id: StreamId,
-    live_left: bool,
-    pages: Vec<PageName>,
-    ids: Vec<PageName>,
-    recent: Vec<u64>,
-}
-
-/// A decoded head whose pages and id parts are not read yet.
-#[derive(Debug, Clone)]
-pub struct Head {
-    /// The catalog version it was made under.
-    pub catalog_version: u32,
-    /// The last chunk whose facts are in effect.
-    pub applied: Position,
-    /// The known_at of that chunk.
-    pub known_at: KnownAt,
-    horizon: Micros,
-    streams: Vec<HeadStream>,
-    sealed: Vec<SealedSeries>,
+/// What a head tells of pages; less where it would grow past its limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Detail {
+    Partials,
+    Summaries,
+    Names,
 }
 
 fn put_name(out: &mut Vec<u8>, (ver, number): &PageName) {
@@ -62,29 +61,18 @@ fn put_name(out: &mut Vec<u8>, (ver, number): &PageName) {
     put_varint(out, u64::from(*number));
 }
 
-fn read_name(reader: &mut Reader<'_>) -> Result<PageName, DecodeError> {
-    Ok((KnownAt(reader.signed("part version")?), reader.u32("part number")?))
-}
-
 impl EntityState {
     /// Makes the snapshot of this state at version `ver`. Pages and id parts that the store does
     /// not hold yet are named after `ver`; the state takes them as stored, so the parts must be
     /// put (or the state thrown away).
     ///
-    /// Partials that would take the head past its limit are given up, largest first: reads of
-    /// their features are then answered from the log.
+    /// What would take the head past its limit is given up: partials of pages first, then the summaries
+    /// of pages (reads then need all pages), then partials of what left, largest first: reads of their
+    /// features are then answered from the log.
     #[must_use]
     pub fn snapshot(&mut self, ver: KnownAt) -> SnapshotParts {
         let mut parts = SnapshotParts::default();
-        for facts in &mut self.streams {
-            for page in facts.pages_mut() {
-                if page.stored.is_none() {
-                    let number = parts.pages.len() as u32;
-                    parts.pages.push((number, page.encode()));
-                    page.stored = Some((ver, number));
-                }
-            }
-        }
+        self.name_pages(ver, &mut parts);
         for left in &mut self.left {
             if left.recent.len() > RECENT_IN_HEAD_MAX {
                 left.seal_recent();
@@ -97,7 +85,13 @@ impl EntityState {
                 }
             }
         }
-        parts.head = self.encode_head();
+        let columns = self.columns();
+        for detail in [Detail::Partials, Detail::Summaries, Detail::Names] {
+            parts.head = self.encode_head(detail, &columns);
+            if parts.head.len() <= HEAD_BYTES_MAX {
+                return parts;
+            }
+        }
         while parts.head.len() > HEAD_BYTES_MAX {
             let Some(largest) = self
                 .sealed
@@ -108,13 +102,34 @@ impl EntityState {
                 break;
             };
             *largest = SealedSeries::without(largest.key, Keeping::TooLarge);
-            parts.head = self.encode_head();
+            parts.head = self.encode_head(Detail::Names, &columns);
         }
         parts
     }
 
-    fn encode_head(&self) -> Vec<u8> {
-        let mut out = vec![VERSION];
+    /// Names the pages that are to be put. A few facts stand in the head and have no name.
+    fn name_pages(&mut self, ver: KnownAt, parts: &mut SnapshotParts) {
+        let mut inline = self.plan.pages.inline_bytes;
+        for facts in &mut self.streams {
+            if let [page] = facts.pages_mut()
+                && page.fact_bytes() <= inline
+            {
+                inline -= page.fact_bytes();
+                page.stored = None;
+                continue;
+            }
+            for page in facts.pages_mut() {
+                if page.stored.is_none() {
+                    let number = parts.pages.len() as u32;
+                    parts.pages.push((number, page.encode()));
+                    page.stored = Some((ver, number));
+                }
+            }
+        }
+    }
+
+    fn encode_head(&self, detail: Detail, columns: &[(usize, Column)]) -> Vec<u8> {
+        let mut out = vec![VERSION_2];
         put_varint(&mut out, u64::from(self.plan.catalog_version));
         put_varint(&mut out, self.applied.epoch);
         put_varint(&mut out, self.applied.sequence);
@@ -124,15 +139,16 @@ impl EntityState {
         for (index, stream) in self.plan.streams.iter().enumerate() {
             put_varint(&mut out, u64::from(stream.id.0));
             out.push(u8::from(self.live_left[index]));
-            let pages: Vec<PageName> =
-                self.streams[index].pages().iter().filter_map(|p| p.stored).collect();
-            put_list(&mut out, &pages, put_name);
+            self.encode_pages(index, detail, &mut out);
             let ids: Vec<PageName> =
                 self.left[index].parts.iter().filter_map(|p| p.stored).collect();
             put_list(&mut out, &ids, put_name);
             put_list(&mut out, &self.left[index].recent, |out, hash| {
                 out.extend_from_slice(&hash.to_le_bytes());
             });
+            let told = |c: &&(usize, Column)| c.0 == index && detail == Detail::Partials;
+            let columns: Vec<&Column> = columns.iter().filter(told).map(|(_, c)| c).collect();
+            put_list(&mut out, &columns, |out, column| column.encode(out));
         }
         put_varint(&mut out, self.sealed.len() as u64);
         for sealed in &self.sealed {
@@ -141,104 +157,36 @@ impl EntityState {
         out
     }
 
+    fn encode_pages(&self, stream: usize, detail: Detail, out: &mut Vec<u8>) {
+        let pages = self.streams[stream].pages();
+        let names: Option<Vec<PageName>> = pages.iter().map(|p| p.stored).collect();
+        if let (Detail::Names, Some(names)) = (detail, names) {
+            out.push(NAMES);
+            put_list(out, &names, put_name);
+            return;
+        }
+        out.push(SUMMARIES);
+        let mut after = None;
+        put_list(out, pages, |out, page| {
+            match &page.stored {
+                Some(name) => {
+                    out.push(STORED);
+                    put_name(out, name);
+                }
+                None => {
+                    out.push(INLINE);
+                    put_bytes(out, &page.encode());
+                }
+            }
+            PageSummary::of(page).encode(&mut after, out);
+        });
+    }
+
     /// The names of the pages and of the id parts the last snapshot stands on.
     #[must_use]
     pub fn stored_parts(&self) -> (Vec<PageName>, Vec<PageName>) {
         let pages = self.streams.iter().flat_map(|s| s.pages()).filter_map(|p| p.stored);
         let ids = self.left.iter().flat_map(|l| &l.parts).filter_map(|p| p.stored);
         (pages.collect(), ids.collect())
-    }
-}
-
-impl Head {
-    /// Reads a head made under any version up to the plan's.
-    ///
-    /// # Errors
-    /// [`DecodeError`] when the bytes are no head, or of a layout this version does not know.
-    pub fn decode(plan: &KindPlan, bytes: &[u8]) -> Result<Self, DecodeError> {
-        let mut reader = Reader::new(bytes);
-        match reader.u8("head version")? {
-            VERSION => {}
-            other => {
-                return Err(DecodeError::Invalid { what: "head version", found: u64::from(other) });
-            }
-        }
-        let catalog_version = reader.u32("catalog version")?;
-        let applied =
-            Position { epoch: reader.varint("epoch")?, sequence: reader.varint("sequence")? };
-        let known_at = KnownAt(reader.signed("known_at")?);
-        let horizon = Micros(reader.signed("horizon")?);
-        let streams = read_list(&mut reader, "streams", |r| {
-            Ok(HeadStream {
-                id: StreamId(r.u16("stream")?),
-                live_left: r.u8("live left")? != 0,
-                pages: read_list(r, "pages", read_name)?,
-                ids: read_list(r, "id parts", read_name)?,
-                recent: read_list(r, "recent ids", |r| {
-                    let mut raw = [0; 8];
-                    raw.copy_from_slice(r.take(8, "recent id")?);
-                    Ok(u64::from_le_bytes(raw))
-                })?,
-            })
-        })?;
-        let mut sealed = Vec::new();
-        for _ in 0..reader.count("series")? {
-            sealed.extend(SealedSeries::decode(plan, &mut reader)?);
-        }
-        Ok(Self { catalog_version, applied, known_at, horizon, streams, sealed })
-    }
-
-    /// The names of its pages, then of its id parts, in the order [`Head::assemble`] wants them.
-    #[must_use]
-    pub fn part_names(&self) -> (Vec<PageName>, Vec<PageName>) {
-        let pages = self.streams.iter().flat_map(|s| s.pages.iter().copied()).collect();
-        let ids = self.streams.iter().flat_map(|s| s.ids.iter().copied()).collect();
-        (pages, ids)
-    }
-
-    /// Puts the state together from the bytes of its pages and id parts.
-    ///
-    /// # Errors
-    /// [`DecodeError`] when a part does not decode or their number does not fit.
-    pub fn assemble<B: AsRef<[u8]>>(
-        self,
-        plan: Arc<KindPlan>,
-        pages: &[B],
-        ids: &[B],
-    ) -> Result<EntityState, DecodeError> {
-        let mut state = EntityState::new(plan.clone());
-        state.horizon = self.horizon;
-        state.applied = self.applied;
-        state.known_at = self.known_at;
-        let (mut pages, mut ids) = (pages.iter(), ids.iter());
-        for stream in self.streams {
-            let mut decoded = Vec::with_capacity(stream.pages.len());
-            for name in &stream.pages {
-                let bytes = pages.next().ok_or(DecodeError::Truncated("pages"))?;
-                decoded.push(Page::decode(bytes.as_ref(), *name)?);
-            }
-            let mut left = LeftIds { parts: Vec::new(), recent: stream.recent };
-            for name in &stream.ids {
-                let bytes = ids.next().ok_or(DecodeError::Truncated("id parts"))?;
-                left.parts.push(IdPart::decode(bytes.as_ref(), *name)?);
-            }
-            let Some(index) = plan.stream_index(stream.id) else { continue };
-            state.streams[index] = StreamFacts::from_pages(decoded);
-            state.left[index] = left;
-            state.live_left[index] = stream.live_left;
-        }
-        let mut sealed = self.sealed;
-        if state.horizon > Micros::MIN {
-            state.sealed = plan
-                .series
-                .iter()
-                .map(|s| match sealed.iter().position(|have| have.key == s.key) {
-                    Some(found) => sealed.swap_remove(found),
-                    None => SealedSeries::without(s.key, Keeping::Unknown),
-                })
-                .collect();
-        }
-        state.count_left();
-        Ok(state)
     }
 }

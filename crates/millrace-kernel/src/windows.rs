@@ -8,31 +8,32 @@ use millrace_types::Micros;
 use crate::aggregate::Partial;
 use crate::entity::EntityState;
 use crate::fold::Folder;
+use crate::page::MissingPage;
 use crate::plan::{KindPlan, Sealing, Series, ViewPlan};
 use crate::series::Keeping;
 
 /// A feature asked for.
-struct Asked {
-    start: Micros,
+pub(crate) struct Asked {
+    pub(crate) start: Micros,
     /// Its place among the features asked for.
     place: usize,
     /// Its series in the plan.
-    series: usize,
+    pub(crate) series: usize,
     /// Its fold among those of the read.
     fold: usize,
 }
 
 /// What a read folds.
-struct Windows<'p> {
+pub(crate) struct Windows<'p> {
     /// Those that begin last first.
-    asked: Vec<Asked>,
+    pub(crate) asked: Vec<Asked>,
     /// What is folded, that which reaches back furthest first, and how far that is.
     folds: Vec<&'p Series>,
     reach: Vec<Micros>,
 }
 
 impl<'p> Windows<'p> {
-    fn new(plan: &'p KindPlan, view: &ViewPlan, features: &[usize], t: Micros) -> Self {
+    pub(crate) fn new(plan: &'p KindPlan, view: &ViewPlan, features: &[usize], t: Micros) -> Self {
         let mut asked = Vec::with_capacity(features.len());
         for (place, index) in features.iter().enumerate() {
             let feature = &view.features[*index];
@@ -57,35 +58,49 @@ impl<'p> Windows<'p> {
         asked.reverse();
         Self { asked, folds, reach }
     }
+
+    /// What is folded of the events since an instant at which a window begins.
+    pub(crate) fn reaching(&self, start: Micros) -> &[&'p Series] {
+        &self.folds[..self.reach.partition_point(|reach| *reach <= start)]
+    }
 }
 
 impl EntityState {
     /// The partials of these features at `t`, each at its place; `None` for features that fold
     /// nothing. Nothing at all when what left does not suffice.
+    ///
+    /// # Errors
+    /// [`MissingPage`] when a page that it needs is not in memory.
     pub(crate) fn fold_windows(
         &mut self,
         plan: &KindPlan,
         view: &ViewPlan,
         features: &[usize],
         t: Micros,
-    ) -> Option<Vec<Option<Partial>>> {
+    ) -> Result<Option<Vec<Option<Partial>>>, MissingPage> {
         let windows = Windows::new(plan, view, features, t);
         let mut partials = vec![None; features.len()];
         for one in &windows.asked {
             let series = &plan.series[one.series];
-            partials[one.place] = Some(self.sealed_partial(one.series, series, one.start, view)?);
+            let sealed = self.sealed_partial(one.series, series, one.start, view);
+            let Some(sealed) = sealed else { return Ok(None) };
+            partials[one.place] = Some(sealed);
         }
         let mut folded: Vec<Partial> =
             windows.folds.iter().map(|series| Partial::new(&series.feature)).collect();
         // Folding leaves partials among the events while it looks up versions beside them.
         let mut events = std::mem::take(&mut self.streams[view.events]);
         let folder = Folder::new(self, view, &windows.folds);
+        let mut missing = None;
         let mut end = t;
         for same in windows.asked.chunk_by(|a, b| a.start == b.start) {
             let start = same[0].start;
-            let reaching = windows.reach.partition_point(|reach| *reach <= start);
-            let (folds, into) = (&windows.folds[..reaching], &mut folded[..reaching]);
-            folder.window(&mut events, start, end, folds, into);
+            let folds = windows.reaching(start);
+            let into = &mut folded[..folds.len()];
+            if let Err(page) = folder.window(&mut events, start, end, folds, into) {
+                missing = Some(page);
+                break;
+            }
             for one in same {
                 if let Some(partial) = &mut partials[one.place] {
                     partial.merge(&folded[one.fold]);
@@ -94,11 +109,11 @@ impl EntityState {
             end = start;
         }
         self.streams[view.events] = events;
-        Some(partials)
+        missing.map_or(Ok(Some(partials)), Err)
     }
 
     /// The partial of facts that left; `None` when they do not suffice.
-    fn sealed_partial(
+    pub(crate) fn sealed_partial(
         &self,
         index: usize,
         series: &Series,

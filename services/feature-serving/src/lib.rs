@@ -23,4 +23,4 @@ pub use error::ReadError;
 pub use lane::LaneLimits;
 pub use read::{HeadPath, Moment, Read, Reader, ReaderConfig, ReaderPorts};
 pub use service::FeatureServing;
-pub use stored::StoredHeads;
+pub use stored::{StoredHeads, StoredLimits};

@@ -50,9 +50,38 @@ pub const HEAD_READS_LIMIT: Metric = Metric::gauge(
     "Entities whose heads may be read at once; more wait",
 );
 
+/// Pages that reads of stored heads needed.
+pub const PAGES: Metric = Metric::counter(
+    "millrace_read_pages_total",
+    &["from"],
+    "Pages that reads of stored heads needed beside the head, by where they were: cache or store",
+);
+/// What kept pages take.
+pub const PAGE_BYTES: Metric = Metric::gauge(
+    "millrace_read_page_cache_bytes",
+    &[],
+    "Bytes of pages kept for further reads of stored heads",
+);
+/// Their bound.
+pub const PAGE_BYTES_LIMIT: Metric = Metric::gauge(
+    "millrace_read_page_cache_bytes_limit",
+    &[],
+    "Bytes of pages that may be kept; those read least leave",
+);
+
 /// All of them.
-pub const ALL: [Metric; 7] =
-    [READ_SECONDS, ENTITIES, LOG_FACTS, LOG_READS, LOG_READS_LIMIT, HEAD_READS, HEAD_READS_LIMIT];
+pub const ALL: [Metric; 10] = [
+    READ_SECONDS,
+    ENTITIES,
+    LOG_FACTS,
+    LOG_READS,
+    LOG_READS_LIMIT,
+    HEAD_READS,
+    HEAD_READS_LIMIT,
+    PAGES,
+    PAGE_BYTES,
+    PAGE_BYTES_LIMIT,
+];
 
 /// The path of what is folded from the log.
 const LOG: &str = "log";

@@ -1,32 +1,62 @@
 //! Heads from the store, for a feature-serving process beside the join service: the mark first, then
 //! the heads, so that everything up to the mark is in them. It needs the owner of a slot only to
 //! close a log that is still open.
+//!
+//! A head tells which pages a read needs besides; most reads need none, and those of large entities the
+//! few that their windows cut.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use millrace_client::heads::{load_states, outcome};
+use bytes::Bytes;
+use millrace_client::heads::outcome;
 use millrace_client::port::{
     CatalogPort, HeadAnswer, HeadPort, HeadRequest, JoinError, SlotPort, SlotStatus, StorePort,
 };
 use millrace_kernel::slot::Stamp;
-use millrace_kernel::{EntityState, KindPlan, Plan};
+use millrace_kernel::{EntityState, Evaluation, Head, KindPlan, PageName, PartlyLoaded, Plan};
 use millrace_placement::Slots;
 use millrace_store::{Mark, StoreError};
 use millrace_types::entity::view_key;
-use millrace_types::{Chunk, Entity, KnownAt, Micros, Position, SlotId};
+use millrace_types::{Chunk, DecodeError, Entity, KnownAt, Micros, Position, SlotId};
 
+use self::loads::HeadLoads;
+use self::pages::Pages;
 use crate::plans::Plans;
+
+mod loads;
+mod pages;
+mod parts;
 
 /// Bytes of the log read at a time.
 const SCAN_BYTES: usize = 4 << 20;
+/// Heads that one read holds at a time.
+const HEADS_AT_ONCE: usize = 64;
 /// A head may be replaced, and its pages be gone, between the reads of the two.
 const ATTEMPTS: usize = 3;
+
+/// Bounds of the pages that reads of stored heads hold in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoredLimits {
+    /// Memory for pages that are kept for further reads, in bytes; 0 for none.
+    pub page_cache_bytes: u64,
+    /// Pages that reads under way hold at once; more wait. About 150 KiB each at most.
+    pub pages_at_once: u32,
+}
+
+impl Default for StoredLimits {
+    fn default() -> Self {
+        Self { page_cache_bytes: 64 << 20, pages_at_once: 512 }
+    }
+}
 
 /// Reads of stored heads.
 pub struct StoredHeads {
     store: Arc<dyn StorePort>,
+    loads: HeadLoads,
+    pages: Pages,
+    pages_at_once: usize,
     owner: Arc<dyn SlotPort>,
     slots: Slots,
     plans: Plans,
@@ -55,8 +85,18 @@ impl StoredHeads {
         owner: Arc<dyn SlotPort>,
         catalog: Arc<dyn CatalogPort>,
         slots: Slots,
+        limits: StoredLimits,
     ) -> Self {
-        Self { store, owner, slots, plans: Plans::new(catalog), waiting: Mutex::default() }
+        Self {
+            loads: HeadLoads::new(store.clone()),
+            pages: Pages::new(store.clone(), limits),
+            pages_at_once: limits.pages_at_once as usize,
+            store,
+            owner,
+            slots,
+            plans: Plans::new(catalog),
+            waiting: Mutex::default(),
+        }
     }
 
     async fn mark(&self, slot: SlotId) -> Result<Option<Mark>, StoreError> {
@@ -109,20 +149,66 @@ impl StoredHeads {
         }
     }
 
-    /// The states of entities; tried again when a head was replaced between two reads.
-    async fn states(
-        &self,
-        plan: &Plan,
-        entities: &[Entity],
-    ) -> Result<Vec<(Entity, Option<EntityState>)>, StoreError> {
+    /// What the stored heads say; tried again when a head was replaced, and its pages gone, between two
+    /// reads.
+    async fn read(&self, plan: &Plan, request: &HeadRequest) -> Result<Vec<Said>, JoinError> {
         let mut attempts = ATTEMPTS;
         loop {
             attempts -= 1;
-            match load_states(&*self.store, plan, entities.to_vec()).await {
-                Err(StoreError::Damaged { .. }) if attempts > 0 => {}
+            match self.read_once(plan, request).await {
+                Err(JoinError::Store(StoreError::Damaged { .. })) if attempts > 0 => {}
                 other => return other,
             }
         }
+    }
+
+    async fn read_once(&self, plan: &Plan, request: &HeadRequest) -> Result<Vec<Said>, JoinError> {
+        let mut said = Vec::with_capacity(request.entities.len());
+        for entities in request.entities.chunks(HEADS_AT_ONCE) {
+            let heads = self.loads.load(entities).await?;
+            let (mut opened, mut pages) = (Vec::new(), 0);
+            for (entity, head) in entities.iter().zip(heads) {
+                let one = Opened::new(plan, request, entity, head)?;
+                if pages + one.needed.len() > self.pages_at_once && !opened.is_empty() {
+                    self.finish(request, &mut opened, &mut said).await?;
+                    pages = 0;
+                }
+                pages += one.needed.len();
+                opened.push(one);
+            }
+            self.finish(request, &mut opened, &mut said).await?;
+        }
+        Ok(said)
+    }
+
+    /// Reads the pages that opened heads need, all at once, and evaluates them.
+    async fn finish(
+        &self,
+        request: &HeadRequest,
+        opened: &mut Vec<Opened<'_>>,
+        said: &mut Vec<Said>,
+    ) -> Result<(), StoreError> {
+        let key = |one: &Opened<'_>, name: &PageName| (one.entity.clone(), *name);
+        let wanted: Vec<(Entity, PageName)> =
+            opened.iter().flat_map(|one| one.needed.iter().map(|n| key(one, n))).collect();
+        if wanted.is_empty() {
+            for one in opened.drain(..) {
+                said.push(one.evaluate(request)?);
+            }
+            return Ok(());
+        }
+        let _turn = self.pages.turn(wanted.len()).await;
+        let mut pages = wanted.iter().zip(self.pages.load(&wanted).await?);
+        for mut one in opened.drain(..) {
+            for (key, page) in pages.by_ref().take(one.needed.len()) {
+                if let Some(state) = &mut one.state {
+                    let inserted = state.insert(key.1, &page);
+                    inserted.map_err(|error| pages::damaged(key, &error.to_string()))?;
+                }
+            }
+            said.push(one.evaluate(request)?);
+        }
+        Ok(())
     }
 
     async fn answers(&self, request: &HeadRequest) -> Result<Vec<HeadAnswer>, JoinError> {
@@ -153,17 +239,76 @@ impl StoredHeads {
             Some(mark) => self.waiting(request.slot, mark).await?,
             None => Arc::default(),
         };
-        let states = self.states(&plan, &request.entities).await?;
-        states
-            .into_iter()
-            .map(|(entity, state)| {
-                let kind = plan.kind(entity.kind);
-                let since = waiting.dirty.get(&entity).copied();
-                kind.and_then(|kind| answer(kind, request, state, &stamp, since))
-                    .ok_or_else(|| JoinError::UnknownView(request.view.to_string()))
-            })
-            .collect()
+        let said = self.read(&plan, request).await?;
+        let since = |entity| waiting.dirty.get(entity).copied();
+        let answers = request.entities.iter().zip(said);
+        Ok(answers.map(|(entity, said)| answer(request, said, &stamp, since(entity))).collect())
     }
+}
+
+/// What a stored head says.
+struct Said {
+    applied: Position,
+    known_at: KnownAt,
+    /// `None` where the head does not cover the read.
+    evaluation: Option<Evaluation>,
+}
+
+/// An entity whose head is loaded, and the pages it needs besides.
+struct Opened<'a> {
+    entity: &'a Entity,
+    kind: &'a Arc<KindPlan>,
+    view: usize,
+    /// `None` where the store has no head: the entity has no facts.
+    state: Option<PartlyLoaded>,
+    needed: Vec<PageName>,
+}
+
+impl<'a> Opened<'a> {
+    fn new(
+        plan: &'a Plan,
+        request: &HeadRequest,
+        entity: &'a Entity,
+        head: Option<Bytes>,
+    ) -> Result<Self, JoinError> {
+        let kind = plan.kind(entity.kind);
+        let view = kind.and_then(|kind| Some((kind, kind.view_index(&request.view)?)));
+        let Some((kind, view)) = view else {
+            return Err(JoinError::UnknownView(request.view.to_string()));
+        };
+        let open =
+            |bytes: Bytes| Head::decode(kind, &bytes)?.open(kind.clone(), view, &request.features);
+        let state = head.map(open).transpose().map_err(|error| damaged(entity, error))?;
+        let needed = match &state {
+            Some(state) if request.known_at >= state.known_at() => state.needed(request.at),
+            Some(_) | None => Vec::new(),
+        };
+        Ok(Self { entity, kind, view, state, needed })
+    }
+
+    fn evaluate(self, request: &HeadRequest) -> Result<Said, StoreError> {
+        let Some(mut state) = self.state else {
+            let mut empty = EntityState::new(self.kind.clone());
+            let evaluation = empty.evaluate(self.view, &request.features, request.at);
+            let (applied, known_at) = (empty.applied(), empty.known_at());
+            return Ok(Said { applied, known_at, evaluation });
+        };
+        let (applied, known_at) = (state.applied(), state.known_at());
+        if request.known_at < known_at {
+            return Ok(Said { applied, known_at, evaluation: None });
+        }
+        let evaluation = state.evaluate(request.at);
+        let evaluation = evaluation.map_err(|missing| StoreError::Damaged {
+            what: format!("head of entity {}", self.entity.key),
+            reason: missing.to_string(),
+        })?;
+        Ok(Said { applied, known_at, evaluation })
+    }
+}
+
+fn damaged(entity: &Entity, error: DecodeError) -> StoreError {
+    let what = format!("head of entity {}", entity.key);
+    StoreError::Damaged { what, reason: error.to_string() }
 }
 
 /// The watermark of a view as of a mark.
@@ -177,37 +322,28 @@ fn from_log(stamp: Stamp) -> HeadAnswer {
     HeadAnswer::FromLog { position, known_at, watermark, rebuilding }
 }
 
-/// What a head answers; `None` when the plan has no such view.
-fn answer(
-    kind: &Arc<KindPlan>,
-    request: &HeadRequest,
-    state: Option<EntityState>,
-    of_mark: &Stamp,
-    since: Option<Since>,
-) -> Option<HeadAnswer> {
-    let view = kind.view_index(&request.view)?;
-    let mut state = state.unwrap_or_else(|| EntityState::new(kind.clone()));
+/// What a head answers to a read.
+fn answer(request: &HeadRequest, said: Said, of_mark: &Stamp, since: Option<Since>) -> HeadAnswer {
     let mut stamp = of_mark.clone();
-    if state.applied() > stamp.position {
+    if said.applied > stamp.position {
         // The head is newer than the mark; its watermark may be too, and is not stated.
-        stamp.position = state.applied();
-        stamp.known_at = stamp.known_at.max(state.known_at());
+        stamp.position = said.applied;
+        stamp.known_at = stamp.known_at.max(said.known_at);
     }
     // A head that covers the chunk in which its entity became dirty was rebuilt since.
-    let since = since.filter(|since| since.position > state.applied());
-    if request.known_at < state.known_at() {
-        return Some(from_log(stamp));
+    let since = since.filter(|since| since.position > said.applied);
+    if request.known_at < said.known_at {
+        return from_log(stamp);
     }
-    let evaluation = state.evaluate(view, &request.features, request.at);
     stamp.rebuilding = since.is_some();
-    let Some(evaluation) = evaluation else { return Some(from_log(stamp)) };
+    let Some(evaluation) = said.evaluation else { return from_log(stamp) };
     if let Some(since) = since {
         // Its facts wait from that chunk on: the head is as of the one before.
         let sequence = since.position.sequence.saturating_sub(1);
         stamp.position = Position { sequence, ..since.position };
         stamp.known_at = KnownAt(since.known_at.0.saturating_sub(1));
     }
-    Some(HeadAnswer::Answer(outcome(evaluation, stamp)))
+    HeadAnswer::Answer(outcome(evaluation, stamp))
 }
 
 #[async_trait]

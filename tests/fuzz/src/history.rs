@@ -4,7 +4,7 @@ use std::sync::{Arc, LazyLock};
 
 use millrace_catalog::Catalog;
 use millrace_kernel::slot::{Input, MarkState, SlotCore};
-use millrace_kernel::{Plan, SnapshotParts};
+use millrace_kernel::{PageLimits, Plan, SnapshotParts};
 use millrace_test_support::generate::{Case, Options};
 use millrace_test_support::ingest::facts;
 use millrace_test_support::record::RawRecord;
@@ -34,7 +34,9 @@ pub(crate) struct History {
 pub(crate) static HISTORY: LazyLock<History> = LazyLock::new(|| {
     let case = Case::generate(SEED, &Options::default());
     let catalog = Arc::new(case.compile().expect("the generator makes catalogs that compile"));
-    let plan = Arc::new(Plan::new(catalog.clone()));
+    // Small pages, so that snapshots have some beside what stands in the head.
+    let pages = PageLimits { facts: 3, inline_bytes: 256 };
+    let plan = Arc::new(Plan::with_pages(catalog.clone(), pages));
     let mut core = SlotCore::new(SlotId(0), plan.clone());
     core.set_empty();
     core.open_epoch(1);

@@ -1,9 +1,11 @@
 //! Heads, pages and id parts. That their rows fit the catalog is for their checksums to hold: they are
 //! what a join service made of rows that ingest had checked.
 
-use millrace_kernel::{Head, SnapshotParts};
+use std::sync::Arc;
+
+use millrace_kernel::{Head, KindPlan, PageName, SnapshotParts, StoredPage};
 use millrace_types::codec::{Reader, put_bytes};
-use millrace_types::{KindId, KnownAt};
+use millrace_types::{KindId, KnownAt, Micros};
 
 use crate::history::HISTORY;
 
@@ -25,7 +27,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
     HISTORY.snapshots.iter().filter_map(with_all_parts).collect()
 }
 
-/// A snapshot: put together, and taken once more.
+/// A snapshot: opened for reads, put together, and taken once more.
 pub(crate) fn head(data: &[u8]) -> bool {
     let mut reader = Reader::new(data);
     let Ok(kind) = reader.u8("kind") else { return false };
@@ -43,9 +45,31 @@ pub(crate) fn head(data: &[u8]) -> bool {
     if pages.len() + ids.len() != parts.len() {
         return false;
     }
-    let (pages, ids) = parts.split_at(pages.len());
+    let names = pages;
+    let (pages, ids) = parts.split_at(names.len());
+    open(&head, kind, plan, &names, pages);
     let Ok(mut state) = head.assemble(plan.clone(), pages, ids) else { return false };
-    let parts = state.snapshot(KnownAt(i64::MAX / 2));
-    Head::decode(plan, &parts.head).expect("a head that was made decodes");
+    if names.len() < 2 {
+        // Of several pages of a stream the rows would be folded.
+        let parts = state.snapshot(KnownAt(i64::MAX / 2));
+        Head::decode(plan, &parts.head).expect("a head that was made decodes");
+    }
     true
+}
+
+/// Opens a head for every view and puts in the pages that it asks for.
+fn open(head: &Head, kind: KindId, plan: &Arc<KindPlan>, names: &[PageName], pages: &[&[u8]]) {
+    for view in HISTORY.catalog.views_of(kind) {
+        let view = plan.view_index(&view.name).expect("the plan has the catalog's views");
+        let features = plan.feature_indexes(view, &[]).expect("all features are there");
+        let Ok(mut opened) = head.clone().open(plan.clone(), view, &features) else { continue };
+        for name in opened.needed(Micros(1_700_000_000_000_000)) {
+            let listed = names.iter().position(|have| *have == name);
+            let page = pages[listed.expect("what is needed is listed")];
+            if let Ok(page) = StoredPage::decode(page) {
+                // The head may tell of other pages.
+                let _ = opened.insert(name, &page);
+            }
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 mod explain;
 mod late;
+mod stored;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -9,7 +10,7 @@ use std::sync::Arc;
 
 use millrace_catalog::Catalog;
 use millrace_kernel::slot::{Fold, ReadAnswer, SlotRead};
-use millrace_kernel::{Plan, ViewFollower};
+use millrace_kernel::{PageLimits, Plan, ViewFollower};
 use millrace_test_support::generate::{Case, Read, Rng, reads};
 use millrace_test_support::oracle::StatedWatermarks;
 use millrace_test_support::order::identical_features;
@@ -42,18 +43,23 @@ struct Check<'a> {
     all_at_hand: bool,
 }
 
-/// Runs a case; `variant` seeds the budget, the restarts and the reads. Gives how often each
+/// Runs a case; `variant` seeds the budget, the restarts and the reads, `pages` says how large pages are. Gives how often each
 /// interesting thing was reached.
 ///
 /// # Errors
 /// [`Failure`] when something differs from the oracle.
-pub fn run(case: &Case, variant: u64) -> Result<BTreeMap<&'static str, u64>, Failure> {
+pub fn run(
+    case: &Case,
+    variant: u64,
+    pages: PageLimits,
+) -> Result<BTreeMap<&'static str, u64>, Failure> {
     // Shrinking takes things away that others need: what is no catalog is no case.
     let Ok(catalog) = case.compile().map(Arc::new) else { return Ok(BTreeMap::new()) };
     let mut rng = Rng::new(variant);
     let budget = *rng.pick(&[0, 0, 500, 2_000, 8_000, usize::MAX]);
     let rows_max = *rng.pick(&[10_000, 10_000, 2]);
-    let sim = Sim::new(Arc::new(Plan::new(catalog.clone())), budget, rows_max);
+    let plan = Plan::with_pages(catalog.clone(), pages);
+    let sim = Sim::new(Arc::new(plan), budget, rows_max);
     let oracle = case.oracle(&catalog);
     let mut check = Check {
         case,
@@ -187,6 +193,9 @@ impl Check<'_> {
             }
             if self.rng.percent(25) {
                 self.compare_explanation(&read)?;
+            }
+            if self.rng.percent(40) {
+                self.compare_stored(&read)?;
             }
         }
         Ok(())

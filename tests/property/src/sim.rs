@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use millrace_kernel::slot::{Fold, Input, MarkState, RebuiltPut, SlotCore};
-use millrace_kernel::{EntityState, Head, PageName, Plan, SnapshotParts};
+use millrace_kernel::{EntityState, Head, PageName, PartlyLoaded, Plan, SnapshotParts, StoredPage};
 use millrace_test_support::generate::Rng;
 use millrace_types::{
     Chunk, Entity, Fact, Judged, KnownAt, Position, Rebuilt, SlotId, StreamWatermark,
@@ -139,6 +139,24 @@ impl Sim {
         let pages: Vec<_> = pages.into_iter().map(|n| part(PartName::Page(n))).collect();
         let ids: Vec<_> = ids.into_iter().map(|n| part(PartName::Ids(n))).collect();
         head.assemble(kind.clone(), &pages, &ids).expect("stored parts decode")
+    }
+
+    /// Opens the stored head of an entity for a read, if there is one.
+    pub(crate) fn open(
+        &self,
+        entity: &Entity,
+        view: usize,
+        features: &[usize],
+    ) -> Option<PartlyLoaded> {
+        let bytes = self.parts.get(&(entity.clone(), PartName::Head))?;
+        let kind = self.plan.kind(entity.kind).expect("the plan has the kind");
+        let head = Head::decode(kind, bytes).expect("a stored head decodes");
+        Some(head.open(kind.clone(), view, features).expect("a stored head opens"))
+    }
+
+    pub(crate) fn page(&self, entity: &Entity, name: PageName) -> StoredPage {
+        let bytes = &self.parts[&(entity.clone(), PartName::Page(name))];
+        StoredPage::decode(bytes).expect("a stored page decodes")
     }
 
     fn put(&mut self, entity: &Entity, ver: KnownAt, parts: SnapshotParts, head: PartName) {

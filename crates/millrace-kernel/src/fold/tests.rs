@@ -42,9 +42,9 @@ views:
       recent: {last_n: amount, n: 40}
 ";
 
-const CLICKS: usize = 0;
-const TIERS: usize = 1;
-const END_S: i64 = 1_000;
+pub(crate) const CLICKS: usize = 0;
+pub(crate) const TIERS: usize = 1;
+pub(crate) const END_S: i64 = 1_000;
 
 /// What the state must hold, in the plainest form: live events by id, versions by instant.
 #[derive(Default)]
@@ -85,7 +85,7 @@ impl Model {
 }
 
 #[derive(Debug, Clone)]
-enum Step {
+pub(crate) enum Step {
     /// Events in order from an instant on.
     Append {
         from: i64,
@@ -115,7 +115,7 @@ enum Step {
     },
 }
 
-fn step() -> impl Strategy<Value = Step> {
+pub(crate) fn step() -> impl Strategy<Value = Step> {
     let at = || 0..END_S * 1_000_000;
     prop_oneof![
         3 => (at(), 1..1_500u32).prop_map(|(from, count)| Step::Append { from, count }),
@@ -130,17 +130,17 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-struct Harness {
-    state: EntityState,
+pub(crate) struct Harness {
+    pub(crate) state: EntityState,
     model: Model,
     next_id: u32,
     /// Spaces in each event's note: large ones make many pages, small ones many runs a page.
     note: usize,
-    features: Vec<usize>,
+    pub(crate) features: Vec<usize>,
 }
 
 impl Harness {
-    fn new(note: usize) -> Self {
+    pub(crate) fn new(note: usize) -> Self {
         let catalog = Catalog::compile(CATALOG, None).unwrap();
         let plan = Plan::new(Arc::new(catalog));
         let state = EntityState::new(plan.kind(KindId(0)).unwrap().clone());
@@ -154,7 +154,7 @@ impl Harness {
         self.state.set_applied(Position { epoch: 1, sequence: 1 }, KnownAt(1));
     }
 
-    fn event(&mut self, id: u32, at: i64, amount: i64, revision: u64, op: Op) {
+    pub(crate) fn event(&mut self, id: u32, at: i64, amount: i64, revision: u64, op: Op) {
         let id = id.to_be_bytes();
         let values = [
             Value::Int64(1),
@@ -164,7 +164,7 @@ impl Harness {
             Value::Int64(amount),
             Value::String(" ".repeat(self.note).into()),
         ];
-        let row = if op == Op::Retract { Row::default() } else { Row::from_values(&values) };
+        let row = Row::from_values(if op == Op::Retract { &[] } else { &values });
         let body = FactBody {
             id: id.as_slice().into(),
             revision,
@@ -177,7 +177,7 @@ impl Harness {
         self.apply(CLICKS, &body);
     }
 
-    fn add(&mut self, at: i64) {
+    pub(crate) fn add(&mut self, at: i64) {
         if Micros(at) < self.state.horizon() {
             return;
         }
@@ -196,7 +196,7 @@ impl Harness {
         Some((**id, *at, *amount, *revision))
     }
 
-    fn step(&mut self, step: &Step) -> Result<(), TestCaseError> {
+    pub(crate) fn step(&mut self, step: &Step) -> Result<(), TestCaseError> {
         match step {
             Step::Append { from, count } => {
                 (0..i64::from(*count)).for_each(|n| self.add(from + n * 1_000));
@@ -224,7 +224,7 @@ impl Harness {
         Ok(())
     }
 
-    fn tier(&mut self, at: i64, tier: i64) {
+    pub(crate) fn tier(&mut self, at: i64, tier: i64) {
         if Micros(at) < self.state.horizon() || self.model.tiers.contains_key(&at) {
             return;
         }
@@ -242,7 +242,7 @@ impl Harness {
         self.model.tiers.insert(at, tier);
     }
 
-    fn read(&mut self, at: i64) -> Result<(), TestCaseError> {
+    pub(crate) fn read(&mut self, at: i64) -> Result<(), TestCaseError> {
         let counted = self.state.fact_bytes();
         let features = self.features.clone();
         // Exact windows are not sealed: those that reach before the horizon are the log's to answer.

@@ -76,6 +76,8 @@ impl SlotCore {
                 break;
             }
             let put = Self::head_put(self.residents.get_mut(slab), ver);
+            // A snapshot leaves partials beside the pages.
+            self.residents.recount(slab);
             bytes += put.parts.head.len()
                 + put.parts.pages.iter().chain(&put.parts.ids).map(|(_, b)| b.len()).sum::<usize>();
             puts.push(put);

@@ -56,6 +56,9 @@ pub struct ServeKeys {
     /// join: bytes of memory for entities
     #[arg(long, env = "MILLRACE_RESIDENT_BYTES", hide_env_values = true, value_name = "N")]
     pub resident_bytes: Option<u64>,
+    /// feature-serving: bytes of pages of large entities kept for further reads
+    #[arg(long, env = "MILLRACE_PAGE_CACHE_BYTES", hide_env_values = true, value_name = "N")]
+    pub page_cache_bytes: Option<u64>,
     /// ingest: how far ahead of the clock an event time may lie
     #[arg(long, env = "MILLRACE_MAX_FUTURE", hide_env_values = true, value_name = "TIME",
           value_parser = crate::cli::duration)]
@@ -193,6 +196,10 @@ pub(super) fn told(args: &ServeArgs, global: &Global) -> Result<Told, ServeError
             .resident_bytes
             .or(file.resident_bytes)
             .unwrap_or(default.resident_bytes),
+        page_cache_bytes: flags
+            .page_cache_bytes
+            .or(file.page_cache_bytes)
+            .unwrap_or(default.page_cache_bytes),
         max_future: flags.max_future.or(file.max_future).unwrap_or(default.max_future),
         idle_after: flags.idle_after.or(file.idle_after).unwrap_or(default.idle_after),
         stream_age: flags.stream_age.or(file.stream_age).unwrap_or(default.stream_age),

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use millrace_client::port::{CatalogPort, PeerPort, StorePort};
 use millrace_client::remote::{Persistence, RemoteJoins, RemotePeer, RemoteStore};
 use millrace_feature_serving::{
-    Admin, FeatureServing, HeadPath, Reader, ReaderConfig, ReaderPorts, StoredHeads,
+    Admin, FeatureServing, HeadPath, Reader, ReaderConfig, ReaderPorts, StoredHeads, StoredLimits,
 };
 use millrace_grpc::{Drain, GrpcServer, ServerLimits, services};
 use millrace_ingest::{
@@ -290,7 +290,10 @@ impl ServingPart {
         let (catalog, follows) = catalog(store.clone()).await?;
         let slots = slots(told)?;
         let join = Arc::new(RemoteJoins::new(store.clone(), slots, told.security.clone()));
-        let heads = Arc::new(StoredHeads::new(store.clone(), join.clone(), catalog.clone(), slots));
+        let page_cache_bytes = told.settings.page_cache_bytes;
+        let limits = StoredLimits { page_cache_bytes, ..StoredLimits::default() };
+        let ports = (store.clone(), join.clone(), catalog.clone());
+        let heads = Arc::new(StoredHeads::new(ports.0, ports.1, ports.2, slots, limits));
         let config = ReaderConfig {
             log_facts: told.settings.read_facts,
             log_time: told.settings.read_time,

@@ -37,7 +37,7 @@ views:
       spend: {sum: price}
 ";
 
-/// A folder with 2,000 clicks of 20 users in 4 slots, left in good order. Says what doctor said
+/// A folder with 6,000 clicks of 20 users in 4 slots, of whom some have a page, left in good order. Says what doctor said
 /// while a process had it open.
 async fn folder() -> (TempDir, Ran) {
     let parent = tempfile::tempdir().unwrap();
@@ -48,7 +48,7 @@ async fn folder() -> (TempDir, Ran) {
         data: data.clone(),
         listen: "127.0.0.1:0".parse().unwrap(),
         slots: 4,
-        at_hand_bytes: 8 << 10,
+        at_hand_bytes: 64 << 10,
         catalog: Some(catalog),
         security: Security::default(),
         admin: None,
@@ -57,7 +57,7 @@ async fn folder() -> (TempDir, Ran) {
     .unwrap();
     let clicks = parent.path().join("clicks.csv");
     let rows: String =
-        (0..2_000).map(|n| format!("e{n},{},{},0.5\n", n % 20, n * 1_000_000)).collect();
+        (0..6_000_i64).map(|n| format!("e{n},{},{},0.5\n", n % 20, n * 1_000_000)).collect();
     fs::write(&clicks, format!("event_id,user_id,ts,price\n{rows}")).unwrap();
     let published =
         run_at(dev.address(), &["publish", &format!("clicks={}", clicks.display())]).await;

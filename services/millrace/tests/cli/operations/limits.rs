@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use millrace_catalog::limits as catalog;
-use millrace_feature_serving::ReaderConfig;
+use millrace_feature_serving::{ReaderConfig, StoredLimits};
 use millrace_grpc::{DrainLimits, FrameLimits, ServerLimits};
 use millrace_ingest::budget::BudgetLimits;
 use millrace_join::JoinConfig;
@@ -214,6 +214,7 @@ fn store_writer() -> Vec<Limit> {
 fn feature_serving() -> Vec<Limit> {
     let ReaderConfig { head_reads, log_reads, log_facts, log_time, heads: _ } =
         ReaderConfig::default();
+    let StoredLimits { page_cache_bytes, pages_at_once } = StoredLimits::default();
     vec![
         ("head_reads.at_once", count(head_reads.at_once)),
         ("head_reads.places", count(head_reads.places)),
@@ -221,6 +222,8 @@ fn feature_serving() -> Vec<Limit> {
         ("log_reads.places", count(log_reads.places)),
         ("log_facts", count(log_facts)),
         ("log_time", time(log_time)),
+        ("page_cache_bytes", bytes(page_cache_bytes)),
+        ("pages_at_once", count(pages_at_once)),
     ]
 }
 

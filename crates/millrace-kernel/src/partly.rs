@@ -1,0 +1,137 @@
+//! Reads of an entity from its head and those of its pages that they need.
+//!
+//! A head tells of each page which instants it spans and which of its facts are live, and has partials of
+//! whole pages. A read then needs the pages that its windows' ends cut, those without a partial, and
+//! those that hold the versions its rows meet. What it computes is what the whole state would give: the
+//! same function runs, and it stops where a page that it needs is not there.
+
+use millrace_types::{DecodeError, KnownAt, Micros, Position};
+
+use crate::entity::EntityState;
+use crate::evaluate::Evaluation;
+use crate::facts::StreamFacts;
+use crate::page::{MissingPage, Page, PageName};
+
+mod needed;
+
+/// A page as the store holds it, decoded. It never changes, so that it may be kept and shared.
+#[derive(Debug, Clone)]
+pub struct StoredPage(Page);
+
+impl StoredPage {
+    /// Decodes a page.
+    ///
+    /// # Errors
+    /// [`DecodeError`] when the bytes are no page.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        Page::decode(bytes, None).map(Self)
+    }
+
+    /// Memory held, in bytes, about.
+    #[must_use]
+    pub fn heap_bytes(&self) -> usize {
+        size_of::<Self>() + self.0.heap_bytes()
+    }
+}
+
+/// The pages of a stream of which the head gives the names alone: they are needed all together.
+#[derive(Debug, Clone)]
+pub(crate) struct NamedPages {
+    stream: usize,
+    pages: Vec<(PageName, Option<Page>)>,
+}
+
+impl NamedPages {
+    pub(crate) fn new(stream: usize, names: Vec<PageName>) -> Self {
+        Self { stream, pages: names.into_iter().map(|name| (name, None)).collect() }
+    }
+
+    fn missing(&self) -> impl Iterator<Item = PageName> {
+        self.pages.iter().filter(|(_, page)| page.is_none()).map(|(name, _)| *name)
+    }
+}
+
+/// An entity as its head has it, opened for one view's features, with the pages read so far.
+#[derive(Debug, Clone)]
+pub struct PartlyLoaded {
+    state: EntityState,
+    view: usize,
+    features: Vec<usize>,
+    named: Vec<NamedPages>,
+}
+
+impl PartlyLoaded {
+    pub(crate) fn new(
+        state: EntityState,
+        view: usize,
+        features: &[usize],
+        named: Vec<NamedPages>,
+    ) -> Self {
+        Self { state, view, features: features.to_vec(), named }
+    }
+
+    /// The last chunk whose facts are in effect.
+    #[must_use]
+    pub fn applied(&self) -> Position {
+        self.state.applied()
+    }
+
+    /// The known_at of that chunk.
+    #[must_use]
+    pub fn known_at(&self) -> KnownAt {
+        self.state.known_at()
+    }
+
+    /// The pages that a read at this instant needs and that were not read yet. A few more than it
+    /// turns out to need may be among them, but none is missing. None when the head does not cover the
+    /// read anyway.
+    #[must_use]
+    pub fn needed(&self, at: Micros) -> Vec<PageName> {
+        if self.named.is_empty() {
+            return needed::pages(&self.state, self.view, &self.features, at);
+        }
+        // Which facts are live is known once all pages are there.
+        self.named.iter().flat_map(NamedPages::missing).collect()
+    }
+
+    /// Takes in a page.
+    ///
+    /// # Errors
+    /// [`DecodeError`] when the page is not the one of which the head tells.
+    pub fn insert(&mut self, name: PageName, page: &StoredPage) -> Result<(), DecodeError> {
+        for stream in &mut self.state.streams {
+            if let Some(found) = stream.pages_mut().iter_mut().find(|p| p.stored == Some(name)) {
+                return found.arrive(&page.0);
+            }
+        }
+        for index in 0..self.named.len() {
+            let named = &mut self.named[index];
+            let Some(found) = named.pages.iter_mut().find(|(have, _)| *have == name) else {
+                continue;
+            };
+            found.1 = Some(page.0.clone());
+            if named.missing().next().is_none() {
+                let named = self.named.swap_remove(index);
+                let pages = named.pages.into_iter().filter_map(|(_, page)| page).collect();
+                self.state.streams[named.stream] = StreamFacts::from_pages(pages);
+            }
+            return Ok(());
+        }
+        Ok(())
+    }
+
+    /// Computes the features at this instant; `None` when the head does not cover the read
+    /// ([`EntityState::evaluate`]).
+    ///
+    /// # Errors
+    /// [`MissingPage`] when a page is needed that was not read: see [`PartlyLoaded::needed`].
+    pub fn evaluate(&mut self, at: Micros) -> Result<Option<Evaluation>, MissingPage> {
+        if let Some(name) = self.named.iter().find_map(|named| named.missing().next()) {
+            return Err(MissingPage(name));
+        }
+        self.state.try_evaluate(self.view, &self.features, at)
+    }
+}
+
+#[cfg(test)]
+mod tests;

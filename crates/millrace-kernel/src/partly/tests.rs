@@ -1,0 +1,219 @@
+//! Reads from a head and the pages they need, against the whole state, over the histories of the tests of
+//! folding: thousands of facts and versions that come, change and go, saved and loaded meanwhile.
+
+use std::collections::BTreeMap;
+
+use millrace_types::{KnownAt, Micros};
+use proptest::prelude::*;
+
+use super::*;
+use crate::fold::tests::{CLICKS, END_S, Harness, step};
+use crate::snapshot::Head;
+
+/// What a store holds of one entity.
+#[derive(Default)]
+struct Stored {
+    ver: i64,
+    head: Vec<u8>,
+    pages: BTreeMap<PageName, Vec<u8>>,
+    ids: BTreeMap<PageName, Vec<u8>>,
+}
+
+impl Stored {
+    fn save(&mut self, state: &mut EntityState) {
+        self.ver += 1;
+        let ver = KnownAt(self.ver);
+        let parts = state.snapshot(ver);
+        self.pages.extend(parts.pages.into_iter().map(|(n, bytes)| ((ver, n), bytes)));
+        self.ids.extend(parts.ids.into_iter().map(|(n, bytes)| ((ver, n), bytes)));
+        let (pages, ids) = state.stored_parts();
+        self.pages.retain(|name, _| pages.contains(name));
+        self.ids.retain(|name, _| ids.contains(name));
+        self.head = parts.head;
+    }
+
+    fn head(&self, state: &EntityState) -> Head {
+        Head::decode(&state.plan, &self.head).unwrap()
+    }
+
+    /// All of it.
+    fn load(&self, of: &EntityState) -> EntityState {
+        let head = self.head(of);
+        let (pages, ids) = head.part_names();
+        let pages: Vec<_> = pages.iter().map(|name| &self.pages[name]).collect();
+        let ids: Vec<_> = ids.iter().map(|name| &self.ids[name]).collect();
+        head.assemble(of.plan.clone(), &pages, &ids).unwrap()
+    }
+
+    /// The head, and of the pages that a read needs all but one.
+    fn open(&self, of: &Harness, at: Micros, but: Option<PageName>) -> PartlyLoaded {
+        let plan = of.state.plan.clone();
+        let mut opened = self.head(&of.state).open(plan, 0, &of.features).unwrap();
+        for name in opened.needed(at) {
+            if Some(name) != but {
+                let page = StoredPage::decode(&self.pages[&name]).unwrap();
+                opened.insert(name, &page).unwrap();
+            }
+        }
+        opened
+    }
+
+    /// Compares a read with that of the whole state; gives how many pages of events it needed.
+    fn compare(&self, harness: &Harness, at: Micros) -> Result<usize, TestCaseError> {
+        let whole = self.load(&harness.state).evaluate(0, &harness.features, at);
+        let plan = harness.state.plan.clone();
+        let needed = self.head(&harness.state).open(plan, 0, &harness.features).unwrap().needed(at);
+        let found = self.open(harness, at, None).evaluate(at);
+        prop_assert_eq!(found.as_ref(), Ok(&whole), "read at {} with {:?}", at, needed);
+        for page in &needed {
+            // Without one of them it says so, or did not need it.
+            match self.open(harness, at, Some(*page)).evaluate(at) {
+                Ok(found) => prop_assert_eq!(&found, &whole, "without {:?}", page),
+                Err(missing) => prop_assert_eq!(missing, MissingPage(*page)),
+            }
+        }
+        let pages = harness.state.streams[CLICKS].pages();
+        Ok(needed.iter().filter(|name| pages.iter().any(|p| p.stored == Some(**name))).count())
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_read_of_a_head_and_the_pages_it_needs_equals_one_of_all(
+        note in prop_oneof![Just(0usize), Just(40), Just(900)],
+        steps in prop::collection::vec(
+            prop_oneof![6 => step().prop_map(Some), 3 => Just(None)], 1..24
+        ),
+        ats in prop::collection::vec(0..END_S * 1_000_000, 1..4),
+    ) {
+        let mut harness = Harness::new(note);
+        let mut stored = Stored::default();
+        for step in &steps {
+            match step {
+                Some(step) => harness.step(step)?,
+                None => {
+                    // What follows builds on partials that were stored.
+                    stored.save(&mut harness.state);
+                    harness.state = stored.load(&harness.state);
+                }
+            }
+        }
+        stored.save(&mut harness.state);
+        let edges = [END_S * 500_000 + 1, END_S * 1_000_000, END_S * 3_000_000];
+        let firsts = harness.state.streams[CLICKS].pages().iter().map(|p| p.first_at());
+        let ats: Vec<i64> = ats.into_iter().chain(edges).chain(firsts.take(2)).collect();
+        for at in ats {
+            let pages = stored.compare(&harness, Micros(at))?;
+            // The instant cuts a page, and so does each of the two widths.
+            let large = harness.state.streams[CLICKS].is_large();
+            prop_assert!(!large || pages <= 3, "{} pages for a read at {}", pages, at);
+            harness.read(at)?;
+        }
+    }
+}
+
+fn full(note: usize, facts: i64) -> (Harness, Stored) {
+    let mut harness = Harness::new(note);
+    (0..facts).for_each(|n| harness.add(n * 1_000_000_000 / facts));
+    (harness, Stored::default())
+}
+
+#[test]
+fn a_page_that_is_needed_is_missed() {
+    let (mut harness, mut stored) = full(900, 4_000);
+    stored.save(&mut harness.state);
+    let at = Micros(800_000_123);
+    let opened = harness.state.plan.clone();
+    let opened = stored.head(&harness.state).open(opened, 0, &harness.features).unwrap();
+    let needed = opened.needed(at);
+    assert_eq!(needed.len(), 3, "two windows' starts and the instant: {needed:?}");
+    for name in needed {
+        let found = stored.open(&harness, at, Some(name)).evaluate(at);
+        assert_eq!(found, Err(MissingPage(name)));
+    }
+}
+
+#[test]
+fn a_few_facts_stand_in_the_head() {
+    let (mut harness, mut stored) = full(0, 40);
+    harness.tier(5, 2);
+    stored.save(&mut harness.state);
+    assert!(stored.pages.is_empty());
+    assert_eq!(stored.compare(&harness, Micros(900_000_000)).unwrap(), 0);
+    // More than the head takes: now they have a page, and the head lists it.
+    (0..400).for_each(|n| harness.add(n));
+    stored.save(&mut harness.state);
+    assert_eq!(stored.pages.len(), 1);
+    assert_eq!(stored.compare(&harness, Micros(900_000_000)).unwrap(), 1);
+}
+
+/// A save of a large entity folds the pages that changed and no others.
+#[test]
+fn a_page_that_did_not_change_is_not_folded_again() {
+    let (mut harness, mut stored) = full(900, 4_000);
+    stored.save(&mut harness.state);
+    let kept = |harness: &Harness| {
+        let pages = harness.state.streams[CLICKS].pages();
+        pages.iter().filter(|p| p.fold_of(None, 0).is_some()).count()
+    };
+    let pages = harness.state.streams[CLICKS].pages().len();
+    assert!(pages > 40);
+    assert_eq!(kept(&harness), pages);
+    harness.add(999_999_999);
+    harness.add(500_000_001);
+    assert!(kept(&harness) >= pages - 2);
+    // A state that was loaded has them all from the head.
+    stored.save(&mut harness.state);
+    harness.state = stored.load(&harness.state);
+    assert_eq!(kept(&harness), harness.state.streams[CLICKS].pages().len());
+}
+
+/// What last_n keeps of each page is too much for one head, so that it is told of by groups of pages.
+#[test]
+fn partials_that_do_not_fit_are_those_of_groups() {
+    let (mut harness, mut stored) = full(900, 16_000);
+    stored.save(&mut harness.state);
+    let pages = harness.state.streams[CLICKS].pages().len();
+    assert!(stored.head.len() < 96 * 1024, "{} bytes", stored.head.len());
+    let at = Micros(800_000_123);
+    let mut whole = stored.load(&harness.state);
+    let mut opened = stored.open(&harness, at, None);
+    assert_eq!(opened.evaluate(at), Ok(whole.evaluate(0, &harness.features, at)));
+    let plan = harness.state.plan.clone();
+    let opened = stored.head(&harness.state).open(plan.clone(), 0, &harness.features).unwrap();
+    let needed = opened.needed(at).len();
+    // Of last_n, up to a group at each end of a window; of all others, the pages that are cut.
+    assert!((4..pages / 3).contains(&needed), "{needed} of {pages}");
+    let opened = stored.head(&harness.state).open(plan, 0, &harness.features[..6]).unwrap();
+    assert_eq!(opened.needed(at).len(), 3);
+}
+
+#[test]
+fn heads_of_the_first_version_are_read() {
+    let (mut harness, mut stored) = full(900, 400);
+    stored.save(&mut harness.state);
+    let whole = stored.load(&harness.state);
+    let facts = &whole.streams[CLICKS];
+    // As the first version wrote it: names alone, no columns.
+    let mut head = vec![1, 1, 1, 1];
+    let put = millrace_types::codec::put_signed;
+    put(&mut head, 1);
+    put(&mut head, i64::MIN);
+    head.push(2);
+    for (id, pages) in [(0, facts.pages()), (1, &[][..])] {
+        head.extend([id, 0]);
+        millrace_types::codec::put_varint(&mut head, pages.len() as u64);
+        for page in pages {
+            let (ver, number) = page.stored.unwrap();
+            put(&mut head, ver.0);
+            millrace_types::codec::put_varint(&mut head, u64::from(number));
+        }
+        head.extend([0, 0]);
+    }
+    head.push(0);
+    stored.head = head;
+    let pages = stored.compare(&harness, Micros(900_000_000)).unwrap();
+    assert_eq!(pages, facts.pages().len(), "all of them are needed");
+}
