@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use millrace_catalog::{Change, Diagnostic};
+use millrace_client::port::CatalogPort as _;
 use millrace_grpc::{Drain, ErrorCode, Fault, status};
 use millrace_proto::v1;
 use millrace_proto::v1::catalog_service_server::CatalogService;
@@ -61,7 +62,12 @@ impl CatalogService for CatalogApi {
         &self,
         request: Request<v1::GetCatalogRequest>,
     ) -> Result<Response<v1::GetCatalogResponse>, Status> {
-        let text = self.catalog.text(request.into_inner().version).await;
+        let version = request.into_inner().version;
+        if version.is_none() {
+            // The newest one may have been applied at another process a moment ago.
+            self.catalog.catch_up().await;
+        }
+        let text = self.catalog.text(version).await;
         let (version, source) = text.map_err(|error| status(&error))?;
         Ok(Response::new(v1::GetCatalogResponse { version, source }))
     }

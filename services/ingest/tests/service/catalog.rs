@@ -120,7 +120,12 @@ async fn what_another_process_applied_is_known_to_the_next_batch() {
                 .replace("clicks", stream)
                 .replace("visits", &format!("{stream}_visits")),
         );
-        other.apply(&source, false, None).await.unwrap();
+        let applied = other.apply(&source, false, None).await.unwrap().version;
+        if stream == "second" {
+            let newest =
+                server.catalogs().get_catalog(v1::GetCatalogRequest { version: None }).await;
+            assert_eq!(newest.unwrap().get_ref().version, applied);
+        }
         let known = server.batch(batch(stream, 1, clicks(1, &["a"]).rows)).await.unwrap();
         assert_eq!(counts(&known), [1, 0, 0, 0, 0], "{stream}");
     }
