@@ -1,6 +1,6 @@
 //! The command line of `cargo xtask`.
 
-use crate::cluster::Action;
+use crate::cluster::{Action, EACH_MAX, Plan};
 use crate::stage::Stage;
 
 /// What `cargo xtask help` prints.
@@ -30,12 +30,16 @@ The developer's commands of Millrace.
   cargo xtask ci
       The same as `cargo xtask test --real-data`.
 
-  cargo xtask cluster up [--store embedded]
-      Starts the four services as processes of their own on loopback, on an empty folder, waits
+  cargo xtask cluster up [--store embedded|cql] [--ingest N] [--join N] [--store-writer N]
+                         [--serving N]
+      Starts the services as processes of their own on loopback, N of each (default: 1), waits
       until they are ready, and writes target/cluster/cluster.json: what the command line needs in
       its environment to reach them, and the processes by name.
+      --store embedded  on an empty folder, with one store-writer (the default)
+      --store cql       on a Cassandra and a Redis that it starts, which `down` ends; where they
+                        are is in cluster.json too
   cargo xtask cluster kill NAME
-      Ends one with SIGKILL: ingest-0, join-0, store-writer-0 or feature-serving-0.
+      Ends one with SIGKILL, such as join-0.
   cargo xtask cluster start NAME
       Starts it again, on the same port and folder, and waits until it is ready.
   cargo xtask cluster down
@@ -93,22 +97,49 @@ fn cluster_action(mut args: impl Iterator<Item = String>) -> Result<Request, Str
     let action = args.next();
     let mut name = |what: &str| args.next().ok_or_else(|| format!("`cluster {what}` needs a name"));
     let action = match action.as_deref() {
-        Some("up") => Action::Up,
+        Some("up") => return cluster_up(args).map(|plan| Request::Cluster(Action::Up(plan))),
         Some("kill") => Action::Kill(name("kill")?),
         Some("start") => Action::Start(name("start")?),
         Some("down") => Action::Down,
         Some(other) => return Err(format!("`cluster` has no command `{other}`")),
         None => return Err("`cluster` needs a command: up, kill, start or down".to_owned()),
     };
-    match (args.next().as_deref(), &action) {
-        (None, _) => Ok(Request::Cluster(action)),
-        (Some("--store"), Action::Up) => match args.next().as_deref() {
-            Some("embedded") => Ok(Request::Cluster(action)),
-            Some(other) => Err(format!("--store takes `embedded`, got `{other}`")),
-            None => Err("--store needs a value".to_owned()),
-        },
-        (Some(extra), _) => Err(format!("`cluster` does not take `{extra}` here")),
+    match args.next() {
+        None => Ok(Request::Cluster(action)),
+        Some(extra) => Err(format!("`cluster` does not take `{extra}` here")),
     }
+}
+
+fn cluster_up(mut args: impl Iterator<Item = String>) -> Result<Plan, String> {
+    let mut plan = Plan::default();
+    while let Some(flag) = args.next() {
+        let mut value = || args.next().ok_or_else(|| format!("{flag} needs a value"));
+        let count = match flag.as_str() {
+            "--store" => {
+                plan.is_cql = match value()?.as_str() {
+                    "embedded" => false,
+                    "cql" => true,
+                    other => {
+                        return Err(format!("--store takes `embedded` or `cql`, got `{other}`"));
+                    }
+                };
+                continue;
+            }
+            "--ingest" => &mut plan.ingest,
+            "--join" => &mut plan.join,
+            "--store-writer" => &mut plan.store_writer,
+            "--serving" => &mut plan.serving,
+            _ => return Err(format!("`cluster` does not take `{flag}` here")),
+        };
+        *count = positive(&flag, &value()?)?;
+        if *count > EACH_MAX {
+            return Err(format!("{flag} takes at most {EACH_MAX}"));
+        }
+    }
+    if plan.store_writer > 1 && !plan.is_cql {
+        return Err("--store-writer: several need --store cql, where they share a database".into());
+    }
+    Ok(plan)
 }
 
 fn test_options(mut args: impl Iterator<Item = String>) -> Result<Request, String> {
@@ -164,6 +195,9 @@ mod tests {
         let kill = Action::Kill("join-0".to_owned());
         assert_eq!(parsed("cluster kill join-0"), Ok(Request::Cluster(kill)));
         assert_eq!(parsed("cluster up --store embedded"), parsed("cluster up"));
+        let plan = Plan { is_cql: true, ingest: 2, join: 3, store_writer: 2, serving: 1 };
+        let line = "cluster up --store cql --ingest 2 --join 3 --store-writer 2";
+        assert_eq!(parsed(line), Ok(Request::Cluster(Action::Up(plan))));
     }
 
     #[test]
@@ -179,6 +213,9 @@ mod tests {
             ("cluster", "up, kill, start or down"),
             ("cluster kill", "name"),
             ("cluster up --store tape", "`tape`"),
+            ("cluster up --join 0", "`0`"),
+            ("cluster up --join 99", "at most"),
+            ("cluster up --store-writer 2", "--store cql"),
             ("cluster down now", "`now`"),
         ] {
             let message = parsed(line).expect_err(line);

@@ -10,8 +10,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::command::{self, Failure};
+use crate::servers::Servers;
 use crate::workspace::Workspace;
-use state::{Process, State};
+use state::{Process, State, Stores};
 
 /// How long a service may take to be ready; a restart replays what its marks do not cover.
 const READY_WITHIN: Duration = Duration::from_secs(120);
@@ -21,20 +22,53 @@ const DRAINED_WITHIN: Duration = Duration::from_secs(20);
 /// for a line of a file nor for a process that is no child.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// The services in the order in which they end: what others need ends last.
-const SERVICES: [&str; 4] = ["ingest", "feature-serving", "join", "store-writer"];
+/// The process that keeps Cassandra and Redis.
+const SERVERS: &str = "servers";
+/// The most of each service.
+pub(crate) const EACH_MAX: u64 = 16;
 
 /// What to do with the cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Action {
-    /// Start all, on an empty folder, and wait until they are ready.
-    Up,
+    /// Start all, on an empty store, and wait until they are ready.
+    Up(Plan),
     /// End one with SIGKILL.
     Kill(String),
     /// Start one again and wait until it is ready.
     Start(String),
     /// End what is running.
     Down,
+}
+
+/// How many of each, and on what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Plan {
+    /// On Cassandra and Redis, not on the embedded store.
+    pub(crate) is_cql: bool,
+    pub(crate) ingest: u64,
+    pub(crate) join: u64,
+    pub(crate) store_writer: u64,
+    pub(crate) serving: u64,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self { is_cql: false, ingest: 1, join: 1, store_writer: 1, serving: 1 }
+    }
+}
+
+impl Plan {
+    /// The services in the order in which they end: what others need ends last.
+    fn names(&self) -> Vec<String> {
+        let counts = [
+            ("ingest", self.ingest),
+            ("feature-serving", self.serving),
+            ("join", self.join),
+            ("store-writer", self.store_writer),
+        ];
+        let each = |(kind, count)| (0..count).map(move |number| format!("{kind}-{number}"));
+        counts.into_iter().flat_map(each).collect()
+    }
 }
 
 struct Cluster {
@@ -52,7 +86,7 @@ pub(crate) fn run(action: &Action) -> Result<(), Failure> {
     let folder = workspace.target.join("cluster");
     let cluster = Cluster { workspace, folder };
     match action {
-        Action::Up => cluster.up(),
+        Action::Up(plan) => cluster.up(plan),
         Action::Kill(name) => cluster.kill(name),
         Action::Start(name) => cluster.start_again(name),
         Action::Down => cluster.down(),
@@ -60,7 +94,7 @@ pub(crate) fn run(action: &Action) -> Result<(), Failure> {
 }
 
 impl Cluster {
-    fn up(&self) -> Result<(), Failure> {
+    fn up(&self, plan: &Plan) -> Result<(), Failure> {
         if State::read(&self.folder)?.is_some() {
             let text = "a cluster is up already: end it with `cargo xtask cluster down`";
             return Err(Failure::Other(text.to_owned()));
@@ -71,28 +105,56 @@ impl Cluster {
             fs::remove_dir_all(&self.folder).map_err(|e| self.io("empty", &e))?;
         }
         fs::create_dir_all(self.folder.join("logs")).map_err(|e| self.io("make", &e))?;
-        let ports =
-            free_ports(2 * SERVICES.len()).map_err(|e| self.io("find free ports for", &e))?;
-        let names = SERVICES.iter().zip(ports.chunks_exact(2));
-        let mut state = State {
-            processes: names
-                .map(|(service, ports)| Process {
-                    name: format!("{service}-0"),
-                    port: ports[0],
-                    admin_port: ports[1],
-                    running: None,
-                })
-                .collect(),
+        let names = plan.names();
+        let ports = free_ports(2 * names.len()).map_err(|e| self.io("find free ports for", &e))?;
+        let service = |(name, ports): (String, &[u16])| Process {
+            name,
+            port: ports[0],
+            admin_port: ports[1],
+            running: None,
         };
+        let processes = names.into_iter().zip(ports.chunks_exact(2)).map(service).collect();
+        let mut state = State { stores: None, processes };
+        if plan.is_cql {
+            self.start_servers(&mut state)?;
+        }
         // What was started is known before anything can fail, so that `down` ends it.
         for index in 0..state.processes.len() {
-            self.spawn(&mut state, index)?;
+            if state.processes[index].name != SERVERS {
+                self.spawn(&mut state, index)?;
+            }
         }
         for process in &state.processes {
             self.wait_ready(process)?;
         }
         println!("ready: {}", self.folder.join("cluster.json").display());
         Ok(())
+    }
+
+    /// Starts Cassandra and Redis, and learns where they are.
+    fn start_servers(&self, state: &mut State) -> Result<(), Failure> {
+        let servers = Servers::of(&self.workspace);
+        servers.install()?;
+        let build = ["build", "--package", "millrace-test-servers", "--bin", SERVERS];
+        command::run(&mut self.workspace.cargo(&build), "install Rust with rustup")?;
+        let name = SERVERS.to_owned();
+        // Last: it ends once nobody needs it any more.
+        state.processes.push(Process { name, port: 0, admin_port: 0, running: None });
+        let index = state.processes.len() - 1;
+        let mut command = Command::new(self.workspace.program(SERVERS));
+        command.env("MILLRACE_CASSANDRA", &servers.cassandra);
+        self.launch(state, index, command)?;
+        self.wait_ready(&state.processes[index])?;
+        let log = fs::read_to_string(self.log(&state.processes[index])).unwrap_or_default();
+        let address = |of: &str| {
+            let found = log.lines().find_map(|line| line.strip_prefix(of)?.strip_prefix(' '));
+            found.map(str::to_owned).ok_or_else(|| {
+                Failure::Other(format!("the servers do not say where {of} is:\n{log}"))
+            })
+        };
+        let (cassandra, redis) = (address("cassandra")?, address("redis")?);
+        state.stores = Some(Stores { cassandra, redis });
+        state.write(&self.folder)
     }
 
     fn kill(&self, name: &str) -> Result<(), Failure> {
@@ -137,39 +199,52 @@ impl Cluster {
             let text = "no cluster is up: start one with `cargo xtask cluster up`";
             return Err(Failure::Other(text.to_owned()));
         };
-        match state.processes.iter().position(|p| p.name == name) {
+        match state.processes.iter().position(|p| p.name == name && name != SERVERS) {
             Some(index) => Ok((state, index)),
             None => {
-                let names: Vec<&str> = state.processes.iter().map(|p| p.name.as_str()).collect();
+                let services = state.processes.iter().filter(|p| p.name != SERVERS);
+                let names: Vec<&str> = services.map(|p| p.name.as_str()).collect();
                 Err(Failure::Other(format!("there is no {name}; there is {}", names.join(", "))))
             }
         }
     }
 
-    /// Starts a process and notes it.
+    /// Starts a service and notes it.
     fn spawn(&self, state: &mut State, index: usize) -> Result<(), Failure> {
-        let endpoint = |service: &str| {
-            let of = |p: &&Process| p.name.strip_suffix("-0") == Some(service);
-            state.processes.iter().find(of).map(Process::endpoint).unwrap_or_default()
-        };
         let process = &state.processes[index];
-        let service = process.name.trim_end_matches("-0");
-        let log = File::create(self.log(process)).map_err(|e| self.io("write a log in", &e))?;
-        let errors = log.try_clone().map_err(|e| self.io("write a log in", &e))?;
         let mut command = Command::new(self.workspace.binary());
         command
-            .args(["serve", service, "--listen", &format!("127.0.0.1:{}", process.port)])
+            .args(["serve", process.kind(), "--listen", &format!("127.0.0.1:{}", process.port)])
             .args(["--admin", &format!("127.0.0.1:{}", process.admin_port)])
-            .args(["--store-endpoint", &endpoint("store-writer")])
-            .args(["--join-endpoint", &endpoint("join")])
-            .args(["--ingest-endpoint", &endpoint("ingest")])
-            .arg("--data")
-            .arg(self.folder.join("data"))
-            .stdin(Stdio::null())
-            .stdout(log)
-            .stderr(errors);
+            .args(["--store-endpoint", &state.endpoints("store-writer")]);
+        match process.kind() {
+            "join" => drop(command.args(["--node", &process.name])),
+            "feature-serving" => {
+                command.args(["--ingest-endpoint", &state.endpoints("ingest")]);
+            }
+            _ => {}
+        }
+        match (&state.stores, process.kind()) {
+            (None, _) => drop(command.arg("--data").arg(self.folder.join("data"))),
+            (Some(stores), "store-writer") => {
+                command.args(["--cql", &stores.cassandra, "--cql-create", "datacenter1=1"]);
+            }
+            (Some(stores), "ingest") => {
+                command.args(["--redis", &format!("redis://{}", stores.redis)]);
+            }
+            (Some(_), _) => {}
+        }
+        self.launch(state, index, command)
+    }
+
+    /// Starts a process and notes it.
+    fn launch(&self, state: &mut State, index: usize, mut command: Command) -> Result<(), Failure> {
+        let process = &state.processes[index];
+        let log = File::create(self.log(process)).map_err(|e| self.io("write a log in", &e))?;
+        let errors = log.try_clone().map_err(|e| self.io("write a log in", &e))?;
+        command.stdin(Stdio::null()).stdout(log).stderr(errors);
         let child = command.spawn().map_err(|cause| Failure::NotStarted {
-            program: "millrace".to_owned(),
+            program: process.name.clone(),
             cause,
             remedy: "build it with `cargo build`",
         })?;

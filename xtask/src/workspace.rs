@@ -49,7 +49,12 @@ impl Workspace {
 
     /// The built `millrace` binary of the profile that tests use.
     pub(crate) fn binary(&self) -> PathBuf {
-        self.target.join("debug").join(format!("millrace{}", std::env::consts::EXE_SUFFIX))
+        self.program("millrace")
+    }
+
+    /// A built program of the same profile.
+    pub(crate) fn program(&self, name: &str) -> PathBuf {
+        self.target.join("debug").join(format!("{name}{}", std::env::consts::EXE_SUFFIX))
     }
 
     /// Where installed tools live. Inside the target folder, so that `cargo clean` removes them.

@@ -130,11 +130,6 @@ impl Process {
         fs::read_to_string(&self.log).unwrap_or_else(|error| format!("(no output: {error})"))
     }
 
-    /// Sends a signal by its name, such as STOP.
-    pub(crate) fn signal(&self, name: &str) -> Result<(), ServerError> {
-        signal(&self.child.id().to_string(), name)
-    }
-
     /// Its standard input, where that is a pipe.
     pub(crate) fn take_stdin(&mut self) -> Option<ChildStdin> {
         self.child.stdin.take()

@@ -4,12 +4,12 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::process::{Process, ServerError, free_port};
+use crate::kept::Kept;
+use crate::process::{ServerError, free_port};
 
 /// It takes a few milliseconds; a machine that builds beside the tests is slow.
 const READY_WITHIN: Duration = Duration::from_secs(30);
@@ -29,13 +29,14 @@ pub struct RedisOptions {
     pub password: Option<String>,
 }
 
-/// A running Redis that saves nothing unless told to. Dropped, it is killed and its folder removed.
+/// A running Redis that saves nothing unless told to. It ends, and its folder goes, when this is dropped
+/// and also when the process that started it ends in any way.
 #[derive(Debug)]
 pub struct Redis {
     folder: TempDir,
     port: u16,
     options: RedisOptions,
-    process: Option<Process>,
+    process: Option<Kept>,
 }
 
 impl Redis {
@@ -65,17 +66,21 @@ impl Redis {
         self.process = None;
         let program = std::env::var_os("MILLRACE_REDIS_SERVER")
             .map_or_else(|| PathBuf::from("redis-server"), PathBuf::from);
-        let mut command = Command::new(program);
-        command.args(["--bind", "127.0.0.1", "--port", &self.port.to_string(), "--save", ""]);
-        command.args(["--appendonly", "no", "--daemonize", "no"]);
-        command.arg("--dir").arg(self.folder.path());
+        let folder = self.folder.path();
+        // One that ended before it was ready took its folder with it.
+        fs::create_dir_all(folder).map_err(ServerError::io("make a folder"))?;
+        let port = self.port.to_string();
+        let mut words: Vec<String> =
+            [&*program.to_string_lossy(), "--bind", "127.0.0.1", "--port", &port, "--save", ""]
+                .map(str::to_owned)
+                .to_vec();
+        words.extend(["--appendonly", "no", "--daemonize", "no", "--dir"].map(str::to_owned));
+        words.push(folder.display().to_string());
         if let Some(password) = &self.options.password {
-            command.args(["--requirepass", password]);
+            words.extend(["--requirepass".to_owned(), password.clone()]);
         }
-        command.args(&self.options.args);
-        command.stdin(Stdio::null());
-        let log = self.folder.path().join("redis.log");
-        let mut process = Process::start(&mut command, &log, HINT)?;
+        words.extend(self.options.args.iter().cloned());
+        let mut process = Kept::start(&words, folder, HINT)?;
         let ping = || self.command(&["PING"]).is_ok_and(|answer| answer == "+PONG");
         process.wait_ready(READY_WITHIN, ping)?;
         self.process = Some(process);
@@ -105,7 +110,7 @@ impl Redis {
     /// # Errors
     /// [`ServerError`].
     pub fn kill(&mut self) -> Result<(), ServerError> {
-        self.process.take().map_or(Ok(()), |mut process| process.kill())
+        self.process.take().map_or(Ok(()), Kept::kill)
     }
 
     /// Freezes it: connections are made, and nothing is answered.

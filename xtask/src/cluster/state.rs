@@ -7,9 +7,18 @@ use crate::command::Failure;
 
 const PROCESSES: &str = "processes";
 
+/// Where the servers are that a cluster stands on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Stores {
+    pub(super) cassandra: String,
+    pub(super) redis: String,
+}
+
 /// The processes of a cluster.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct State {
+    /// `None`: the embedded store.
+    pub(super) stores: Option<Stores>,
     pub(super) processes: Vec<Process>,
 }
 
@@ -51,6 +60,11 @@ impl Process {
         Running::of(running.pid).filter(|now| *now == running)
     }
 
+    /// What it is: `join` of `join-0`.
+    pub(super) fn kind(&self) -> &str {
+        self.name.rsplit_once('-').map_or(self.name.as_str(), |(kind, _)| kind)
+    }
+
     pub(super) fn endpoint(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
@@ -76,22 +90,36 @@ impl Process {
     }
 }
 
+impl Stores {
+    fn line(&self) -> String {
+        format!("stores {} {}\n", self.cassandra, self.redis)
+    }
+
+    fn parse(line: &str) -> Option<Self> {
+        let (cassandra, redis) = line.strip_prefix("stores ")?.split_once(' ')?;
+        Some(Self { cassandra: cassandra.to_owned(), redis: redis.to_owned() })
+    }
+}
+
 impl State {
     /// What is noted in a folder; `None` when no cluster is up.
     pub(super) fn read(folder: &Path) -> Result<Option<Self>, Failure> {
         let Ok(text) = fs::read_to_string(folder.join(PROCESSES)) else { return Ok(None) };
-        let processes: Option<Vec<Process>> = text.lines().map(Process::parse).collect();
+        let stores = text.lines().find_map(Stores::parse);
+        let lines = text.lines().filter(|line| Stores::parse(line).is_none());
+        let processes: Option<Vec<Process>> = lines.map(Process::parse).collect();
         let broken = || {
             let text = format!("{} is not understood: end its processes and remove it", PROCESSES);
             Failure::Other(text)
         };
-        processes.map(|processes| Some(Self { processes })).ok_or_else(broken)
+        processes.map(|processes| Some(Self { stores, processes })).ok_or_else(broken)
     }
 
     pub(super) fn write(&self, folder: &Path) -> Result<(), Failure> {
+        let stores = self.stores.as_ref().map(Stores::line).unwrap_or_default();
         let lines: String = self.processes.iter().map(Process::line).collect();
         let failed = |e: std::io::Error| Failure::Other(format!("write the cluster's files: {e}"));
-        fs::write(folder.join(PROCESSES), lines).map_err(failed)?;
+        fs::write(folder.join(PROCESSES), stores + &lines).map_err(failed)?;
         fs::write(folder.join("cluster.json"), self.json()).map_err(failed)
     }
 
@@ -105,27 +133,38 @@ impl State {
 
     /// Names and addresses hold nothing that JSON would have to escape.
     fn json(&self) -> String {
-        let env = self.processes.iter().filter_map(|process| {
-            let variable = match process.name.as_str() {
-                "ingest-0" => "MILLRACE_INGEST_ENDPOINT",
-                "join-0" => "MILLRACE_JOIN_ENDPOINT",
-                "feature-serving-0" => "MILLRACE_SERVING_ENDPOINT",
-                _ => return None,
-            };
-            Some(format!("\"{variable}\": \"{}\"", process.endpoint()))
+        let of_kind = [
+            ("ingest", "MILLRACE_INGEST_ENDPOINT"),
+            ("join", "MILLRACE_JOIN_ENDPOINT"),
+            ("feature-serving", "MILLRACE_SERVING_ENDPOINT"),
+        ];
+        let env = of_kind.into_iter().filter_map(|(kind, variable)| {
+            let endpoints = self.endpoints(kind);
+            (!endpoints.is_empty()).then(|| format!("\"{variable}\": \"{endpoints}\""))
         });
         let pids = self.processes.iter().filter_map(|process| {
             let running = process.running?;
             Some(format!("\"{}\": {}", process.name, running.pid))
         });
-        let admin = self.processes.iter().map(|p| format!("\"{}\": \"{}\"", p.name, p.admin()));
+        let services = self.processes.iter().filter(|p| p.admin_port != 0);
+        let admin = services.map(|p| format!("\"{}\": \"{}\"", p.name, p.admin()));
         let [env, pids, admin]: [Vec<String>; 3] = [env.collect(), pids.collect(), admin.collect()];
+        let stores = self.stores.as_ref().map_or_else(String::new, |stores| {
+            let Stores { cassandra, redis } = stores;
+            format!(", \"cassandra\": [\"{cassandra}\"], \"redis\": \"{redis}\"")
+        });
         format!(
-            "{{\"env\": {{{}}}, \"processes\": {{{}}}, \"admin\": {{{}}}}}\n",
+            "{{\"env\": {{{}}}, \"processes\": {{{}}}, \"admin\": {{{}}}{stores}}}\n",
             env.join(", "),
             pids.join(", "),
             admin.join(", ")
         )
+    }
+
+    /// All of a kind, separated by commas.
+    pub(super) fn endpoints(&self, kind: &str) -> String {
+        let of_kind = self.processes.iter().filter(|process| process.kind() == kind);
+        of_kind.map(Process::endpoint).collect::<Vec<_>>().join(",")
     }
 }
 
@@ -149,8 +188,12 @@ mod tests {
     #[test]
     fn scripts_find_addresses_and_processes() {
         let name = |name: &str| name.to_owned();
-        let state = State {
+        let stores = Stores { cassandra: name("127.0.0.1:1"), redis: name("127.0.0.1:2") };
+        assert_eq!(Stores::parse(stores.line().trim_end()), Some(stores.clone()));
+        let mut state = State {
+            stores: None,
             processes: vec![
+                Process { name: name("join-1"), port: 7, admin_port: 17, running: None },
                 Process { name: name("join-0"), port: 8, admin_port: 18, running: None },
                 Process {
                     name: name("store-writer-0"),
@@ -160,10 +203,17 @@ mod tests {
                 },
             ],
         };
-        let expected = "{\"env\": {\"MILLRACE_JOIN_ENDPOINT\": \"http://127.0.0.1:8\"}, \
+        let expected = "{\"env\": {\"MILLRACE_JOIN_ENDPOINT\": \"http://127.0.0.1:7,http://127.0.0.1:8\"}, \
                         \"processes\": {\"store-writer-0\": 5}, \
-                        \"admin\": {\"join-0\": \"http://127.0.0.1:18\", \
+                        \"admin\": {\"join-1\": \"http://127.0.0.1:17\", \
+                        \"join-0\": \"http://127.0.0.1:18\", \
                         \"store-writer-0\": \"http://127.0.0.1:19\"}}\n";
         assert_eq!(state.json(), expected);
+        state.stores = Some(stores);
+        let told = state.json();
+        assert!(
+            told.contains("\"cassandra\": [\"127.0.0.1:1\"], \"redis\": \"127.0.0.1:2\""),
+            "{told}"
+        );
     }
 }
