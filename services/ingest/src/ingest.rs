@@ -340,6 +340,8 @@ impl Ingest {
         if ways != dispatch.ways {
             dispatch.ways = ways;
             dispatch.elsewhere = self.settled.next();
+            // Their owners are told anew what holds for them.
+            dispatch.stated.clear();
         }
     }
 

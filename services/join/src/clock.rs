@@ -27,6 +27,11 @@ impl Ceiling {
         self.0.fetch_max(ceiling.0, Ordering::AcqRel);
     }
 
+    /// The lease still grants versions of now.
+    pub(crate) fn holds(&self) -> bool {
+        now_us() <= self.get()
+    }
+
     fn get(&self) -> i64 {
         self.0.load(Ordering::Acquire)
     }

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use crate::clock::now_us;
+use crate::clock::{Ceiling, now_us};
 use crate::config::Beside;
 use crate::reach::Reach;
 use crate::worker::Acquired;
@@ -58,6 +58,7 @@ pub(crate) struct Owners {
     me: Me,
     reach: Reach,
     renewals: Renewals,
+    ceiling: Ceiling,
     leaving: watch::Receiver<bool>,
     /// Told once the first plan is carried out.
     settled: watch::Sender<bool>,
@@ -75,7 +76,7 @@ impl Owners {
         me: Me,
         slots: Slots,
         reach: Reach,
-        renewals: Renewals,
+        (renewals, ceiling): (Renewals, Ceiling),
         leaving: watch::Receiver<bool>,
     ) -> (Self, watch::Receiver<bool>) {
         let lease = u64::try_from(me.beside.lease.as_millis()).unwrap_or(u64::MAX);
@@ -85,6 +86,7 @@ impl Owners {
             me,
             reach,
             renewals,
+            ceiling,
             leaving,
             settled,
             watch,
@@ -127,6 +129,11 @@ impl Owners {
 
     /// Tells of itself, looks at the others, and does what the plan says.
     async fn round(&mut self) -> Result<(), StoreError> {
+        if !self.ceiling.holds() {
+            // It was away past its lease: another run of this node may be there by now.
+            let reason = "its lease is not renewed".to_owned();
+            return Err(StoreError::Unavailable { operation: "put member", reason });
+        }
         let store = self.reach.store();
         let owned = self.reach.owned().await;
         store.put_member(KnownAt(now_us()), self.member(owned)).await?;

@@ -164,7 +164,8 @@ impl JoinService {
         if let Some(beside) = config.beside.clone() {
             let reach = Reach { workers: workers.clone(), map, store: store.clone() };
             let me = Me { node, incarnation, beside };
-            leave = Some(share(me, slots, reach, renewals, &confirmed, &mut tasks).await);
+            let lease = (renewals, ceiling);
+            leave = Some(share(me, slots, reach, lease, &confirmed, &mut tasks).await);
         }
         let subscribed = HeldFacts::new(config.subscribe_facts);
         let service = Self {
@@ -275,12 +276,12 @@ async fn share(
     me: Me,
     slots: Slots,
     reach: Reach,
-    renewals: Renewals,
+    lease: (Renewals, Ceiling),
     confirmed: &Arc<[Confirming]>,
     tasks: &mut Vec<tokio::task::JoinHandle<()>>,
 ) -> watch::Sender<bool> {
     let (leave, leaving) = watch::channel(false);
-    let (owners, mut settled) = Owners::new(me, slots, reach.clone(), renewals, leaving);
+    let (owners, mut settled) = Owners::new(me, slots, reach.clone(), lease, leaving);
     tasks.push(tokio::spawn(owners.run()));
     tasks.push(tokio::spawn(follow_marks(reach, confirmed.clone())));
     // It goes on for as long as the service does.

@@ -12,7 +12,7 @@ use millrace_placement::Slots;
 use millrace_store::StoreError;
 use millrace_types::{KnownAt, Position, SlotId};
 use tokio::sync::{Notify, oneshot, watch};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::port::{
@@ -24,6 +24,9 @@ use owners::{Owner, Owners};
 
 /// How often owners are looked for.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// How long a read waits for a slot that is between two owners.
+const MOVED_WITHIN: Duration = Duration::from_secs(5);
 
 /// The join services.
 #[derive(Debug)]
@@ -205,13 +208,25 @@ impl JoinPort for RemoteJoins {
 #[async_trait]
 impl SlotPort for RemoteJoins {
     async fn close_up_to(&self, slot: SlotId, known_at: KnownAt) -> Result<Position, JoinError> {
-        let owners = self.newest();
-        let owner = owners.index_of(slot).ok_or_else(|| self.nobody(slot))?;
-        let closed = owners.all()[owner].join.close_up_to(slot, known_at).await;
-        if closed.is_err() {
-            self.look.notify_one();
+        let until = Instant::now() + MOVED_WITHIN;
+        let mut newest = self.newest.clone();
+        loop {
+            let owners = newest.borrow_and_update().clone();
+            let closed = match owners.index_of(slot) {
+                Some(owner) => owners.all()[owner].join.close_up_to(slot, known_at).await,
+                None => Err(JoinError::NotServing { slot }),
+            };
+            match closed {
+                // It is between two owners.
+                Err(JoinError::NotServing { .. }) if Instant::now() < until => {
+                    self.look.notify_one();
+                    let again = until.min(Instant::now() + LOOK_EVERY);
+                    // Known or not by then, the slot is asked for again.
+                    let _ = timeout_at(again, newest.changed()).await;
+                }
+                closed => return closed,
+            }
         }
-        closed
     }
 
     /// Of the slots that have an owner, as these say.
