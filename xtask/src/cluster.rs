@@ -99,7 +99,11 @@ impl Cluster {
             let text = "a cluster is up already: end it with `cargo xtask cluster down`";
             return Err(Failure::Other(text.to_owned()));
         }
-        let build = ["build", "--package", "millrace", "--bin", "millrace"];
+        // As the tests are built, so that nothing is compiled a second time with other features.
+        let mut build = vec!["build", "--workspace", "--bin", "millrace"];
+        if plan.is_cql {
+            build.extend(["--bin", SERVERS]);
+        }
         command::run(&mut self.workspace.cargo(&build), "install Rust with rustup")?;
         if self.folder.exists() {
             fs::remove_dir_all(&self.folder).map_err(|e| self.io("empty", &e))?;
@@ -135,8 +139,6 @@ impl Cluster {
     fn start_servers(&self, state: &mut State) -> Result<(), Failure> {
         let servers = Servers::of(&self.workspace);
         servers.install()?;
-        let build = ["build", "--package", "millrace-test-servers", "--bin", SERVERS];
-        command::run(&mut self.workspace.cargo(&build), "install Rust with rustup")?;
         let name = SERVERS.to_owned();
         // Last: it ends once nobody needs it any more.
         state.processes.push(Process { name, port: 0, admin_port: 0, running: None });
