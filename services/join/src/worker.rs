@@ -31,7 +31,7 @@ use crate::config::JoinConfig;
 use crate::message::{Message, ReadJob};
 use crate::metrics::{Instruments, WorkerState};
 use crate::service::Confirming;
-use batches::{Queue, Statement};
+use batches::{Queue, Refusals, Statement};
 use flush::{Flight, Flushed};
 pub(crate) use leave::Acquired;
 use leave::{Leaving, Pace};
@@ -144,9 +144,7 @@ pub(crate) struct Worker {
     work: FuturesUnordered<Work>,
     /// The last watermarks of each ingest incarnation, for slots without facts of it.
     statements: BTreeMap<u64, Statement>,
-    /// By call that is open: the greatest tag of a request that was refused here, until its sender
-    /// knows of it.
-    refusals: BTreeMap<u64, u64>,
+    refusals: Refusals,
     /// Ingest incarnations whose call ended, and when.
     gone: BTreeMap<u64, Instant>,
     /// No flush starts before this, when the load is high.
@@ -200,7 +198,7 @@ impl Worker {
             fail: start.fail,
             work: FuturesUnordered::new(),
             statements: BTreeMap::new(),
-            refusals: BTreeMap::new(),
+            refusals: Refusals::default(),
             gone: BTreeMap::new(),
             next_flush: Instant::now(),
             last_tick: Instant::now(),
@@ -267,7 +265,7 @@ impl Worker {
         match message {
             Message::Process(batch) => self.enqueue(batch),
             Message::Gone { call, incarnation } => {
-                self.refusals.remove(&call);
+                self.refusals.ended(call);
                 self.gone.extend(incarnation.map(|incarnation| (incarnation, Instant::now())));
             }
             Message::Read(job) => {

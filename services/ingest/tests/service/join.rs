@@ -20,6 +20,8 @@ pub(crate) enum Step {
     Refuse(JoinError),
     /// It is taken and lost.
     Lose(JoinError),
+    /// Its first slot takes its part, and the others do not.
+    Land(JoinError),
 }
 
 type Confirm = oneshot::Sender<Result<Vec<SlotVerdicts>, Failed>>;
@@ -35,6 +37,8 @@ pub(crate) struct State {
     pub(crate) refused_id: Option<&'static str>,
     pub(crate) paused: bool,
     pub(crate) credits: SlotGrant,
+    /// Changes when slots change hands.
+    pub(crate) ways: u64,
     known: HashSet<Vec<u8>>,
     waiting: Vec<(Confirm, Vec<SlotVerdicts>)>,
 }
@@ -141,6 +145,10 @@ impl JoinPort for FakeJoin {
         self.state().credits
     }
 
+    fn begin(&self) -> u64 {
+        self.state().ways
+    }
+
     async fn process(
         &self,
         request: ProcessRequest,
@@ -159,6 +167,12 @@ impl JoinPort for FakeJoin {
                     state.requests.push(request);
                     let _ =
                         sender.send(Err(Failed { error, hold: holds.hold(), landed: Vec::new() }));
+                }
+                Some(Step::Land(error)) => {
+                    let slots = request.slots[..1].to_vec();
+                    let landed = state.judge(&ProcessRequest { slots, ..request.clone() });
+                    state.requests.push(request);
+                    let _ = sender.send(Err(Failed { error, hold: holds.hold(), landed }));
                 }
                 None => {
                     let verdicts = state.judge(&request);

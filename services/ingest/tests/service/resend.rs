@@ -68,6 +68,27 @@ async fn what_the_join_service_does_not_take_or_loses_is_sent_again() {
     server.stop().await;
 }
 
+/// Slots that took their part beside others that did not are not sent theirs again.
+#[tokio::test]
+async fn what_landed_is_not_sent_again() {
+    let server = Running::start().await;
+    let error = JoinError::NotServing { slot: SlotId(3) };
+    server.join.state().script.extend([Step::Land(error.clone()), Step::Land(error)]);
+    let facts = clicks(0, &["a", "b", "c", "d"]);
+    assert_eq!(counts(&server.batch(facts).await.unwrap()), [4, 0, 0, 0, 0]);
+    let slots: Vec<Vec<SlotId>> = server
+        .join
+        .state()
+        .requests
+        .iter()
+        .filter(|request| !request.slots.is_empty())
+        .map(|request| request.slots.iter().map(|facts| facts.slot).collect())
+        .collect();
+    assert!(slots.len() == 3 && slots[0].len() > 2, "{slots:?}");
+    assert_eq!((&slots[1][..], &slots[2][..]), (&slots[0][1..], &slots[0][2..]));
+    server.stop().await;
+}
+
 #[tokio::test]
 async fn a_full_join_service_refuses_a_single_batch_at_once() {
     let server = Running::start().await;

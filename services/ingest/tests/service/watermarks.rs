@@ -108,3 +108,27 @@ async fn no_watermark_moves_while_facts_wait_to_be_sent_again() {
     call.finish().await;
     server.stop().await;
 }
+
+/// When slots change hands, facts may be under way to the owner before: no watermark ahead of them is
+/// stated to the next one.
+#[tokio::test]
+async fn no_watermark_passes_facts_on_another_way() {
+    let server = Running::start().await;
+    server.batch(batch("clicks", 0, vec![click("a", 1, 10)])).await.unwrap();
+    let mut call = server.call().await;
+    server.join.pause();
+    call.send(batch("clicks", 1, vec![click("b", 2, 60)])).await;
+    server.join.until_batches(2).await;
+    assert_eq!(last(&server), Some((55, false)), "on the same way it goes with its facts");
+    server.join.state().ways = 1;
+    call.send(batch("clicks", 2, vec![click("c", 3, 90)])).await;
+    server.join.until_batches(3).await;
+    assert_eq!(last(&server), Some((5, false)));
+    server.join.resume();
+    call.result().await;
+    call.result().await;
+    server.ingest.punctuate().await.unwrap();
+    assert_eq!(last(&server), Some((85, false)));
+    call.finish().await;
+    server.stop().await;
+}

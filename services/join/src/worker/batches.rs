@@ -1,6 +1,6 @@
 //! Taking batches in: queues with bounds, punctuation, departures.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -15,6 +15,33 @@ use crate::message::{Batch, Reply};
 
 /// How often a slot without facts writes a chunk because a watermark moved.
 const PUNCTUATE_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// By call that is open: the greatest tag of a request that was refused, until its sender knows of it.
+#[derive(Debug, Default)]
+pub(super) struct Refusals(BTreeMap<u64, u64>);
+
+impl Refusals {
+    fn add(&mut self, CallOrder { call, tag, .. }: CallOrder) {
+        // Who hands facts over in this process knows at once.
+        if call > 0 {
+            let refused = self.0.entry(call).or_insert(tag);
+            *refused = (*refused).max(tag);
+        }
+    }
+
+    /// Whether what a request states of watermarks is ahead of no facts that were refused.
+    fn are_known(&mut self, order: CallOrder) -> bool {
+        let unknown = self.0.get(&order.call).is_some_and(|tag| *tag > order.refused_up_to);
+        if !unknown {
+            self.0.remove(&order.call);
+        }
+        !unknown
+    }
+
+    pub(super) fn ended(&mut self, call: u64) {
+        self.0.remove(&call);
+    }
+}
 
 /// One batch's part for one slot.
 pub(super) struct Queued {
@@ -97,7 +124,7 @@ impl Queue {
 impl Worker {
     pub(super) fn enqueue(&mut self, mut batch: Batch) {
         self.gone.remove(&batch.incarnation);
-        if !self.knows_refusals(batch.order) {
+        if !self.refusals.are_known(batch.order) {
             batch.watermarks = Arc::from([]);
             batch.states = None;
         }
@@ -142,23 +169,8 @@ impl Worker {
         }
     }
 
-    /// Whether what a request states of watermarks is behind no facts that were refused here.
-    fn knows_refusals(&mut self, order: CallOrder) -> bool {
-        match self.refusals.get(&order.call) {
-            Some(refused) if *refused > order.refused_up_to => false,
-            Some(_) => {
-                self.refusals.remove(&order.call);
-                true
-            }
-            None => true,
-        }
-    }
-
     fn refuse(&mut self, batch: &Batch, error: JoinError) {
-        let CallOrder { call, tag, .. } = batch.order;
-        if call > 0 {
-            self.refusals.insert(call, tag);
-        }
+        self.refusals.add(batch.order);
         let reason = KeyValue::new("reason", error.code().reason());
         self.instruments.refused.add(1, &[reason]);
         batch.reply.fail(error, batch.slots.len());
@@ -286,5 +298,29 @@ impl Slot {
         for (_, sender) in closed {
             let _ = sender.send(Ok(position));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_watermark_is_taken_from_who_does_not_know_of_a_refusal() {
+        let order = |call, tag, refused_up_to| CallOrder { call, tag, refused_up_to };
+        let mut refusals = Refusals::default();
+        assert!(refusals.are_known(order(1, 1, 0)));
+        refusals.add(order(1, 2, 0));
+        refusals.add(order(1, 3, 0));
+        assert!(!refusals.are_known(order(1, 4, 0)), "sent before the answer was there");
+        assert!(!refusals.are_known(order(1, 5, 2)), "one of the two");
+        assert!(refusals.are_known(order(2, 9, 0)), "another call");
+        assert!(refusals.are_known(order(1, 6, 3)));
+        assert!(refusals.are_known(order(1, 7, 3)));
+        refusals.add(order(1, 8, 3));
+        refusals.ended(1);
+        assert!(refusals.0.is_empty());
+        refusals.add(order(0, 0, 0));
+        assert!(refusals.are_known(order(0, 0, 0)), "in one process there is nothing to wait for");
     }
 }
