@@ -1,11 +1,18 @@
 //! What is refused at the start, with words that say what to do, and no data touched.
 
+use std::time::Duration;
+
 use millrace_store::{CatalogStore, LogStore};
 use millrace_store_scylla::{CheckError, CqlConfig, CqlStore, OpenError, Secret};
 use millrace_test_servers::{Cassandra, CassandraOptions};
 use millrace_types::{Micros, SlotId};
 
+use tokio::time::timeout;
+
 use super::{config, now, open};
+
+/// How long Cassandra may take to make its first role, on a machine that builds beside the tests.
+const ROLE_WITHIN: Duration = Duration::from_secs(60);
 
 async fn refusal(config: &CqlConfig) -> OpenError {
     match open(config).await {
@@ -87,7 +94,16 @@ async fn a_commit_log_that_is_not_synced_is_refused() {
         assert!(!format!("{error:?}").contains("wrong"), "{error:?}");
     }
     config.credentials = known("cassandra");
-    match refusal(&config).await {
+    // Cassandra makes its first role only once it takes calls; until then nobody is known to it.
+    let made = async {
+        loop {
+            match refusal(&config).await {
+                OpenError::Credentials { .. } => {}
+                other => break other,
+            }
+        }
+    };
+    match timeout(ROLE_WITHIN, made).await.unwrap() {
         OpenError::Check(CheckError::CommitLog { found, .. }) => assert_eq!(found, "periodic"),
         other => panic!("{other}"),
     }
