@@ -134,9 +134,9 @@ impl Watch {
         let moves = ring.map(|ring| ring.plan(self.slots, &now)).unwrap_or_default();
         let mut planned = BTreeMap::new();
         for wanted in moves {
-            let from_leaving = wanted.from.is_none();
+            // A node that goes down owns what it has until that is released.
             let free = now.get(wanted.slot.0 as usize).is_none_or(|slot| slot.owner.is_none());
-            if from_leaving && free && wanted.to == self.me {
+            if free && wanted.to == self.me {
                 take.push(wanted.slot);
             } else if wanted.from.as_deref() == Some(self.me.as_str()) {
                 planned.insert(wanted.slot, wanted.to);

@@ -109,6 +109,7 @@ impl Shared {
             let failed = !left.is_empty();
             self.put_back(left);
             if failed {
+                // Back-off: Redis refuses writes while it has no memory, say.
                 sleep(pauses.next().unwrap_or(PAUSES.1)).await;
             } else {
                 pauses = backoff.build();

@@ -134,7 +134,7 @@ impl Owners {
             let reason = "its lease is not renewed".to_owned();
             return Err(StoreError::Unavailable { operation: "put member", reason });
         }
-        let store = self.reach.store();
+        let store = self.reach.store.clone();
         let owned = self.reach.owned().await;
         store.put_member(KnownAt(now_us()), self.member(owned)).await?;
         let members = store.members().await?;
@@ -220,10 +220,11 @@ impl Owners {
 }
 
 fn seen(member: &Member) -> Seen<'_> {
-    let claim = |slot: &'_ MemberSlot| (slot.slot, slot.epoch, slot.load);
-    let claims = member.slots.iter().map(|of| {
-        let (slot, epoch, load) = claim(of);
-        Claim { slot, epoch, load, offered_to: of.offered_to.as_ref().map(|node| node.0.as_str()) }
+    let claims = member.slots.iter().map(|claim| Claim {
+        slot: claim.slot,
+        epoch: claim.epoch,
+        load: claim.load,
+        offered_to: claim.offered_to.as_ref().map(|node| node.0.as_str()),
     });
     Seen {
         name: &member.node.0,

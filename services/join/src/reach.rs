@@ -31,10 +31,6 @@ pub(crate) struct Reach {
 }
 
 impl Reach {
-    pub(crate) fn store(&self) -> Arc<dyn StorePort> {
-        self.store.clone()
-    }
-
     /// What the workers own, ascending.
     pub(crate) async fn owned(&self) -> Vec<MemberSlot> {
         let mut all = Vec::new();

@@ -121,6 +121,7 @@ impl Process {
                 let said = self.said();
                 return Err(ServerError::TooSlow { program: self.program.clone(), limit, said });
             }
+            // A server tells nobody when it is ready: it is asked again, within the limit.
             thread::sleep(ASK_EVERY);
         }
     }

@@ -49,24 +49,6 @@ pub struct ProcessRequest {
     pub trace: TraceContext,
 }
 
-impl ProcessRequest {
-    /// The same without facts.
-    #[must_use]
-    pub fn clone_without_facts(&self) -> Self {
-        Self {
-            incarnation: self.incarnation,
-            catalog_version: self.catalog_version,
-            slots: Vec::new(),
-            watermarks: self.watermarks.clone(),
-            routes: self.routes.clone(),
-            order: self.order,
-            departs: self.departs,
-            replays_late: self.replays_late,
-            trace: self.trace.clone(),
-        }
-    }
-}
-
 /// Where a request stands in a call. What was sent before its sender knew of a refusal may state
 /// watermarks ahead of the facts that were refused: they are not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -67,10 +67,10 @@ impl RemoteJoins {
     fn parts(
         &self,
         owners: &Owners,
-        request: ProcessRequest,
+        mut head: ProcessRequest,
     ) -> Result<Vec<(Arc<Owner>, ProcessRequest)>, JoinError> {
-        let head = request.clone_without_facts();
-        if request.slots.is_empty() {
+        let slots = std::mem::take(&mut head.slots);
+        if slots.is_empty() {
             let part = |owner: &Arc<Owner>| {
                 let routes = Routes::Slots(owner.slots.clone());
                 (owner.clone(), ProcessRequest { routes, ..head.clone() })
@@ -78,7 +78,7 @@ impl RemoteJoins {
             return Ok(owners.all().iter().map(part).collect());
         }
         let mut by_owner: Vec<Vec<_>> = owners.all().iter().map(|_| Vec::new()).collect();
-        for facts in request.slots {
+        for facts in slots {
             let slot = facts.slot;
             let owner = owners.index_of(slot).ok_or_else(|| self.nobody(slot))?;
             by_owner[owner].push(facts);

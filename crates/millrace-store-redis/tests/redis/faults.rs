@@ -14,6 +14,7 @@ use super::{another, config, marked, redis, within};
 async fn answers_again(windows: &RedisWindows) {
     within(async {
         while windows.seen("stranger", 0, 1).await.is_err() {
+            // Redis tells nobody that it is back: it is asked again, within a bound.
             sleep(Duration::from_millis(10)).await;
         }
     })
@@ -127,6 +128,7 @@ async fn a_full_redis_still_answers_and_takes_the_marks_when_there_is_room() {
     within(async {
         // The mark was tried and refused.
         while !redis.command(&["INFO", "errorstats"]).unwrap().contains("errorstat_OOM") {
+            // Nor what it refused.
             sleep(Duration::from_millis(10)).await;
         }
     })
