@@ -67,15 +67,18 @@ impl Owners {
         let mut all: Vec<Arc<Owner>> = Vec::new();
         for (member, slots) in owned(slots, members) {
             let same = |owner: &&Arc<Owner>| {
-                owner.node == member.node
-                    && owner.incarnation == member.incarnation
-                    && owner.endpoint == member.endpoint
+                owner.node == member.node && owner.endpoint == member.endpoint
             };
             let known = self.all.iter().find(same);
-            if let Some(owner) = known.filter(|owner| *owner.slots == *slots) {
+            let unchanged = |owner: &&Arc<Owner>| {
+                owner.incarnation == member.incarnation && *owner.slots == *slots
+            };
+            if let Some(owner) = known.filter(unchanged) {
                 all.push(owner.clone());
                 continue;
             }
+            // Also of another run: one that listens where the last one did answers what was sent to it
+            // before this was known, and what the last one got broke with its connections.
             let (join, gone) = match known {
                 Some(owner) => (owner.join.clone(), owner.gone.clone()),
                 None => match RemoteJoin::new(std::slice::from_ref(&member.endpoint), security) {
@@ -188,6 +191,13 @@ mod tests {
         assert_eq!(all(&second), [Some(0), Some(1), Some(1), Some(1)]);
         assert!(Arc::ptr_eq(&first.all[1].join, &second.all[1].join));
         assert!(!first.all[1].gone.is_cancelled());
+
+        // Another run of join-1 answers where the last one did: its verdicts are waited for.
+        let again = Member { incarnation: Incarnation(4), ..told[1].clone() };
+        let again = second.follow(slots, &[told[0].clone(), again], &security).unwrap();
+        assert_eq!((all(&again), again.version()), (all(&second), 3));
+        assert!(Arc::ptr_eq(&second.all[1].join, &again.all[1].join));
+        assert!(!second.all[1].gone.is_cancelled());
 
         // Another run of join-0 took everything: nobody waits for the others any more.
         let claims = [(0, 2, None), (1, 3, None), (2, 5, None), (3, 2, None)];
