@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt as _};
+use millrace_grpc::carry_trace;
 use millrace_proto::v1;
 use millrace_proto::v1::admin_service_client::AdminServiceClient;
 use millrace_proto::v1::catalog_service_client::CatalogServiceClient;
 use millrace_proto::v1::feature_service_client::FeatureServiceClient;
 use millrace_proto::v1::ingest_service_client::IngestServiceClient;
 use millrace_proto::v1::join_service_client::JoinServiceClient;
+use millrace_telemetry::Span;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 use tokio_stream::wrappers::ReceiverStream;
@@ -127,10 +129,11 @@ impl Client {
         &self,
         request: v1::PublishBatchRequest,
     ) -> Result<v1::PublishBatchResponse, ClientError> {
-        self.call(&self.roles.ingest, request, |channel, request| async move {
+        let span = Span::client("publish batch");
+        let call = self.call(&self.roles.ingest, request, |channel, request| async move {
             ingest(channel).publish_batch(request).await
-        })
-        .await
+        });
+        span.around(call).await
     }
 
     /// A publisher on a call of its own, and what becomes of its batches. Clones of the publisher
@@ -148,10 +151,11 @@ impl Client {
         &self,
         request: v1::GetFeaturesRequest,
     ) -> Result<v1::GetFeaturesResponse, ClientError> {
-        self.call(&self.roles.serving, request, |channel, request| async move {
+        let span = Span::client("get features");
+        let call = self.call(&self.roles.serving, request, |channel, request| async move {
             features(channel).get_features(request).await
-        })
-        .await
+        });
+        span.around(call).await
     }
 
     /// Explains the value of a feature: the facts behind it, and those left out.
@@ -293,6 +297,7 @@ impl Client {
         self.attempt(role, |remaining| {
             let mut request = Request::new(message.clone());
             request.set_timeout(remaining);
+            carry_trace(&mut request);
             let sent = send(role.wire(), request);
             async move { sent.await.map(Response::into_inner) }
         })

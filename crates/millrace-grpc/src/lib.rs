@@ -32,4 +32,4 @@ pub use security::{ExposedError, Security};
 pub use server::{Drained, GrpcServer, PeerInfo, ServeError};
 pub use status::{Coded, ERROR_DOMAIN, Fault, status};
 pub use tls::{ClientCertificates, ServerTls, TlsError};
-pub use trace::trace_of;
+pub use trace::{carry_trace, trace_of};

@@ -9,6 +9,7 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 use futures::{StreamExt, stream};
 use millrace_store::window::WINDOW_NUMBERS;
 use millrace_store::{ProducerWindows, Seen, StoreError};
+use millrace_telemetry::{Span, TraceContext};
 use redis::{RedisError, Script};
 use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
@@ -17,7 +18,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::cache::{Cache, Known};
 use crate::config::{RedisConfig, RedisConfigError};
 use crate::link::{Link, Up, explain};
-use crate::pending::{Pending, Runs};
+use crate::pending::{Pending, Waiting};
 use crate::script::{FIELDS, Fields, LAYOUT, NUMBERS_END, SOURCE, merge};
 
 /// Producers whose marks are on their way at once, on the one connection.
@@ -119,16 +120,20 @@ impl Shared {
 
     /// Writes marks, producers side by side and the runs of each in order, and gives back what is
     /// left where one failed. A mark that was written although its answer is lost is written again.
-    async fn write(&self, up: &Up, taken: Vec<Runs>) -> Vec<Runs> {
-        let total = |all: &[Runs]| all.iter().map(|(_, runs)| runs.len()).sum::<usize>();
+    async fn write(&self, up: &Up, taken: Vec<Waiting>) -> Vec<Waiting> {
+        let total = |all: &[Waiting]| all.iter().map(|waiting| waiting.runs.len()).sum::<usize>();
         let before = total(&taken);
-        let left: Vec<Runs> = stream::iter(taken)
-            .map(|(producer, runs)| async move {
-                for (written, run) in runs.iter().enumerate() {
-                    if let Err(error) = self.write_one(up, &producer, run).await {
+        let left: Vec<Waiting> = stream::iter(taken)
+            .map(|waiting| async move {
+                let traces = || waiting.traces.clone();
+                let span = Span::shared_database("redis", "mark", "window", traces);
+                for (written, run) in waiting.runs.iter().enumerate() {
+                    if let Err(error) = self.write_one(up, &waiting.producer, run).await {
+                        span.fail("not_written");
                         self.link.failed(up.generation, &error);
                         tracing::debug!(reason = explain(&error), "mark is not written");
-                        return Some((producer, runs[written..].to_vec()));
+                        let runs = waiting.runs[written..].to_vec();
+                        return Some(Waiting { runs, ..waiting });
                     }
                 }
                 None
@@ -157,11 +162,12 @@ impl Shared {
     }
 
     /// Puts marks back that were not written. Those that find no room any more are forgotten.
-    fn put_back(&self, left: Vec<Runs>) {
+    fn put_back(&self, left: Vec<Waiting>) {
         let mut gone = 0;
-        for (producer, runs) in left {
+        for Waiting { producer, runs, traces } in left {
+            let mut traces = traces.into_iter();
             for run in runs {
-                gone += self.add(&producer, run).1;
+                gone += self.add(&producer, run, traces.next().unwrap_or_default()).1;
             }
         }
         self.unwritten.send_modify(|count| *count -= gone);
@@ -169,10 +175,10 @@ impl Shared {
 
     /// Adds a mark to those that wait. True when it was taken in; and how many runs there are
     /// fewer than if it stood alone.
-    fn add(&self, producer: &str, run: Range<u64>) -> (bool, usize) {
+    fn add(&self, producer: &str, run: Range<u64>, trace: TraceContext) -> (bool, usize) {
         let mut pending = lock(&self.pending);
         let before = pending.len();
-        let taken = pending.add(producer, run);
+        let taken = pending.add(producer, run, trace);
         (taken, 1 - (pending.len() - before))
     }
 
@@ -180,8 +186,10 @@ impl Shared {
         let up = self.link.now()?;
         let mut command = redis::cmd("HMGET");
         command.arg(self.config.key(producer)).arg(&FIELDS);
+        let span = Span::database("redis", "read", "window");
         let read = command.query_async(&mut up.connection.clone()).await;
         read.map_err(|error| {
+            span.fail("not_read");
             self.link.failed(up.generation, &error);
             explain(&error).into()
         })
@@ -220,7 +228,7 @@ impl ProducerWindows for RedisWindows {
         lock(&shared.cache).change(producer, |window| window.mark(first, next));
         // Counted first: the writer must not find more written than there is.
         shared.unwritten.send_modify(|count| *count += 1);
-        let (taken, fewer) = shared.add(producer, first..next);
+        let (taken, fewer) = shared.add(producer, first..next, TraceContext::current());
         shared.unwritten.send_modify(|count| *count -= fewer);
         shared.added.notify_one();
         if taken {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use millrace_telemetry::Span;
 use scylla::client::session::Session;
 use scylla::errors::PrepareError;
 use scylla::policies::retry::FallthroughRetryPolicy;
@@ -167,6 +168,12 @@ impl Statement {
 }
 
 impl Said {
+    /// One run of it, within what it is run for. The system is named after the protocol's origin, as the
+    /// conventions have no name for ScyllaDB's own.
+    pub(crate) fn span(&self) -> Span {
+        Span::database("cassandra", self.operation, self.table)
+    }
+
     fn cql(&self, keyspace: &str) -> String {
         let table = format!(" {keyspace}.{} ", self.table);
         self.text.replacen(" T ", &table, 1).replacen("UPDATE T ", &format!("UPDATE{table}"), 1)

@@ -4,8 +4,10 @@ use std::sync::Mutex;
 use std::time::Instant;
 
 use millrace_store::StoreError;
+use millrace_telemetry::Span;
 use scylla::client::session::Session;
 use scylla::deserialize::row::DeserializeRow;
+use scylla::errors::ExecutionError;
 use scylla::response::query_result::QueryResult;
 use scylla::response::{PagingState, PagingStateResponse};
 use scylla::serialize::row::SerializeRow;
@@ -59,10 +61,10 @@ impl CqlStore {
     ) -> Result<QueryResult, StoreError> {
         let (said, prepared) = (statement.said(), self.statements.get(statement));
         let entered = self.gates.enter(self.shard(&said, prepared, &values)).await;
-        let began = Instant::now();
+        let (span, began) = (said.span(), Instant::now());
         let outcome = self.session.execute_unpaged(prepared, values).await;
         entered.leave(&outcome, began.elapsed());
-        outcome.map_err(|error| store_error(said.operation, said.way, &error))
+        outcome.map_err(|error| failed(&span, &said, &error))
     }
 
     /// Runs a conditional write. True when the condition held and it is done.
@@ -131,11 +133,10 @@ impl CqlStore {
         let mut prepared = self.statements.get(statement).clone();
         prepared.set_page_size(page_rows);
         let entered = self.gates.enter(self.shard(&said, &prepared, values)).await;
-        let began = Instant::now();
+        let (span, began) = (said.span(), Instant::now());
         let outcome = self.session.execute_single_page(&prepared, values, from).await;
         entered.leave(&outcome, began.elapsed());
-        let (result, state) =
-            outcome.map_err(|error| store_error(said.operation, said.way, &error))?;
+        let (result, state) = outcome.map_err(|error| failed(&span, &said, &error))?;
         let unreadable = |error: &dyn std::error::Error| unreadable(&said, error);
         let result = result.into_rows_result().map_err(|error| unreadable(&error))?;
         let rows = result.rows::<R>().map_err(|error| unreadable(&error))?;
@@ -160,6 +161,13 @@ impl CqlStore {
         let (node, shard) = replicas.first()?;
         Some((node.host_id.as_u128(), *shard))
     }
+}
+
+/// What an error of the driver means, which the span tells too.
+fn failed(span: &Span, said: &Said, error: &ExecutionError) -> StoreError {
+    let error = store_error(said.operation, said.way, error);
+    span.fail(error.kind());
+    error
 }
 
 fn first<R>(said: &Said, result: QueryResult) -> Result<Option<R>, StoreError>

@@ -51,6 +51,20 @@ pub enum StoreError {
     },
 }
 
+impl StoreError {
+    /// What kind of error it is: one of a closed set, for traces.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Unknown { .. } => "outcome_unknown",
+            Self::Unavailable { .. } => "unavailable",
+            Self::NotTrusted { .. } => "not_trusted",
+            Self::Failed { .. } => "failed",
+            Self::Damaged { .. } => "damaged",
+        }
+    }
+}
+
 /// The name of a node in leases, e.g. `join-0`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NodeId(pub String);

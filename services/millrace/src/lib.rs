@@ -79,10 +79,12 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
             client_runtime()?.block_on(commands::apply::run(&args, &global, printer))
         }
         Command::Publish(args) => {
-            client_runtime()?.block_on(commands::publish::run(&args, &global, printer))
+            let run = commands::publish::run(&args, &global, printer);
+            client_runtime()?.block_on(traced(run))
         }
         Command::Get(args) => {
-            client_runtime()?.block_on(commands::get::run(&args, &global, printer))
+            let run = commands::get::run(&args, &global, printer);
+            client_runtime()?.block_on(traced(run))
         }
         Command::Explain(args) => {
             client_runtime()?.block_on(commands::explain::run(&args, &global, printer))
@@ -110,6 +112,16 @@ fn server_runtime() -> Result<Runtime, Failure> {
         .enable_all()
         .build()
         .map_err(|e| Failure::Runtime(e.to_string()))
+}
+
+/// Runs a command whose calls are the heads of traces, where the environment asks for them.
+async fn traced(run: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {
+    let traces = dev::traces("cli").map_err(Failure::from)?;
+    let outcome = run.await;
+    if let Some(traces) = traces {
+        traces.shut_down().await;
+    }
+    outcome
 }
 
 fn telemetry(role: Role) -> Result<(), Failure> {

@@ -63,7 +63,7 @@ impl Appender {
         let traces = || group.iter().map(|flush| flush.request.trace.clone()).collect();
         let span = Span::shared("store commit", traces);
         let begun = Instant::now();
-        let appended = until_known(&mut self.patience.unbounded(), append).await;
+        let appended = span.around(until_known(&mut self.patience.unbounded(), append)).await;
         drop(span);
         self.metrics.took("commit", begun.elapsed());
         if let Err(error) = appended {

@@ -11,7 +11,7 @@ use futures::{Stream, StreamExt as _};
 use millrace_client::port::{AppendOutcome, StorePort, TakenOver};
 use millrace_client::wire;
 use millrace_client::wire::credits::{Load, Loaded};
-use millrace_grpc::{Drain, ErrorCode, Fault, status};
+use millrace_grpc::{Drain, ErrorCode, Fault, status, trace_of};
 use millrace_proto::v1;
 use millrace_proto::v1::store_service_server::StoreService;
 use millrace_store::{Applied, Fencing, Incarnation, NodeId, Seen, Store, StoreError};
@@ -218,6 +218,7 @@ impl StoreService for StoreGrpc {
         &self,
         request: Request<v1::LoadRequest>,
     ) -> Result<Response<Self::LoadStream>, Status> {
+        let scope = trace_of(&request).scope();
         let request = request.into_inner();
         let slots = request.mark_slots.into_iter().map(SlotId).collect();
         let parts = request
@@ -228,7 +229,7 @@ impl StoreService for StoreGrpc {
             .map_err(|e| status(&e))?;
         let (sender, receiver) = mpsc::channel(CHANNEL);
         let turn = in_turn(&self.loads).await?;
-        let work = answers::load(self.port.clone(), slots, parts, sender);
+        let work = scope.around(answers::load(self.port.clone(), slots, parts, sender));
         tokio::spawn(async move {
             work.await;
             drop(turn);
@@ -242,9 +243,10 @@ impl StoreService for StoreGrpc {
         &self,
         request: Request<v1::ReadLogRequest>,
     ) -> Result<Response<Self::ReadLogStream>, Status> {
+        let scope = trace_of(&request).scope();
         let (sender, receiver) = mpsc::channel(CHANNEL);
         let turn = in_turn(&self.log_reads).await?;
-        let work = answers::read_log(self.port.clone(), request.into_inner(), sender);
+        let work = scope.around(answers::read_log(self.port.clone(), request.into_inner(), sender));
         tokio::spawn(async move {
             work.await;
             drop(turn);

@@ -140,9 +140,11 @@ impl StorePort for StoreWriter {
         &self,
         parts: Vec<(Entity, Part)>,
     ) -> Result<Vec<Option<(KnownAt, Bytes)>>, StoreError> {
+        let span = Span::within("store load");
+        span.note("millrace.parts", || (parts.len() as i64).into());
         self.metrics.loaded(parts.len());
         let load = || self.store.load(parts.clone());
-        self.timed("load", until_known(&mut self.patience.bounded(), load)).await
+        span.around(self.timed("load", until_known(&mut self.patience.bounded(), load))).await
     }
 
     async fn put_mark(&self, slot: SlotId, ver: KnownAt, mark: Mark) -> Result<(), StoreError> {
@@ -151,8 +153,9 @@ impl StorePort for StoreWriter {
     }
 
     async fn load_mark(&self, slot: SlotId) -> Result<Option<(KnownAt, Mark)>, StoreError> {
+        let span = Span::within("store load mark");
         let load = || self.store.load_mark(slot);
-        self.timed("load_mark", until_known(&mut self.patience.bounded(), load)).await
+        span.around(self.timed("load_mark", until_known(&mut self.patience.bounded(), load))).await
     }
 
     async fn read_log(
@@ -162,8 +165,9 @@ impl StorePort for StoreWriter {
         up_to: Position,
         max_bytes: usize,
     ) -> Result<LogPage, StoreError> {
+        let span = Span::within("store read log");
         let read = || self.store.read_log(slot, after, up_to, max_bytes);
-        self.timed("read_log", until_known(&mut self.patience.bounded(), read)).await
+        span.around(self.timed("read_log", until_known(&mut self.patience.bounded(), read))).await
     }
 
     async fn renew_node(

@@ -240,6 +240,15 @@ impl Apart {
         }
     }
 
+    /// CPU time that all services have taken so far, in clock ticks of the system (100 a second).
+    ///
+    /// # Errors
+    ///
+    /// As [`Dev::cpu_ticks`].
+    pub fn cpu_ticks(&self) -> Result<u64, HarnessError> {
+        self.services.iter().filter_map(|s| s.process.as_ref()).map(Dev::cpu_ticks).sum()
+    }
+
     /// Asks a service to end with SIGTERM and gives its exit code.
     ///
     /// # Errors

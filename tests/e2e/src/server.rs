@@ -208,6 +208,24 @@ impl Dev {
         kib.map(|kib| kib << 10).ok_or_else(|| error(std::io::ErrorKind::InvalidData.into()))
     }
 
+    /// CPU time it has taken so far, in clock ticks of the system (100 a second).
+    ///
+    /// # Errors
+    ///
+    /// As [`Dev::peak_bytes`].
+    pub fn cpu_ticks(&self) -> Result<u64, HarnessError> {
+        let path = format!("/proc/{}/stat", self.child.id());
+        let error = |cause| HarnessError::Process { program: path.clone(), cause };
+        let stat = std::fs::read_to_string(&path).map_err(error)?;
+        // The name in parentheses may hold anything; utime and stime are the 14th and 15th field.
+        let numbers = stat.rsplit_once(')').map(|(_, rest)| rest.split_whitespace().skip(11));
+        let times = numbers.map(|n| n.take(2).filter_map(|n| n.parse::<u64>().ok()));
+        match times.map(|times| times.collect::<Vec<_>>()).as_deref() {
+            Some([user, system]) => Ok(user + system),
+            _ => Err(error(std::io::ErrorKind::InvalidData.into())),
+        }
+    }
+
     /// Ends it with SIGKILL, as a crash would.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use millrace_proto::convert::to_timestamp;
 use millrace_proto::v1;
+use millrace_telemetry::Span;
 use millrace_types::Micros;
 use millrace_types::limits::BATCH_FACTS_MAX;
 use prost::Message as _;
@@ -89,7 +90,7 @@ impl Payload {
 }
 
 /// A batch that keeps the rules of one, ready to be sent any number of times.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug)]
 pub(super) struct Prepared {
     /// Without the schema.
     request: v1::PublishRequest,
@@ -98,6 +99,8 @@ pub(super) struct Prepared {
     /// What it takes in flight, the schema included.
     pub(super) bytes: u64,
     pub(super) tag: u64,
+    /// From when it was made until it is answered.
+    _span: Span,
 }
 
 impl Prepared {
@@ -109,6 +112,13 @@ impl Prepared {
             Payload::Arrow { schema, batches, .. } => (schema, batches, Vec::new()),
             Payload::Rows(rows) => (Bytes::new(), Bytes::new(), rows),
         };
+        // A batch that is in no trace yet is the head of one.
+        let (mut traceparent, mut tracestate) = (batch.traceparent, String::new());
+        let mut span = Span::default();
+        if traceparent.is_empty() {
+            span = Span::client("publish batch");
+            (traceparent, tracestate) = span.context().write();
+        }
         let request = v1::PublishRequest {
             producer_id: batch.producer_id,
             stream: batch.stream,
@@ -119,8 +129,8 @@ impl Prepared {
             rows,
             watermark: batch.watermark.map(to_timestamp),
             idle: batch.idle,
-            traceparent: batch.traceparent,
-            tracestate: String::new(),
+            traceparent,
+            tracestate,
         };
         let bytes = request.encoded_len() + schema.len();
         if bytes > bytes_max {
@@ -128,7 +138,8 @@ impl Prepared {
                 format!("takes {bytes} bytes; at most {bytes_max} go in one batch: split it");
             return Err(ClientError::InvalidBatch { field: "payload", rule });
         }
-        Ok(Self { request, schema, facts: facts as u64, bytes: bytes as u64, tag: batch.tag })
+        let (facts, bytes) = (facts as u64, bytes as u64);
+        Ok(Self { request, schema, facts, bytes, tag: batch.tag, _span: span })
     }
 
     pub(super) fn stream(&self) -> &str {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use millrace_grpc::Deadline;
+use millrace_grpc::{Deadline, carry_trace};
 use millrace_proto::v1;
 use millrace_proto::v1::store_service_client::StoreServiceClient;
 use millrace_store::encoding::encode_mark;
@@ -34,6 +34,7 @@ const ATTEMPT_WITHIN: Duration = Duration::from_secs(30);
 fn timed<Q>(message: Q) -> Request<Q> {
     let mut request = Request::new(message);
     request.set_timeout(Deadline::within(ATTEMPT_WITHIN));
+    carry_trace(&mut request);
     request
 }
 

@@ -7,6 +7,8 @@ use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator as _};
 use opentelemetry::trace::{SpanContext, TraceContextExt as _, TraceState};
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 
+use super::Scope;
+
 /// Bytes of a `tracestate` that are taken; W3C asks for 512 at least. A longer one is left out.
 const TRACESTATE_BYTES_MAX: usize = 512;
 /// Bytes of a `traceparent`: 55 in version 00, perhaps more in later ones. The SDK reads shorter ones
@@ -90,6 +92,14 @@ impl TraceContext {
             return Self::default();
         }
         Self::of(Context::current().span().span_context())
+    }
+
+    /// The inside of the span, for what is done for it in this process: its parts find it. Nothing where
+    /// there is no span.
+    #[must_use]
+    pub fn scope(&self) -> Scope {
+        let inside = |span: &SpanContext| Context::new().with_remote_span_context(span.clone());
+        Scope::of(self.0.as_ref().map(inside))
     }
 
     /// The first that is not empty.

@@ -1,5 +1,7 @@
 //! Spans, which are nothing while traces are off.
 
+use std::borrow::Cow;
+
 use futures::future::Either;
 use opentelemetry::trace::{
     FutureExt as _, Link, SpanContext, SpanKind, Status, TraceContextExt as _, Tracer as _,
@@ -19,7 +21,12 @@ const LINKS_MAX: usize = 128;
 pub struct Span(Option<Context>);
 
 impl Span {
-    fn start(name: &'static str, kind: SpanKind, parent: &TraceContext, links: Vec<Link>) -> Self {
+    fn start(
+        name: impl Into<Cow<'static, str>>,
+        kind: SpanKind,
+        parent: &TraceContext,
+        links: Vec<Link>,
+    ) -> Self {
         let tracer = global::tracer(SCOPE);
         let builder = tracer.span_builder(name).with_kind(kind).with_links(links);
         let parent = match parent.span() {
@@ -57,10 +64,69 @@ impl Span {
         Self::child(name, &TraceContext::current())
     }
 
+    /// What a client does, from where nobody knows of it yet: the head of a new trace, or a part of what
+    /// the task is doing.
+    #[must_use]
+    pub fn client(name: &'static str) -> Self {
+        if !super::is_on() {
+            return Self::default();
+        }
+        Self::start(name, SpanKind::Client, &TraceContext::current(), Vec::new())
+    }
+
+    /// A statement of a database, as a part of what the task is doing; nothing when that is in no trace.
+    /// It is named after the operation and what it is about, as OpenTelemetry's conventions for
+    /// databases ask, all of them of closed sets: no statement tells of values.
+    #[must_use]
+    pub fn database(system: &'static str, operation: &'static str, about: &'static str) -> Self {
+        if !super::is_on() {
+            return Self::default();
+        }
+        let parent = TraceContext::current();
+        match parent.is_some() {
+            true => Self::statement(system, operation, about, &parent, Vec::new()),
+            false => Self::default(),
+        }
+    }
+
+    /// A statement of a database that is for several at once, as [`Span::shared`] is.
+    #[must_use]
+    pub fn shared_database(
+        system: &'static str,
+        operation: &'static str,
+        about: &'static str,
+        parents: impl FnOnce() -> Vec<TraceContext>,
+    ) -> Self {
+        Self::merged(parents, |parent, links| {
+            Self::statement(system, operation, about, parent, links)
+        })
+    }
+
+    fn statement(
+        system: &'static str,
+        operation: &'static str,
+        about: &'static str,
+        parent: &TraceContext,
+        links: Vec<Link>,
+    ) -> Self {
+        let span = Self::start(format!("{operation} {about}"), SpanKind::Client, parent, links);
+        span.note("db.system.name", || system.into());
+        span.note("db.operation.name", || operation.into());
+        span.note("db.collection.name", || about.into());
+        span
+    }
+
     /// Something done for several at once: a child of the first that is sampled, linked to the
     /// others. Nothing when none of them is in a trace.
     #[must_use]
     pub fn shared(name: &'static str, parents: impl FnOnce() -> Vec<TraceContext>) -> Self {
+        Self::merged(parents, |parent, links| Self::start(name, SpanKind::Internal, parent, links))
+    }
+
+    fn merged(
+        parents: impl FnOnce() -> Vec<TraceContext>,
+        start: impl FnOnce(&TraceContext, Vec<Link>) -> Self,
+    ) -> Self {
         if !super::is_on() {
             return Self::default();
         }
@@ -79,7 +145,7 @@ impl Span {
             .take(LINKS_MAX)
             .map(|span| Link::with_context(span.clone()))
             .collect();
-        Self::start(name, SpanKind::Internal, &first, links)
+        start(&first, links)
     }
 
     /// Where it is in its trace, for messages and for its parts.
@@ -123,6 +189,10 @@ impl Span {
 pub struct Scope(Option<Context>);
 
 impl Scope {
+    pub(super) fn of(context: Option<Context>) -> Self {
+        Self(context)
+    }
+
     /// See [`Span::around`].
     pub fn around<F: Future>(self, future: F) -> impl Future<Output = F::Output> + use<F> {
         match self.0 {

@@ -5,6 +5,7 @@
 mod attackers;
 mod producers;
 
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -125,11 +126,40 @@ async fn reader(scene: Scene) -> u64 {
     reads
 }
 
-/// Facts acknowledged a second while a load runs for so long.
-async fn rate(scene: &Scene, lasts: Duration) -> f64 {
-    let (before, began) = (scene.acknowledged(), Instant::now());
+/// What the services did in a while.
+struct Done {
+    /// Facts acknowledged a second.
+    rate: f64,
+    /// CPU seconds of all services a second: of two cores at most 2.
+    cores: f64,
+}
+
+impl Done {
+    /// Facts acknowledged a CPU second of the services.
+    fn facts_a_cpu_second(&self) -> f64 {
+        self.rate / self.cores.max(0.01)
+    }
+}
+
+/// What is done while a load runs for so long.
+async fn measure(services: &Apart, scene: &Scene, lasts: Duration) -> Done {
+    let ticks = || services.cpu_ticks().expect("they still run");
+    let (before, worked, began) = (scene.acknowledged(), ticks(), Instant::now());
     tokio::time::sleep(lasts).await; // the load goes on; nothing is waited for
-    (scene.acknowledged() - before) as f64 / began.elapsed().as_secs_f64()
+    let seconds = began.elapsed().as_secs_f64();
+    Done {
+        rate: (scene.acknowledged() - before) as f64 / seconds,
+        cores: (ticks() - worked) as f64 / 100.0 / seconds,
+    }
+}
+
+/// The load takes what the services leave of the cores: it stands for machines of its own. Where that
+/// cannot be set it goes on as it is, and the rates tell less.
+fn step_back() {
+    let Ok(thread) = std::fs::read_link("/proc/thread-self") else { return };
+    let Some(thread) = thread.file_name() else { return };
+    let renice = Command::new("renice").args(["-n", "19", "-p"]).arg(thread).output();
+    drop(renice);
 }
 
 async fn all_end(tasks: &mut JoinSet<()>) {
@@ -169,8 +199,8 @@ fn an_overload_of_ten_times_is_survived() {
     let services = services.expect("the services start");
     let applied = services.cli().run(["apply".as_ref(), catalog("load.yaml").as_os_str()]);
     applied.and_then(|done| done.expect_code(0)).expect("the catalog is applied");
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let runtime = runtime.expect("a runtime");
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.on_thread_start(step_back).enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let scene = Scene::of(&services);
         let warm = scene.again();
@@ -178,7 +208,7 @@ fn an_overload_of_ten_times_is_survived() {
         for number in 0..PRODUCERS {
             tasks.spawn(producers::fair(warm.clone(), format!("warm-{number}")));
         }
-        let peak = rate(&warm, WARM).await;
+        let peak = measure(&services, &warm, WARM).await;
         warm.end();
         all_end(&mut tasks).await;
 
@@ -189,7 +219,7 @@ fn an_overload_of_ten_times_is_survived() {
             tasks.spawn(producers::impatient(flood.clone(), format!("impatient-{number}")));
         }
         attackers::begin(&flood, &mut tasks);
-        let goodput = rate(&flood, lasts).await;
+        let goodput = measure(&services, &flood, lasts).await;
         flood.end();
         let ended = Instant::now();
         all_end(&mut tasks).await;
@@ -204,10 +234,15 @@ fn an_overload_of_ten_times_is_survived() {
         everything_is_there(&scene).await;
         let refused = scene.refused.load(Ordering::Acquire);
         eprintln!(
-            "overload: {peak:.0} facts/s before, {goodput:.0} under ten times the load ({:.0} %), \
-             {refused} calls refused, {reads} reads answered; a batch was acknowledged {recovery:?} \
-             after its end",
-            100.0 * goodput / peak
+            "overload: {:.0} facts/s before on {:.2} cores, {:.0} under ten times the load on {:.2} \
+             ({:.0} %; {:.0} % a CPU second of the services), {refused} calls refused, {reads} reads \
+             answered; a batch was acknowledged {recovery:?} after its end",
+            peak.rate,
+            peak.cores,
+            goodput.rate,
+            goodput.cores,
+            100.0 * goodput.rate / peak.rate,
+            100.0 * goodput.facts_a_cpu_second() / peak.facts_a_cpu_second(),
         );
     });
     for service in SERVICES {

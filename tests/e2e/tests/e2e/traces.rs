@@ -20,7 +20,7 @@ use tokio::runtime::Runtime;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status};
 
-use crate::fixture::catalog;
+use crate::fixture::{CLICKS, catalog};
 
 /// A machine that builds beside the tests is slow.
 const SOON: Duration = Duration::from_secs(60);
@@ -166,6 +166,67 @@ fn a_batch_is_one_trace_through_all_hops() {
             );
         }
     }
+}
+
+/// A read is one trace from the command line to the store, and so is what it publishes.
+#[test]
+fn a_read_is_one_trace_from_the_client_to_the_store() {
+    let runtime = Runtime::new().expect("a runtime");
+    let (endpoint, spans) = collector(&runtime);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let variable = ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint);
+    let delay = ("OTEL_BSP_SCHEDULE_DELAY", "50".to_owned());
+    let apart = apart(folder.path(), vec![variable.clone(), delay]);
+    let run = |args: &[&str]| {
+        let mut command = apart.cli().command(args).expect("a binary");
+        let ended = command.env(variable.0, &variable.1).output().expect("it runs");
+        assert!(ended.status.success(), "{ended:?}");
+    };
+    let rows = folder.path().join("clicks.csv");
+    let row = "e1,7,2026-01-01T12:00:00Z,1,,5,2.5,food";
+    std::fs::write(&rows, format!("{CLICKS}\n{row}\n")).expect("a file");
+    run(&["publish", &format!("clicks={}", rows.display())]);
+    apart.settle();
+    run(&["get", "user_activity", "7"]);
+
+    let chains: [&[(&str, &str)]; 2] = [
+        &[
+            ("publish batch", "cli"),
+            ("ingest batch", "ingest"),
+            ("join process", "join"),
+            ("join flush", "join"),
+            ("store append", "store-writer"),
+        ],
+        &[
+            ("get features", "cli"),
+            ("read features", "feature-serving"),
+            ("read heads", "feature-serving"),
+            ("load heads", "feature-serving"),
+            ("store load", "store-writer"),
+        ],
+    ];
+    for chain in chains {
+        wait_until("the spans of a chain", SOON, || {
+            let kept = spans.lock().expect("no test panics with it").clone();
+            stands(&kept, chain).then_some(())
+        });
+    }
+}
+
+/// Whether these spans stand in one trace, each below the one before it, the first one the head.
+fn stands(kept: &[(String, Span)], chain: &[(&str, &str)]) -> bool {
+    let mut above: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+    for (depth, (name, service)) in chain.iter().enumerate() {
+        let found = kept.iter().filter(|(of, span)| {
+            let below = match depth {
+                0 => span.parent_span_id.is_empty(),
+                _ => above.contains(&(span.trace_id.clone(), span.parent_span_id.clone())),
+            };
+            span.name == *name && of.contains(&format!("millrace-{service}\"")) && below
+        });
+        above = found.map(|(_, span)| (span.trace_id.clone(), span.span_id.clone())).collect();
+    }
+    !above.is_empty()
 }
 
 /// Who asks for nothing sends nothing, whatever its callers say.
