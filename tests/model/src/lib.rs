@@ -2,6 +2,8 @@
 //! marks, release, crash and start again, through the real store-writer and the real steps of
 //! ownership, on the in-memory store whose calls are lost, torn, delayed, unknown or landing late.
 //!
+//! [`protocol`] is the other half: the protocol itself as a state machine, every state of it visited.
+//!
 //! A seed decides everything: who goes on ([`schedule`]), which calls go wrong, what each node does
 //! ([`node`]). What readers and owners saw is written down on the way ([`world`]) and held against
 //! the log that stands in the end ([`verdict`]). With one step of the protocol left out
@@ -10,6 +12,7 @@
 pub mod history;
 pub mod node;
 pub mod port;
+pub mod protocol;
 pub mod reader;
 pub mod schedule;
 pub mod server;
