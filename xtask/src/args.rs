@@ -36,8 +36,8 @@ The developer's commands of Millrace.
       until they are ready, and writes target/cluster/cluster.json: what the command line needs in
       its environment to reach them, and the processes by name.
       --store embedded  on an empty folder, with one store-writer (the default)
-      --store cql       on a Cassandra and a Redis that it starts, which `down` ends; where they
-                        are is in cluster.json too
+      --store cql       on a Cassandra and a Redis that it starts, traced in a Jaeger, all of which
+                        `down` ends; where they are is in cluster.json too
   cargo xtask cluster kill NAME
       Ends one with SIGKILL, such as join-0.
   cargo xtask cluster start NAME

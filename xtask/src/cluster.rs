@@ -22,7 +22,7 @@ const DRAINED_WITHIN: Duration = Duration::from_secs(20);
 /// for a line of a file nor for a process that is no child.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// The process that keeps Cassandra and Redis.
+/// The process that keeps Cassandra, Redis and Jaeger.
 const SERVERS: &str = "servers";
 /// The most of each service.
 pub(crate) const EACH_MAX: u64 = 16;
@@ -43,7 +43,7 @@ pub(crate) enum Action {
 /// How many of each, and on what.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Plan {
-    /// On Cassandra and Redis, not on the embedded store.
+    /// On Cassandra and Redis and with Jaeger, not on the embedded store.
     pub(crate) is_cql: bool,
     pub(crate) ingest: u64,
     pub(crate) join: u64,
@@ -135,7 +135,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Starts Cassandra and Redis, and learns where they are.
+    /// Starts Cassandra, Redis and Jaeger, and learns where they are.
     fn start_servers(&self, state: &mut State) -> Result<(), Failure> {
         let servers = Servers::of(&self.workspace);
         servers.install()?;
@@ -144,7 +144,7 @@ impl Cluster {
         state.processes.push(Process { name, port: 0, admin_port: 0, running: None });
         let index = state.processes.len() - 1;
         let mut command = Command::new(self.workspace.program(SERVERS));
-        command.env("MILLRACE_CASSANDRA", &servers.cassandra);
+        servers.set_environment(&mut command);
         self.launch(state, index, command)?;
         self.wait_ready(&state.processes[index])?;
         let log = fs::read_to_string(self.log(&state.processes[index])).unwrap_or_default();
@@ -154,8 +154,12 @@ impl Cluster {
                 Failure::Other(format!("the servers do not say where {of} is:\n{log}"))
             })
         };
-        let (cassandra, redis) = (address("cassandra")?, address("redis")?);
-        state.stores = Some(Stores { cassandra, redis });
+        state.stores = Some(Stores {
+            cassandra: address("cassandra")?,
+            redis: address("redis")?,
+            jaeger: address("jaeger")?,
+            otlp: address("otlp")?,
+        });
         state.write(&self.folder)
     }
 
@@ -225,6 +229,9 @@ impl Cluster {
                 command.args(["--ingest-endpoint", &state.endpoints("ingest")]);
             }
             _ => {}
+        }
+        if let Some(stores) = &state.stores {
+            command.env("OTEL_EXPORTER_OTLP_ENDPOINT", &stores.otlp);
         }
         match (&state.stores, process.kind()) {
             (None, _) => drop(command.arg("--data").arg(self.folder.join("data"))),

@@ -1,4 +1,7 @@
-//! The real servers of the tests: Redis from Debian, Apache Cassandra from Maven Central.
+//! The real servers of the tests: Redis from Debian, Apache Cassandra from Maven Central, Jaeger from
+//! its Go module.
+
+mod jaeger;
 
 use std::env;
 use std::fs;
@@ -16,12 +19,22 @@ const CASSANDRA: &str = "5.0.6";
 pub(crate) struct Servers {
     /// The folder with Cassandra's jars in `lib`.
     pub(crate) cassandra: PathBuf,
+    /// The program of Jaeger.
+    pub(crate) jaeger: PathBuf,
 }
 
 impl Servers {
     /// Where they are, or will be once [`Servers::install`] ran.
     pub(crate) fn of(workspace: &Workspace) -> Self {
-        Self { cassandra: workspace.tools().join(format!("cassandra-{CASSANDRA}")) }
+        Self {
+            cassandra: workspace.tools().join(format!("cassandra-{CASSANDRA}")),
+            jaeger: workspace.tools().join(format!("jaeger-{}", jaeger::VERSION)).join("jaeger"),
+        }
+    }
+
+    /// Tells a program that starts servers where they are.
+    pub(crate) fn set_environment(&self, command: &mut Command) {
+        command.env("MILLRACE_CASSANDRA", &self.cassandra).env("MILLRACE_JAEGER", &self.jaeger);
     }
 
     /// Installs what is missing and says so.
@@ -37,7 +50,8 @@ impl Servers {
             debian("redis-server", "redis-server", "or let MILLRACE_REDIS_SERVER name one")?;
         }
         debian("java", "default-jre-headless", "Java 17 or newer runs Cassandra")?;
-        self.install_cassandra()
+        self.install_cassandra()?;
+        jaeger::install(&self.jaeger)
     }
 
     fn install_cassandra(&self) -> Result<(), Failure> {

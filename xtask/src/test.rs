@@ -114,8 +114,8 @@ impl Bench<'_> {
         command
             .env("MILLRACE_BIN", self.workspace.binary())
             .env("MILLRACE_GRPCURL", &self.tools.grpcurl)
-            .env("MILLRACE_PYTHON", &self.tools.python)
-            .env("MILLRACE_CASSANDRA", &self.tools.servers.cassandra);
+            .env("MILLRACE_PYTHON", &self.tools.python);
+        self.tools.servers.set_environment(command);
         if std::env::var_os("MILLRACE_DATA").is_none() {
             command.env("MILLRACE_DATA", self.workspace.root.join("../shared/data"));
         }

@@ -64,10 +64,11 @@ impl Workspace {
 }
 
 /// The value of the only text field with this name in a JSON document.
-fn text_field(json: &str, name: &str) -> Option<String> {
-    let start = json.find(&format!("\"{name}\":\""))? + name.len() + 4;
+pub(crate) fn text_field(json: &str, name: &str) -> Option<String> {
+    let name = format!("\"{name}\":");
+    let value = json[json.find(&name)? + name.len()..].trim_start().strip_prefix('"')?;
     let mut text = String::new();
-    let mut chars = json[start..].chars();
+    let mut chars = value.chars();
     loop {
         match chars.next()? {
             '"' => return Some(text),
@@ -86,5 +87,7 @@ mod tests {
         let json = r#"{"version":1,"target_directory":"C:\\a \"b\"","metadata":null}"#;
         assert_eq!(text_field(json, "target_directory").as_deref(), Some(r#"C:\a "b""#));
         assert_eq!(text_field(json, "absent"), None);
+        assert_eq!(text_field(json, "version"), None);
+        assert_eq!(text_field("{\n\t\"Dir\": \"/a\"\n}", "Dir").as_deref(), Some("/a"));
     }
 }

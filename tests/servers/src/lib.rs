@@ -4,10 +4,12 @@
 //! Nothing here waits for a time to pass: a server is ready when it answers.
 
 mod cassandra;
+mod jaeger;
 mod kept;
 mod process;
 mod redis;
 
 pub use cassandra::{Cassandra, CassandraOptions};
+pub use jaeger::Jaeger;
 pub use process::{ServerError, free_port};
 pub use redis::{Redis, RedisOptions};

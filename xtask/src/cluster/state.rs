@@ -12,6 +12,10 @@ const PROCESSES: &str = "processes";
 pub(super) struct Stores {
     pub(super) cassandra: String,
     pub(super) redis: String,
+    /// Where Jaeger is asked for traces.
+    pub(super) jaeger: String,
+    /// Where Jaeger takes spans.
+    pub(super) otlp: String,
 }
 
 /// The processes of a cluster.
@@ -92,12 +96,14 @@ impl Process {
 
 impl Stores {
     fn line(&self) -> String {
-        format!("stores {} {}\n", self.cassandra, self.redis)
+        let Self { cassandra, redis, jaeger, otlp } = self;
+        format!("stores {cassandra} {redis} {jaeger} {otlp}\n")
     }
 
     fn parse(line: &str) -> Option<Self> {
-        let (cassandra, redis) = line.strip_prefix("stores ")?.split_once(' ')?;
-        Some(Self { cassandra: cassandra.to_owned(), redis: redis.to_owned() })
+        let mut fields = line.strip_prefix("stores ")?.split(' ').map(str::to_owned);
+        let mut next = || fields.next();
+        Some(Self { cassandra: next()?, redis: next()?, jaeger: next()?, otlp: next()? })
     }
 }
 
@@ -150,8 +156,11 @@ impl State {
         let admin = services.map(|p| format!("\"{}\": \"{}\"", p.name, p.admin()));
         let [env, pids, admin]: [Vec<String>; 3] = [env.collect(), pids.collect(), admin.collect()];
         let stores = self.stores.as_ref().map_or_else(String::new, |stores| {
-            let Stores { cassandra, redis } = stores;
-            format!(", \"cassandra\": [\"{cassandra}\"], \"redis\": \"{redis}\"")
+            let Stores { cassandra, redis, jaeger, otlp } = stores;
+            format!(
+                ", \"cassandra\": [\"{cassandra}\"], \"redis\": \"{redis}\", \
+                 \"jaeger\": \"{jaeger}\", \"otlp\": \"{otlp}\""
+            )
         });
         format!(
             "{{\"env\": {{{}}}, \"processes\": {{{}}}, \"admin\": {{{}}}{stores}}}\n",
@@ -188,7 +197,12 @@ mod tests {
     #[test]
     fn scripts_find_addresses_and_processes() {
         let name = |name: &str| name.to_owned();
-        let stores = Stores { cassandra: name("127.0.0.1:1"), redis: name("127.0.0.1:2") };
+        let stores = Stores {
+            cassandra: name("127.0.0.1:1"),
+            redis: name("127.0.0.1:2"),
+            jaeger: name("http://127.0.0.1:3"),
+            otlp: name("http://127.0.0.1:4"),
+        };
         assert_eq!(Stores::parse(stores.line().trim_end()), Some(stores.clone()));
         let mut state = State {
             stores: None,
@@ -211,9 +225,8 @@ mod tests {
         assert_eq!(state.json(), expected);
         state.stores = Some(stores);
         let told = state.json();
-        assert!(
-            told.contains("\"cassandra\": [\"127.0.0.1:1\"], \"redis\": \"127.0.0.1:2\""),
-            "{told}"
-        );
+        let servers = "\"cassandra\": [\"127.0.0.1:1\"], \"redis\": \"127.0.0.1:2\", \
+                       \"jaeger\": \"http://127.0.0.1:3\", \"otlp\": \"http://127.0.0.1:4\"}";
+        assert!(told.contains(servers), "{told}");
     }
 }

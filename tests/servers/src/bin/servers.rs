@@ -1,4 +1,4 @@
-//! A Cassandra and a Redis for `cargo xtask cluster up --store cql`. It says where they are, and stays:
+//! A Cassandra, a Redis and a Jaeger for `cargo xtask cluster up --store cql`. It says where they are, and stays:
 //! however it ends, they end with it and leave nothing behind.
 #![expect(
     clippy::print_stdout,
@@ -9,13 +9,17 @@
 use std::error::Error as _;
 use std::process::ExitCode;
 
-use millrace_test_servers::{Cassandra, CassandraOptions, Redis, RedisOptions, ServerError};
+use millrace_test_servers::{
+    Cassandra, CassandraOptions, Jaeger, Redis, RedisOptions, ServerError,
+};
 
 fn main() -> ExitCode {
     match start() {
-        Ok((cassandra, redis)) => {
+        Ok((cassandra, redis, jaeger)) => {
             println!("cassandra {}", cassandra.address());
             println!("redis {}", redis.address());
+            println!("jaeger {}", jaeger.url());
+            println!("otlp {}", jaeger.otlp());
             println!("servers is ready on {}", cassandra.address());
             loop {
                 // It may wake up without a reason.
@@ -30,7 +34,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn start() -> Result<(Cassandra, Redis), ServerError> {
+fn start() -> Result<(Cassandra, Redis, Jaeger), ServerError> {
     let redis = Redis::start(RedisOptions::default())?;
-    Ok((Cassandra::start(CassandraOptions::default())?, redis))
+    let jaeger = Jaeger::start()?;
+    Ok((Cassandra::start(CassandraOptions::default())?, redis, jaeger))
 }
