@@ -16,6 +16,7 @@ The developer's commands of Millrace.
         build    everything, the `millrace` binary included
         test     unit, property, conformance, architecture and end-to-end tests
         doctest  the examples in the docs
+        compose  docker-compose.yml with stand-ins, as `cargo xtask compose`; left out but as root
         doc      cargo doc, warnings denied
         fuzz     every decoder of what comes from outside, under libFuzzer
       --real-data  the real data sets must be there (found through MILLRACE_DATA,
@@ -45,6 +46,10 @@ The developer's commands of Millrace.
   cargo xtask cluster down
       Ends exactly what `up` and `start` started.
 
+  cargo xtask compose
+      Runs docker-compose.yml as root where no registry is within reach: on images made here, with
+      Cassandra in ScyllaDB's place; puts facts in, reads features back, and takes all of it down.
+
   cargo xtask help";
 
 /// What was asked for.
@@ -56,6 +61,8 @@ pub(crate) enum Request {
     Test(TestOptions),
     /// Start and end services on this machine.
     Cluster(Action),
+    /// Run docker-compose.yml with stand-ins.
+    Compose,
 }
 
 /// How to run the checks.
@@ -89,6 +96,10 @@ pub(crate) fn parse(mut args: impl Iterator<Item = String>) -> Result<Request, S
             Some(extra) => Err(format!("`ci` takes no argument, got `{extra}`")),
         },
         Some("cluster") => cluster_action(args),
+        Some("compose") => match args.next() {
+            None => Ok(Request::Compose),
+            Some(extra) => Err(format!("`compose` takes no argument, got `{extra}`")),
+        },
         Some(other) => Err(format!("there is no command `{other}`")),
     }
 }
@@ -210,6 +221,7 @@ mod tests {
             ("test --kills many", "`many`"),
             ("test --only compile", "tools, format"),
             ("ci --cases 3", "--cases"),
+            ("compose now", "`now`"),
             ("cluster", "up, kill, start or down"),
             ("cluster kill", "name"),
             ("cluster up --store tape", "`tape`"),

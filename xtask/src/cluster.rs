@@ -139,6 +139,7 @@ impl Cluster {
     fn start_servers(&self, state: &mut State) -> Result<(), Failure> {
         let servers = Servers::of(&self.workspace);
         servers.install()?;
+        servers.install_jaeger()?;
         let name = SERVERS.to_owned();
         // Last: it ends once nobody needs it any more.
         state.processes.push(Process { name, port: 0, admin_port: 0, running: None });

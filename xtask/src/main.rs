@@ -11,6 +11,7 @@
 mod args;
 mod cluster;
 mod command;
+mod compose;
 mod fuzz;
 mod servers;
 mod stage;
@@ -40,16 +41,21 @@ fn main() -> ExitCode {
                 ExitCode::FAILURE
             }
         },
-        Ok(Request::Cluster(action)) => match cluster::run(&action) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(failure) => {
-                eprintln!("error: {failure}");
-                ExitCode::FAILURE
-            }
-        },
+        Ok(Request::Cluster(action)) => told(cluster::run(&action)),
+        Ok(Request::Compose) => told(compose::run_alone()),
         Err(message) => {
             eprintln!("error: {message}\n\n{}", args::USAGE);
             ExitCode::from(2)
+        }
+    }
+}
+
+fn told(outcome: Result<(), command::Failure>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("error: {failure}");
+            ExitCode::FAILURE
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::workspace::Workspace;
 const CASSANDRA: &str = "5.0.6";
 
 /// Where the servers are.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Servers {
     /// The folder with Cassandra's jars in `lib`.
     pub(crate) cassandra: PathBuf,
@@ -50,7 +50,15 @@ impl Servers {
             debian("redis-server", "redis-server", "or let MILLRACE_REDIS_SERVER name one")?;
         }
         debian("java", "default-jre-headless", "Java 17 or newer runs Cassandra")?;
-        self.install_cassandra()?;
+        self.install_cassandra()
+    }
+
+    /// Builds Jaeger if it is missing, and says so: by itself, since it takes minutes.
+    ///
+    /// # Errors
+    ///
+    /// Without Go, or when the module proxy could not be reached after several tries.
+    pub(crate) fn install_jaeger(&self) -> Result<(), Failure> {
         jaeger::install(&self.jaeger)
     }
 
@@ -101,13 +109,12 @@ fn pom() -> String {
 
 /// Makes sure that a program is there, by a package of Debian where that may be installed: by root,
 /// on a machine with apt.
-fn debian(program: &str, package: &str, why: &str) -> Result<(), Failure> {
+pub(crate) fn debian(program: &str, package: &str, why: &str) -> Result<(), Failure> {
     if is_there(program) {
         println!("{program}: there");
         return Ok(());
     }
-    let root = output(Command::new("id").arg("-u")).is_some_and(|id| id.trim() == "0");
-    if !root || !is_there("apt-get") {
+    if !is_root() || !is_there("apt-get") {
         let how = format!("install it (Debian: `apt-get install {package}` as root)");
         return Err(Failure::Other(format!("{program} is missing: {how}; {why}")));
     }
@@ -127,6 +134,11 @@ fn debian(program: &str, package: &str, why: &str) -> Result<(), Failure> {
         true => Ok(()),
         false => Err(Failure::Other(format!("{package} was installed without a {program}"))),
     }
+}
+
+/// Whether this user may install packages and make systems.
+pub(crate) fn is_root() -> bool {
+    output(Command::new("id").arg("-u")).is_some_and(|id| id.trim() == "0")
 }
 
 /// Whether a program is on the path.

@@ -15,6 +15,8 @@ pub(crate) enum Stage {
     Test,
     /// Doc tests.
     DocTest,
+    /// The compose file, run with stand-ins.
+    Compose,
     /// Documentation with warnings denied.
     Doc,
     /// Every fuzz target under libFuzzer for a while.
@@ -23,13 +25,14 @@ pub(crate) enum Stage {
 
 impl Stage {
     /// Every stage in order.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Tools,
         Self::Format,
         Self::Lint,
         Self::Build,
         Self::Test,
         Self::DocTest,
+        Self::Compose,
         Self::Doc,
         Self::Fuzz,
     ];
@@ -43,6 +46,7 @@ impl Stage {
             Self::Build => "build",
             Self::Test => "test",
             Self::DocTest => "doctest",
+            Self::Compose => "compose",
             Self::Doc => "doc",
             Self::Fuzz => "fuzz",
         }
@@ -63,7 +67,7 @@ impl Stage {
     pub(crate) fn needs(self) -> &'static [Self] {
         match self {
             Self::Tools | Self::Format | Self::Lint | Self::Build | Self::Doc | Self::Fuzz => &[],
-            Self::Test => &[Self::Tools, Self::Build],
+            Self::Test | Self::Compose => &[Self::Tools, Self::Build],
             Self::DocTest => &[Self::Build],
         }
     }

@@ -1,10 +1,12 @@
 //! `cargo xtask test`: the stages, one after another.
 
 use std::process::Command;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::args::TestOptions;
 use crate::command::{self, Failure};
+use crate::compose;
 use crate::fuzz;
 use crate::stage::Stage;
 use crate::summary::{Outcome, Totals, table};
@@ -22,7 +24,7 @@ const NO_CARGO: &str = "install Rust with rustup";
 pub(crate) fn run(options: &TestOptions) -> Result<bool, Failure> {
     let workspace = Workspace::find()?;
     let tools = Tools::of(&workspace);
-    let mut bench = Bench { workspace, tools, options, totals: Totals::default() };
+    let mut bench = Bench { workspace, tools, options, totals: Totals::default(), jaeger: None };
     let started = Instant::now();
     let mut rows: Vec<(Stage, Outcome, Duration)> = Vec::new();
     for stage in wanted(options.only) {
@@ -67,12 +69,14 @@ struct Bench<'a> {
     tools: Tools,
     options: &'a TestOptions,
     totals: Totals,
+    /// Jaeger's build, while stages run that do not need it.
+    jaeger: Option<JoinHandle<Result<(), Failure>>>,
 }
 
 impl Bench<'_> {
     fn run_stage(&mut self, stage: Stage) -> Result<(), Failure> {
         match stage {
-            Stage::Tools => self.tools.install(&self.workspace),
+            Stage::Tools => self.install(),
             Stage::Format => self.cargo(&["fmt", "--all", "--check"]),
             Stage::Lint => {
                 self.cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])
@@ -82,6 +86,10 @@ impl Bench<'_> {
             Stage::Build => self.cargo(&["build", "--workspace", "--all-targets"]),
             Stage::Test => self.tests(),
             Stage::DocTest => self.counted(&["test", "--workspace", "--doc", "--no-fail-fast"]),
+            Stage::Compose => {
+                self.wait_for_jaeger()?;
+                compose::check(&self.workspace, &self.tools)
+            }
             Stage::Doc => {
                 let mut doc = self.workspace.cargo(&["doc", "--workspace", "--no-deps"]);
                 command::run(doc.env("RUSTDOCFLAGS", "-D warnings"), NO_CARGO)
@@ -94,12 +102,27 @@ impl Bench<'_> {
         }
     }
 
+    /// Jaeger takes minutes where it is not there yet: unless the tools are all that is wanted, the
+    /// compiler and the linker of the next stages leave it the time that they do not use.
+    fn install(&mut self) -> Result<(), Failure> {
+        self.tools.install(&self.workspace)?;
+        let servers = self.tools.servers.clone();
+        self.jaeger = Some(thread::spawn(move || servers.install_jaeger()));
+        if self.options.only == Some(Stage::Tools) { self.wait_for_jaeger() } else { Ok(()) }
+    }
+
+    fn wait_for_jaeger(&mut self) -> Result<(), Failure> {
+        let broke = |_| Err(Failure::Other("the thread that builds Jaeger panicked".to_owned()));
+        self.jaeger.take().map_or(Ok(()), |build| build.join().unwrap_or_else(broke))
+    }
+
     fn cargo(&self, args: &[&str]) -> Result<(), Failure> {
         command::run(&mut self.workspace.cargo(args), NO_CARGO)
     }
 
     /// Every target, so also the tests of binaries; one failing target does not hide the others.
     fn tests(&mut self) -> Result<(), Failure> {
+        self.wait_for_jaeger()?;
         self.counted(&["test", "--workspace", "--all-targets", "--no-fail-fast"])
     }
 

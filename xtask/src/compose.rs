@@ -1,0 +1,197 @@
+//! `cargo xtask compose`: docker-compose.yml run for real, on images that are made here, since no
+//! registry may be within reach: Cassandra stands in for ScyllaDB, and Debian's packages for the rest.
+
+mod daemon;
+mod images;
+mod probe;
+
+use std::net::TcpListener;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::command::{Failure, output, run};
+use crate::servers::{debian, is_root};
+use crate::tools::Tools;
+use crate::workspace::Workspace;
+use daemon::Daemon;
+
+/// The compose project, and the tag of what is built for it.
+const PROJECT: &str = "millrace-test";
+const TAG: &str = "test";
+const NO_COMPOSE: &str = "install docker-compose";
+/// A Java machine and four services start one after another on two cores that may be busy.
+const HEALTHY_WITHIN: Duration = Duration::from_secs(240);
+/// How often the daemon, a container or a page is asked again, within a bound: none of them tells by itself.
+const ASK_EVERY: Duration = Duration::from_millis(200);
+
+/// The published ports: how docker-compose.yml calls each.
+const PORTS: [&str; 5] = [
+    "MILLRACE_INGEST_PORT",
+    "MILLRACE_JOIN_PORT",
+    "MILLRACE_SERVING_PORT",
+    "MILLRACE_JAEGER_PORT",
+    "MILLRACE_PROMETHEUS_PORT",
+];
+
+/// One for each name.
+type Ports = [u16; PORTS.len()];
+
+/// Builds the programs, then runs it.
+///
+/// # Errors
+///
+/// [`Failure`] that says what to do.
+pub(crate) fn run_alone() -> Result<(), Failure> {
+    let workspace = Workspace::find()?;
+    let tools = Tools::of(&workspace);
+    tools.servers.install()?;
+    tools.servers.install_jaeger()?;
+    let build = ["build", "--workspace", "--bin", "millrace"];
+    run(&mut workspace.cargo(&build), "install Rust with rustup")?;
+    check(&workspace, &tools)
+}
+
+/// Checks the compose file, makes the images, starts everything, puts facts in and reads features
+/// back through the published ports, and takes all of it down again. The programs are built.
+///
+/// # Errors
+///
+/// [`Failure`] that says what to do.
+pub(crate) fn check(workspace: &Workspace, tools: &Tools) -> Result<(), Failure> {
+    if !is_root() {
+        println!("left out: images are made with debootstrap, which only root can run");
+        return Ok(());
+    }
+    for (program, package) in [
+        ("dockerd", "docker.io"),
+        ("docker-compose", "docker-compose"),
+        ("debootstrap", "debootstrap"),
+    ] {
+        debian(program, package, "it runs docker-compose.yml")?;
+    }
+    let daemon = Daemon::reach(workspace)?;
+    let stack = Stack { workspace, daemon, ports: free_ports()? };
+    // Without anything put over it, too: that is what people use.
+    run(&mut stack.command(&["-f", "docker-compose.yml", "config", "--quiet"]), NO_COMPOSE)?;
+    images::make(workspace, tools, &stack.daemon)?;
+    let up = stack.up().and_then(|()| probe::all(workspace, &stack.ports));
+    if up.is_err() {
+        // What they said is all there is to find the reason by.
+        let _ = run(&mut stack.compose(&["logs", "--no-color", "--tail", "40"]), NO_COMPOSE);
+    }
+    let down = stack.down();
+    up.and(down)
+}
+
+/// The project of this test.
+struct Stack<'a> {
+    workspace: &'a Workspace,
+    daemon: Daemon,
+    ports: Ports,
+}
+
+impl Stack<'_> {
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = self.daemon.client("docker-compose");
+        command.current_dir(&self.workspace.root).env("MILLRACE_TAG", TAG).args(args);
+        for (name, port) in PORTS.iter().zip(&self.ports) {
+            command.env(name, port.to_string());
+        }
+        command
+    }
+
+    fn compose(&self, args: &[&str]) -> Command {
+        let files = ["-f", "docker-compose.yml", "-f", "deploy/stand-ins/docker-compose.yml"];
+        let mut command = self.command(&["--project-name", PROJECT]);
+        command.args(files).args(args);
+        command
+    }
+
+    /// Starts everything, each service once what it depends on is healthy, and waits for the last.
+    fn up(&self) -> Result<(), Failure> {
+        run(&mut self.compose(&["up", "--detach", "--no-build"]), NO_COMPOSE)?;
+        let started = Instant::now();
+        loop {
+            let ids = output(&mut self.compose(&["ps", "--quiet"])).unwrap_or_default();
+            let mut inspect = self.daemon.client("docker");
+            inspect.args(["inspect", "--format", "{{.Name}} {{.State.Health.Status}}"]);
+            let told = output(inspect.args(ids.split_whitespace())).unwrap_or_default();
+            if told.lines().count() == SERVICES
+                && told.lines().all(|line| line.ends_with(" healthy"))
+            {
+                println!("all {SERVICES} containers are healthy");
+                return Ok(());
+            }
+            if started.elapsed() > HEALTHY_WITHIN {
+                return Err(Failure::Other(format!("not all containers are healthy:\n{told}")));
+            }
+            thread::sleep(ASK_EVERY);
+        }
+    }
+
+    /// Nothing is left, volumes neither.
+    fn down(&self) -> Result<(), Failure> {
+        run(&mut self.compose(&["down", "--volumes", "--timeout", "15"]), NO_COMPOSE)
+    }
+}
+
+/// The services of the compose file.
+const SERVICES: usize = 8;
+
+/// Ports of the loopback that nobody listens on now; held all at once, so that they differ.
+fn free_ports() -> Result<Ports, Failure> {
+    let mut ports = Ports::default();
+    let mut held = Vec::new();
+    let mut take = |port: &mut u16| -> std::io::Result<()> {
+        let listener = TcpListener::bind(("127.0.0.1", 0))?;
+        *port = listener.local_addr()?.port();
+        held.push(listener);
+        Ok(())
+    };
+    let taken = ports.iter_mut().try_for_each(&mut take);
+    taken.map_err(|cause| Failure::Other(format!("find free ports: {cause}")))?;
+    Ok(ports)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+
+    fn file(name: &str) -> String {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace's root");
+        fs::read_to_string(root.join(name)).expect(name)
+    }
+
+    #[test]
+    fn what_is_published_is_published_to_this_machine_alone() {
+        let compose = file("docker-compose.yml");
+        let published: Vec<&str> =
+            compose.lines().filter(|line| line.trim_start().starts_with("ports:")).collect();
+        assert_eq!(published.len(), PORTS.len());
+        for (line, name) in
+            published.iter().zip(["JOIN", "INGEST", "SERVING", "JAEGER", "PROMETHEUS"])
+        {
+            assert!(line.contains(&format!("[\"127.0.0.1:${{MILLRACE_{name}_PORT:-")), "{line}");
+        }
+    }
+
+    #[test]
+    fn the_alert_rules_are_those_of_the_operators_page() {
+        let page = file("docs/operations.md");
+        let table = page.split("### What to alert on").nth(1).expect("the table");
+        let rows = table.lines().skip_while(|line| !line.starts_with("|---")).skip(1);
+        let rows: Vec<&str> = rows.take_while(|line| line.starts_with('|')).collect();
+        let alerts = file("deploy/prometheus/alerts.yml");
+        let rules: Vec<&str> =
+            alerts.lines().filter_map(|line| line.trim_start().strip_prefix("expr: ")).collect();
+        assert_eq!(rules.len(), rows.len());
+        for (row, rule) in rows.iter().zip(rules) {
+            let stated = row.split('`').nth(1).expect("an expression").replace("\\|", "|");
+            assert!(rule.contains(&stated), "{rule} does not hold {stated}");
+        }
+    }
+}
