@@ -16,6 +16,7 @@ The developer's commands of Millrace.
         build    everything, the `millrace` binary included
         test     unit, property, conformance, architecture and end-to-end tests
         doctest  the examples in the docs
+        cluster  `cluster up --store cql`, facts in, features out, traces, `cluster down`
         compose  docker-compose.yml with stand-ins, as `cargo xtask compose`; left out but as root
         doc      cargo doc, warnings denied
         fuzz     every decoder of what comes from outside, under libFuzzer

@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::command::{self, Failure};
+use crate::probe::{self, Endpoints};
 use crate::servers::Servers;
 use crate::workspace::Workspace;
 use state::{Process, State, Stores};
@@ -93,11 +94,41 @@ pub(crate) fn run(action: &Action) -> Result<(), Failure> {
     }
 }
 
+/// Starts all four services on Cassandra and Redis, puts facts in, reads features back, finds their
+/// traces in Jaeger, and ends what it started.
+///
+/// # Errors
+///
+/// [`Failure`] that says what to do; also when a cluster is up already.
+pub(crate) fn check() -> Result<(), Failure> {
+    let workspace = Workspace::find()?;
+    let folder = workspace.target.join("cluster");
+    let cluster = Cluster { workspace, folder };
+    if State::read(&cluster.folder)?.is_some() {
+        return Err(up_already());
+    }
+    let up = cluster.up(&Plan { is_cql: true, ..Plan::default() });
+    let probed = up.and_then(|()| cluster.probe());
+    probed.and(cluster.down())
+}
+
 impl Cluster {
+    fn probe(&self) -> Result<(), Failure> {
+        let none = || Failure::Other("the cluster does not say where Jaeger is".to_owned());
+        let state = State::read(&self.folder)?.ok_or_else(none)?;
+        let endpoints = Endpoints {
+            ingest: state.endpoints("ingest"),
+            join: state.endpoints("join"),
+            serving: state.endpoints("feature-serving"),
+        };
+        endpoints.probe(&self.workspace.binary(), &self.folder.join("probe"))?;
+        let jaeger = state.stores.as_ref().and_then(|told| told.jaeger.strip_prefix("http://"));
+        probe::jaeger(jaeger.ok_or_else(none)?)
+    }
+
     fn up(&self, plan: &Plan) -> Result<(), Failure> {
         if State::read(&self.folder)?.is_some() {
-            let text = "a cluster is up already: end it with `cargo xtask cluster down`";
-            return Err(Failure::Other(text.to_owned()));
+            return Err(up_already());
         }
         // As the tests are built, so that nothing is compiled a second time with other features.
         let mut build = vec!["build", "--workspace", "--bin", "millrace"];
@@ -288,6 +319,11 @@ impl Cluster {
     fn io(&self, what: &str, error: &std::io::Error) -> Failure {
         Failure::Other(format!("cannot {what} {}: {error}", self.folder.display()))
     }
+}
+
+fn up_already() -> Failure {
+    let text = "a cluster is up already: end it with `cargo xtask cluster down`";
+    Failure::Other(text.to_owned())
 }
 
 /// Ports that nobody listens on, below those that the system gives to connections: they are still

@@ -3,7 +3,6 @@
 
 mod daemon;
 mod images;
-mod probe;
 
 use std::net::TcpListener;
 use std::process::Command;
@@ -11,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::command::{Failure, output, run};
+use crate::probe::{self, Endpoints};
 use crate::servers::{debian, is_root};
 use crate::tools::Tools;
 use crate::workspace::Workspace;
@@ -75,7 +75,7 @@ pub(crate) fn check(workspace: &Workspace, tools: &Tools) -> Result<(), Failure>
     // Without anything put over it, too: that is what people use.
     run(&mut stack.command(&["-f", "docker-compose.yml", "config", "--quiet"]), NO_COMPOSE)?;
     images::make(workspace, tools, &stack.daemon)?;
-    let up = stack.up().and_then(|()| probe::all(workspace, &stack.ports));
+    let up = stack.up().and_then(|()| stack.probe());
     if up.is_err() {
         // What they said is all there is to find the reason by.
         let _ = run(&mut stack.compose(&["logs", "--no-color", "--tail", "40"]), NO_COMPOSE);
@@ -128,6 +128,18 @@ impl Stack<'_> {
             }
             thread::sleep(ASK_EVERY);
         }
+    }
+
+    /// Asks through the published ports.
+    fn probe(&self) -> Result<(), Failure> {
+        let address = self.ports.map(|port| format!("127.0.0.1:{port}"));
+        let [ingest, join, serving, ..] =
+            address.clone().map(|address| format!("http://{address}"));
+        let folder = self.workspace.target.join("compose").join("probe");
+        Endpoints { ingest, join, serving }.probe(&self.workspace.binary(), &folder)?;
+        let [.., jaeger, prometheus] = address;
+        probe::jaeger(&jaeger)?;
+        probe::prometheus(&prometheus)
     }
 
     /// Nothing is left, volumes neither.

@@ -13,6 +13,7 @@ mod cluster;
 mod command;
 mod compose;
 mod fuzz;
+mod probe;
 mod servers;
 mod stage;
 mod summary;

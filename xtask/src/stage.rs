@@ -15,6 +15,8 @@ pub(crate) enum Stage {
     Test,
     /// Doc tests.
     DocTest,
+    /// `cargo xtask cluster`, on Cassandra and Redis.
+    Cluster,
     /// The compose file, run with stand-ins.
     Compose,
     /// Documentation with warnings denied.
@@ -25,13 +27,14 @@ pub(crate) enum Stage {
 
 impl Stage {
     /// Every stage in order.
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Tools,
         Self::Format,
         Self::Lint,
         Self::Build,
         Self::Test,
         Self::DocTest,
+        Self::Cluster,
         Self::Compose,
         Self::Doc,
         Self::Fuzz,
@@ -46,6 +49,7 @@ impl Stage {
             Self::Build => "build",
             Self::Test => "test",
             Self::DocTest => "doctest",
+            Self::Cluster => "cluster",
             Self::Compose => "compose",
             Self::Doc => "doc",
             Self::Fuzz => "fuzz",
@@ -67,7 +71,7 @@ impl Stage {
     pub(crate) fn needs(self) -> &'static [Self] {
         match self {
             Self::Tools | Self::Format | Self::Lint | Self::Build | Self::Doc | Self::Fuzz => &[],
-            Self::Test | Self::Compose => &[Self::Tools, Self::Build],
+            Self::Test | Self::Cluster | Self::Compose => &[Self::Tools, Self::Build],
             Self::DocTest => &[Self::Build],
         }
     }

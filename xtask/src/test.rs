@@ -5,6 +5,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::args::TestOptions;
+use crate::cluster;
 use crate::command::{self, Failure};
 use crate::compose;
 use crate::fuzz;
@@ -86,6 +87,10 @@ impl Bench<'_> {
             Stage::Build => self.cargo(&["build", "--workspace", "--all-targets"]),
             Stage::Test => self.tests(),
             Stage::DocTest => self.counted(&["test", "--workspace", "--doc", "--no-fail-fast"]),
+            Stage::Cluster => {
+                self.wait_for_jaeger()?;
+                cluster::check()
+            }
             Stage::Compose => {
                 self.wait_for_jaeger()?;
                 compose::check(&self.workspace, &self.tools)
