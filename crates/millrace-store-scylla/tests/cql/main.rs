@@ -3,7 +3,11 @@
 #![allow(clippy::wildcard_enum_match_arm, reason = "any other outcome fails the test")]
 
 mod checks;
+mod cut;
 mod faults;
+mod forged;
+mod late;
+mod proxied;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
