@@ -185,7 +185,10 @@ impl Coded for ConvertError {
 impl Coded for StoreError {
     fn code(&self) -> ErrorCode {
         match self {
-            Self::Unknown { .. } | Self::Unavailable { .. } => ErrorCode::StoreUnavailable,
+            Self::Unknown { .. }
+            | Self::Unavailable { .. }
+            | Self::RetriesSpent { .. }
+            | Self::ClockSkew { .. } => ErrorCode::StoreUnavailable,
             Self::NotTrusted { .. } => ErrorCode::HopNotTrusted,
             Self::Failed { .. } => ErrorCode::StoreFailed,
             Self::Damaged { .. } => ErrorCode::StoreDamaged,

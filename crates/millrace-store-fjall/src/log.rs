@@ -283,7 +283,7 @@ impl CatalogStore for FjallStore {
     async fn catalogs(&self) -> Result<Vec<(u32, String)>, StoreError> {
         let read = |table: &Keyspace| {
             let mut all = Vec::new();
-            for row in table.range(keys::catalog(0)..=keys::catalog(u32::MAX)) {
+            for row in table.range(keys::catalog(1)..=keys::catalog(u32::MAX)) {
                 let (key, value) = row
                     .into_inner()
                     .map_err(|error| failure::of_read(|| "catalogs".into(), &error))?;

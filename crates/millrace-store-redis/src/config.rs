@@ -56,17 +56,20 @@ impl RedisConfig {
         }
     }
 
-    /// The key of a producer's window.
-    pub(crate) fn key(&self, producer: &str) -> String {
-        // Names of clusters have no colon, so no two of them share a key whatever producers are called.
-        format!("millrace:{}:window:{producer}", self.cluster)
+    /// The key of a producer's window over the log of a store.
+    pub(crate) fn key(&self, store: &str, producer: &str) -> String {
+        // Neither name has a colon, so no two of them share a key whatever producers are called.
+        format!("millrace:{}:{store}:window:{producer}", self.cluster)
+    }
+
+    /// Checks the identity of a store.
+    pub(crate) fn check_store(store: &str) -> Result<(), RedisConfigError> {
+        if is_name(store) { Ok(()) } else { Err(RedisConfigError::Store(store.to_owned())) }
     }
 
     /// Checks everything and makes the client. Nothing is connected.
     pub(crate) fn client(&self) -> Result<Client, RedisConfigError> {
-        let sound = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-        let length = self.cluster.len();
-        if length == 0 || length > CLUSTER_BYTES_MAX || !self.cluster.chars().all(sound) {
+        if !is_name(&self.cluster) {
             return Err(RedisConfigError::Cluster(self.cluster.clone()));
         }
         if self.expiry < Duration::from_secs(1) {
@@ -110,6 +113,12 @@ impl RedisConfig {
     }
 }
 
+/// Whether a name can be part of a key.
+fn is_name(name: &str) -> bool {
+    let sound = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    !name.is_empty() && name.len() <= CLUSTER_BYTES_MAX && name.chars().all(sound)
+}
+
 /// Why Redis cannot be used as asked for. That it is not there is no such reason.
 #[derive(Debug, Error)]
 pub enum RedisConfigError {
@@ -125,6 +134,9 @@ pub enum RedisConfigError {
     /// The cluster cannot be part of a key.
     #[error("cluster = {0:?}: must be 1 to 64 letters, digits, - and _")]
     Cluster(String),
+    /// The identity of the store cannot be part of a key.
+    #[error("the store says that it is {0:?}: must be 1 to 64 letters, digits, - and _")]
+    Store(String),
     /// Windows would be gone before a retry.
     #[error("windows in Redis must be kept for a second at least, not {0:?}")]
     Expiry(Duration),

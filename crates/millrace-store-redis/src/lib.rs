@@ -8,9 +8,10 @@
 //! - a mark is only told after its batch is confirmed, and is written behind the caller's back, so
 //!   that no acknowledgement waits for Redis. What is waiting when the process dies is forgotten;
 //! - windows in Redis change by one script on one key, which may run twice (`script`);
-//! - keys carry the name of the cluster. **Two clusters, or a cluster whose store was emptied or
-//!   restored from an older copy, must not share a name**: the marks of a log that is gone would
-//!   make facts of the new one repeats.
+//! - keys carry the name of the cluster and the identity of the store, drawn at random when it is first
+//!   asked for. A store that was emptied is another one, and the marks of the log that is gone are not
+//!   looked at. **A store restored from an older copy is still the same**: empty Redis with it, or the
+//!   marks of what came after the copy would make facts repeats that the log does not have.
 //!
 //! Modules: [`config`] (what an operator says), `link` (one connection, watched over), `script`,
 //! `pending` (marks on their way), `cache` (windows this process knows), [`windows`] (the port).

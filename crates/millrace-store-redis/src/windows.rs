@@ -35,6 +35,8 @@ pub struct RedisWindows {
 
 struct Shared {
     config: RedisConfig,
+    /// The store whose log the windows are about.
+    store: String,
     script: Script,
     link: Link,
     cache: Mutex<Cache>,
@@ -50,17 +52,26 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl RedisWindows {
+    /// The windows over the log of a store, by its identity
+    /// ([`millrace_store::CatalogStore::identity`]): those over another log are not looked at.
+    ///
     /// Begins to connect and comes back once that went well or not: Redis may come later. Must be
     /// called in a tokio runtime.
     ///
     /// # Errors
     /// [`RedisConfigError`] when it could never work.
-    pub async fn start(config: RedisConfig) -> Result<Self, RedisConfigError> {
+    pub async fn start(
+        config: RedisConfig,
+        store: impl Into<String>,
+    ) -> Result<Self, RedisConfigError> {
+        let store = store.into();
+        RedisConfig::check_store(&store)?;
         let client = config.client()?;
         let link = Link::start(client, config.patience);
         link.tried().await;
         let shared = Arc::new(Shared {
             config,
+            store,
             script: Script::new(SOURCE),
             link,
             cache: Mutex::default(),
@@ -149,7 +160,7 @@ impl Shared {
 
     async fn write_one(&self, up: &Up, producer: &str, run: &Range<u64>) -> Result<(), RedisError> {
         let expiry = u64::try_from(self.config.expiry.as_millis()).unwrap_or(NUMBERS_END);
-        let mut call = self.script.key(self.config.key(producer));
+        let mut call = self.script.key(self.config.key(&self.store, producer));
         call.arg(LAYOUT).arg(run.start).arg(run.end).arg(WINDOW_NUMBERS);
         call.arg(expiry.min(NUMBERS_END));
         // Loads the script where Redis does not have it (any more).
@@ -185,7 +196,7 @@ impl Shared {
     async fn read(&self, producer: &str) -> Result<Fields, Arc<str>> {
         let up = self.link.now()?;
         let mut command = redis::cmd("HMGET");
-        command.arg(self.config.key(producer)).arg(&FIELDS);
+        command.arg(self.config.key(&self.store, producer)).arg(&FIELDS);
         let span = Span::database("redis", "read", "window");
         let read = command.query_async(&mut up.connection.clone()).await;
         read.map_err(|error| {

@@ -21,7 +21,13 @@ use crate::statements::Statement;
 use crate::store::CqlStore;
 
 /// Greatest difference to the clock of a node, in microseconds.
-const SKEW_MAX: i64 = 1_000_000;
+pub(crate) const SKEW_MAX: i64 = 1_000_000;
+
+/// Microseconds in seconds, to be shown.
+#[allow(clippy::cast_precision_loss, reason = "shown with one digit")]
+pub(crate) fn seconds(micros: i64) -> f64 {
+    micros as f64 / 1e6
+}
 
 /// What a database or keyspace is not fit for.
 #[derive(Debug, Error)]
@@ -134,9 +140,7 @@ pub(crate) async fn server(
         let theirs = clock(session, node).await.map_err(&silent)?;
         let ahead = skew(before, theirs, now());
         if ahead.abs() > SKEW_MAX {
-            #[allow(clippy::cast_precision_loss, reason = "shown with one digit")]
-            let seconds = ahead as f64 / 1e6;
-            return Err(CheckError::Clock { node: name, seconds });
+            return Err(CheckError::Clock { node: name, seconds: seconds(ahead) });
         }
     }
     Ok(dialect)

@@ -110,6 +110,8 @@ async fn connect(config: &CqlConfig) -> Result<Session, OpenError> {
         .default_execution_profile_handle(profile.into_handle())
         .connection_timeout(CONNECTS_WITHIN)
         .keyspaces_to_fetch([&config.keyspace])
+        // Not after each table that is made, but once, after all of them.
+        .refresh_metadata_on_auto_schema_agreement(false)
         .tcp_nodelay(true);
     if let Some((user, Secret(password))) = &config.credentials {
         builder = builder.user(user, password);
@@ -149,5 +151,6 @@ async fn create(
         let made = session.query_unpaged(table, &[]).await;
         made.map_err(OpenError::statement("make a table"))?;
     }
-    Ok(())
+    let told = session.refresh_metadata().await.map_err(ExecutionError::from);
+    told.map_err(OpenError::statement("tell of the keyspace"))
 }

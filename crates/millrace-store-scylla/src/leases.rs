@@ -2,9 +2,10 @@
 //! conditional writes on the node's partition.
 
 use millrace_store::rules::{self, NodeRow, RunRow};
-use millrace_store::{Applied, Incarnation, NodeId, NodeLease, StoreError};
-use millrace_types::KnownAt;
+use millrace_store::{Applied, GRANT, Incarnation, NodeId, NodeLease, StoreError};
+use millrace_types::{KnownAt, Micros};
 
+use crate::checks::{SKEW_MAX, seconds};
 use crate::statements::Statement;
 use crate::store::{CqlStore, read, stored};
 
@@ -29,7 +30,35 @@ fn run_of(row: &Row) -> Result<Option<RunRow>, StoreError> {
     Ok(Some(RunRow { renewals, fenced: fenced.unwrap_or_default() }))
 }
 
+/// How far the clock is ahead that asks for a ceiling, in microseconds, if too far. One that is behind
+/// cannot be told from a renewal that was under way for long, and does no harm: versions rise from
+/// the slot's floor on.
+fn lead(ceiling: KnownAt, theirs: Micros) -> Option<i64> {
+    let grant = i64::try_from(GRANT.as_micros()).unwrap_or(i64::MAX);
+    let lead = ceiling.0.saturating_sub(theirs.0).saturating_sub(grant);
+    (lead > SKEW_MAX).then_some(lead)
+}
+
 impl CqlStore {
+    /// Refuses a ceiling that only a clock asks for which is ahead of the database's.
+    async fn check_clock(&self, node: &NodeId, ceiling: KnownAt) -> Result<(), StoreError> {
+        let row = self.one::<(i64,)>(Statement::Clock, ()).await?;
+        let (millis,) = row.ok_or_else(|| StoreError::Damaged {
+            what: "keyspace".to_owned(),
+            reason: "the row of its schema version is gone".to_owned(),
+        })?;
+        // The database cuts to milliseconds.
+        let theirs = Micros(millis.saturating_add(1).saturating_mul(1_000));
+        let Some(lead) = lead(ceiling, theirs) else { return Ok(()) };
+        let reason = format!(
+            "the clock of node {} is {:.1} s ahead of the database's: set the clocks (NTP); 1 s is \
+             allowed",
+            node.0,
+            seconds(lead)
+        );
+        Err(StoreError::ClockSkew { reason })
+    }
+
     /// What stands of a run and its node, at one instant.
     async fn lease_row(&self, node: &NodeId, run: Incarnation) -> Result<Row, StoreError> {
         let row = self.one::<Row>(Statement::Run, (&node.0, run.0.cast_signed())).await?;
@@ -50,6 +79,7 @@ impl CqlStore {
         run: Incarnation,
         ceiling: KnownAt,
     ) -> Result<Applied<NodeLease>, StoreError> {
+        self.check_clock(node, ceiling).await?;
         for _ in 0..TRIES {
             let row = self.lease_row(node, run).await?;
             let (of_node, of_run) = (node_of(&row), run_of(&row)?);
@@ -119,4 +149,20 @@ impl CqlStore {
 fn contended(operation: &'static str) -> StoreError {
     let reason = format!("others changed the row {TRIES} times in between");
     StoreError::Unavailable { operation, reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_may_lead_by_a_second_beyond_the_grant() {
+        let theirs = Micros(1_000_000_000);
+        let after = |micros: i64| KnownAt(theirs.0 + micros);
+        assert_eq!(lead(KnownAt(0), theirs), None);
+        assert_eq!(lead(after(4_000_000), theirs), None);
+        assert_eq!(lead(after(5_000_000), theirs), None);
+        assert_eq!(lead(after(5_000_001), theirs), Some(1_000_001));
+        assert_eq!(lead(KnownAt(i64::MAX), Micros(0)), Some(i64::MAX - 4_000_000));
+    }
 }

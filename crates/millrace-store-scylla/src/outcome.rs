@@ -122,8 +122,11 @@ pub(crate) fn of_all(
         match &error {
             StoreError::Failed { .. }
             | StoreError::Damaged { .. }
+            | StoreError::ClockSkew { .. }
             | StoreError::NotTrusted { .. } => return Err(error),
-            StoreError::Unknown { .. } | StoreError::Unavailable { .. } => {
+            StoreError::Unknown { .. }
+            | StoreError::Unavailable { .. }
+            | StoreError::RetriesSpent { .. } => {
                 worst = worst.or(Some(error));
             }
         }
@@ -168,7 +171,10 @@ mod tests {
             StoreError::Unknown { .. } => 'U',
             StoreError::Unavailable { .. } => 'D',
             StoreError::Failed { .. } => 'F',
-            StoreError::Damaged { .. } | StoreError::NotTrusted { .. } => '!',
+            StoreError::Damaged { .. }
+            | StoreError::NotTrusted { .. }
+            | StoreError::RetriesSpent { .. }
+            | StoreError::ClockSkew { .. } => '!',
         };
         ways.map(kind).iter().collect()
     }
@@ -209,7 +215,9 @@ mod tests {
             Err(
                 StoreError::Failed { .. }
                 | StoreError::Damaged { .. }
-                | StoreError::NotTrusted { .. },
+                | StoreError::NotTrusted { .. }
+                | StoreError::RetriesSpent { .. }
+                | StoreError::ClockSkew { .. },
             ) => "failed",
         };
         assert_eq!(kind(vec![]), "done");

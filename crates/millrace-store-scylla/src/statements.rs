@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures::future::try_join_all;
 use millrace_telemetry::Span;
 use scylla::client::session::Session;
 use scylla::errors::PrepareError;
@@ -42,6 +43,7 @@ pub(crate) enum Statement {
     Members,
     Meta,
     ClaimMeta,
+    Clock,
 }
 
 /// What a statement is.
@@ -59,7 +61,7 @@ pub(crate) struct Said {
 
 impl Statement {
     /// Every statement, in the order of their numbers.
-    pub(crate) const ALL: [Self; 28] = [
+    pub(crate) const ALL: [Self; 29] = [
         Self::Node,
         Self::Run,
         Self::Confirm,
@@ -88,6 +90,7 @@ impl Statement {
         Self::Members,
         Self::Meta,
         Self::ClaimMeta,
+        Self::Clock,
     ];
 
     /// What it is.
@@ -163,6 +166,9 @@ impl Statement {
                 "SELECT value FROM T WHERE name = ?"),
             Self::ClaimMeta => of("claim keyspace", "meta", Conditional,
                 "INSERT INTO T (name, value) VALUES (?, ?) IF NOT EXISTS"),
+            // Of a row that every keyspace has: what is wanted is the clock of who answers.
+            Self::Clock => of("read clock", "meta", SerialRead,
+                "SELECT toUnixTimestamp(now()) FROM T WHERE name = 'schema'"),
         }
     }
 }
@@ -186,8 +192,7 @@ pub(crate) struct Statements(Vec<PreparedStatement>);
 impl Statements {
     /// Prepares all of them in a keyspace.
     pub(crate) async fn prepare(session: &Session, keyspace: &str) -> Result<Self, PrepareError> {
-        let mut prepared = Vec::with_capacity(Statement::ALL.len());
-        for statement in Statement::ALL {
+        let prepare = |statement: Statement| async move {
             let said = statement.said();
             let mut one = session.prepare(said.cql(keyspace)).await?;
             one.set_consistency(match said.way {
@@ -197,9 +202,10 @@ impl Statements {
             one.set_serial_consistency(Some(SerialConsistency::Serial));
             // The one layer that repeats is above.
             one.set_retry_policy(Some(Arc::new(FallthroughRetryPolicy::new())));
-            prepared.push(one);
-        }
-        Ok(Self(prepared))
+            Ok(one)
+        };
+        // Side by side, and in order.
+        try_join_all(Statement::ALL.map(prepare)).await.map(Self)
     }
 
     /// One of them.

@@ -432,7 +432,8 @@ impl CatalogStore for MemoryStore {
     }
 
     async fn catalogs(&self) -> Result<Vec<(u32, String)>, StoreError> {
-        self.read(Call::Catalogs, |t| t.catalogs.clone().into_iter().collect()).await
+        let all = |t: &Tables| t.catalogs.range(1..).map(|(v, text)| (*v, text.clone())).collect();
+        self.read(Call::Catalogs, all).await
     }
 }
 

@@ -16,7 +16,7 @@ use crate::port::{
     Append, Applied, Incarnation, LogStore, MemberStore, NodeId, SlotEpoch, SnapshotStore,
     StoreError,
 };
-use crate::retry::{Retry, until_known};
+use crate::retry::{Retry, given_up, until_known};
 
 /// Why a slot was not taken over.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -281,18 +281,21 @@ where
             Err(
                 error @ (StoreError::Unknown { .. }
                 | StoreError::Unavailable { .. }
-                | StoreError::NotTrusted { .. }),
+                | StoreError::NotTrusted { .. }
+                | StoreError::RetriesSpent { .. }),
             ) => error,
-            Err(error @ (StoreError::Failed { .. } | StoreError::Damaged { .. })) => {
-                return Err(error.into());
-            }
+            Err(
+                error @ (StoreError::ClockSkew { .. }
+                | StoreError::Failed { .. }
+                | StoreError::Damaged { .. }),
+            ) => return Err(error.into()),
         };
         match until_known(retry, || store.last_epoch(slot)).await? {
             Some(row) if row.epoch >= proposed.epoch => return whose(slot, row, proposed),
             Some(_) | None => {} // settles nothing: the insert may still happen
         }
         if !retry.again(&error).await {
-            return Err(error.into());
+            return Err(given_up(retry, error).into());
         }
     }
 }

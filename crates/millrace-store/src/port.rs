@@ -4,6 +4,8 @@
 //! Outcomes are of three kinds: done, definitely not done, and *unknown* ([`StoreError::Unknown`]);
 //! whoever meets an unknown one repeats the same call unchanged until it is known.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use millrace_types::{Entity, IncarnationWatermarks, KnownAt, Micros, Position, SlotId, StreamId};
@@ -35,6 +37,21 @@ pub enum StoreError {
         /// Who was called, what is wrong, and what to do about it.
         reason: String,
     },
+    /// It is not tried again although that may help: of all calls too many were tried again already,
+    /// and a store in trouble would only get more of them.
+    #[error("{error}; it is not tried again, the budget of retries is used up")]
+    RetriesSpent {
+        /// What the last attempt ended in, which says whether it may have happened.
+        #[source]
+        error: Box<StoreError>,
+    },
+    /// A clock is too far from the store's to stamp versions by it: it did not happen. Trying the same
+    /// call again does not help, since it holds a time of that clock.
+    #[error("{reason}")]
+    ClockSkew {
+        /// Whose clock, how far it is away, and what to do about it.
+        reason: String,
+    },
     /// The disk is full or failing: nothing more can be written by this process.
     #[error("store cannot write: {reason}")]
     Failed {
@@ -61,6 +78,8 @@ impl StoreError {
             Self::NotTrusted { .. } => "not_trusted",
             Self::Failed { .. } => "failed",
             Self::Damaged { .. } => "damaged",
+            Self::RetriesSpent { .. } => "retries_spent",
+            Self::ClockSkew { .. } => "clock_skew",
         }
     }
 }
@@ -72,6 +91,9 @@ pub struct NodeId(pub String);
 /// One run of a node: drawn at random when it starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Incarnation(pub u64);
+
+/// How far ahead of now a lease grants versions, at most.
+pub const GRANT: Duration = Duration::from_secs(4);
 
 /// A node's lease row.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -192,7 +214,8 @@ pub trait LogStore: Send + Sync + 'static {
     /// never goes down.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`StoreError`]; [`StoreError::ClockSkew`] when the ceiling lies too far beyond [`GRANT`] by a
+    /// clock of the store's own, if it has one: the clock that stated it is ahead.
     async fn renew_node(
         &self,
         node: &NodeId,
@@ -377,7 +400,11 @@ pub trait MemberStore: Send + Sync + 'static {
     async fn members(&self) -> Result<Vec<Member>, StoreError>;
 }
 
-/// Versions of the catalog.
+/// The number under which a store keeps its identity beside the versions of the catalog, which begin
+/// at 1.
+pub const IDENTITY: u32 = 0;
+
+/// Versions of the catalog, and which store it is.
 #[async_trait]
 pub trait CatalogStore: Send + Sync + 'static {
     /// Writes a version durably if none has its number; the text that stands there otherwise.
@@ -400,6 +427,22 @@ pub trait CatalogStore: Send + Sync + 'static {
         let mut all = self.catalogs().await?;
         all.retain(|(found, _)| *found > version);
         Ok(all)
+    }
+
+    /// Which store this is: what the first who asked proposed, drawn at random. A store that was
+    /// emptied is another one, so what is kept elsewhere about its log is kept under this name.
+    ///
+    /// # Errors
+    /// [`StoreError`]; repeated, it gives the identity that stands there.
+    async fn identity(&self, proposed: String) -> Result<String, StoreError> {
+        match self.put_catalog(IDENTITY, proposed.clone()).await? {
+            Applied::Yes => Ok(proposed),
+            Applied::No(Some(found)) => Ok(found),
+            Applied::No(None) => Err(StoreError::Unknown {
+                operation: "identity",
+                reason: "not applied, and none stands there".to_owned(),
+            }),
+        }
     }
 }
 

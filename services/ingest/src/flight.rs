@@ -205,10 +205,15 @@ impl Ingest {
             JoinError::Overloaded { .. }
             | JoinError::NotServing { .. }
             | JoinError::UnknownCatalog(_)
-            | JoinError::Store(StoreError::Unknown { .. } | StoreError::Unavailable { .. }) => true,
+            | JoinError::Store(
+                StoreError::Unknown { .. }
+                | StoreError::Unavailable { .. }
+                | StoreError::RetriesSpent { .. },
+            ) => true,
             // Somebody has to change a certificate first: whoever waits for the answer learns it now.
             JoinError::Store(
                 StoreError::NotTrusted { .. }
+                | StoreError::ClockSkew { .. }
                 | StoreError::Failed { .. }
                 | StoreError::Damaged { .. },
             )

@@ -12,7 +12,7 @@ use millrace_client::port::{
     Subscribed,
 };
 use millrace_placement::{Slots, SlotsError, WorkerMap, WorkerMapError};
-use millrace_store::{Applied, Incarnation, NodeId, StoreError};
+use millrace_store::{Applied, GRANT, Incarnation, NodeId, StoreError};
 use millrace_telemetry::Span;
 use millrace_types::{KnownAt, Position, SlotId};
 use thiserror::Error;
@@ -28,8 +28,6 @@ use crate::subscribe::Subscription;
 use crate::subscribe::held::HeldFacts;
 use crate::worker::{Worker, WorkerStart};
 
-/// How far ahead of now the lease grants versions.
-const GRANT: Duration = Duration::from_secs(4);
 /// How often the lease is renewed.
 const RENEW_EVERY: Duration = Duration::from_secs(1);
 /// Messages a worker may have waiting; facts and bytes in them have bounds of their own.

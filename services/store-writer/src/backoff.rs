@@ -1,4 +1,6 @@
-//! When a store call is tried again: after a growing, jittered pause, and within a budget.
+//! When a store call is tried again: after a growing, jittered pause, and within one budget for all
+//! calls. This is the only layer that repeats what the store failed to do: adapters and drivers repeat
+//! nothing, and callers repeat what this one gave up at the pace of their own pauses.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,10 +27,19 @@ pub(crate) struct Patience {
 /// The policy of one call.
 pub(crate) struct Backoff {
     pauses: ExponentialBackoff,
-    /// `None`: as often as it takes.
-    budget: Option<Arc<TpsBudget>>,
+    budget: Arc<TpsBudget>,
+    when_spent: WhenSpent,
+    is_spent: bool,
     metrics: Arc<Metrics>,
     attempts: u64,
+}
+
+/// What a call does that finds the budget used up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum WhenSpent {
+    GivesUp,
+    /// Its outcome must be known: it goes on after the longest pause.
+    WaitsLongest(Duration),
 }
 
 impl Patience {
@@ -47,22 +58,32 @@ impl Patience {
 
     /// Until the outcome is known.
     pub(crate) fn unbounded(&self) -> Backoff {
-        let pauses = self.pauses().without_max_times().build();
-        Backoff { pauses, budget: None, metrics: Arc::clone(&self.metrics), attempts: 0 }
+        let longest = WhenSpent::WaitsLongest(self.options.pause_max);
+        self.backoff(self.pauses().without_max_times(), longest)
     }
 
     /// A few times, while the budget lasts.
     pub(crate) fn bounded(&self) -> Backoff {
-        self.budget.deposit();
-        let pauses = self.pauses().with_max_times(self.options.retries).build();
-        let budget = Some(Arc::clone(&self.budget));
-        Backoff { pauses, budget, metrics: Arc::clone(&self.metrics), attempts: 0 }
+        self.backoff(self.pauses().with_max_times(self.options.retries), WhenSpent::GivesUp)
     }
 
     /// The steps of a change of owner: rare, and worth more patience than the budget allows.
     pub(crate) fn ownership(&self) -> Backoff {
-        let pauses = self.pauses().with_max_times(self.options.ownership_retries).build();
-        Backoff { pauses, budget: None, metrics: Arc::clone(&self.metrics), attempts: 0 }
+        let longest = WhenSpent::WaitsLongest(self.options.pause_max);
+        self.backoff(self.pauses().with_max_times(self.options.ownership_retries), longest)
+    }
+
+    /// The policy of a call that is about to be made.
+    fn backoff(&self, pauses: ExponentialBuilder, when_spent: WhenSpent) -> Backoff {
+        self.budget.deposit();
+        Backoff {
+            pauses: pauses.build(),
+            budget: Arc::clone(&self.budget),
+            when_spent,
+            is_spent: false,
+            metrics: Arc::clone(&self.metrics),
+            attempts: 0,
+        }
     }
 }
 
@@ -70,9 +91,16 @@ impl Patience {
 impl Retry for Backoff {
     async fn again(&mut self, error: &StoreError) -> bool {
         self.attempts += 1;
-        let Some(pause) = self.pauses.next() else { return false };
-        if self.budget.as_ref().is_some_and(|budget| !budget.withdraw()) {
-            return false;
+        let Some(mut pause) = self.pauses.next() else { return false };
+        if !self.budget.withdraw() {
+            self.metrics.budget_spent();
+            match self.when_spent {
+                WhenSpent::GivesUp => {
+                    self.is_spent = true;
+                    return false;
+                }
+                WhenSpent::WaitsLongest(longest) => pause = longest,
+            }
         }
         self.metrics.retried();
         if self.attempts.is_power_of_two() {
@@ -80,5 +108,9 @@ impl Retry for Backoff {
         }
         tokio::time::sleep(pause).await;
         true
+    }
+
+    fn is_spent(&self) -> bool {
+        self.is_spent
     }
 }

@@ -20,6 +20,7 @@ pub struct Metrics {
     bytes: AtomicU64,
     fenced: AtomicU64,
     retries: AtomicU64,
+    spent: AtomicU64,
     parts: AtomicU64,
     part_bytes: AtomicU64,
     loads: AtomicU64,
@@ -40,6 +41,8 @@ pub struct Counts {
     pub fenced: u64,
     /// Store calls tried again.
     pub retries: u64,
+    /// Times a call found the budget of retries used up.
+    pub spent: u64,
     /// Snapshot parts put.
     pub parts: u64,
     /// Bytes of those parts.
@@ -62,6 +65,7 @@ impl Default for Metrics {
             bytes: AtomicU64::new(0),
             fenced: AtomicU64::new(0),
             retries: AtomicU64::new(0),
+            spent: AtomicU64::new(0),
             parts: AtomicU64::new(0),
             part_bytes: AtomicU64::new(0),
             loads: AtomicU64::new(0),
@@ -87,6 +91,7 @@ impl Metrics {
             bytes: read(&self.bytes),
             fenced: read(&self.fenced),
             retries: read(&self.retries),
+            spent: read(&self.spent),
             parts: read(&self.parts),
             part_bytes: read(&self.part_bytes),
             loads: read(&self.loads),
@@ -110,6 +115,10 @@ impl Metrics {
 
     pub(crate) fn retried(&self) {
         add(&self.retries, 1);
+    }
+
+    pub(crate) fn budget_spent(&self) {
+        add(&self.spent, 1);
     }
 
     pub(crate) fn put(&self, parts: usize, bytes: usize) {

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::future::join_all;
 use millrace_client::port::{AppendOutcome, AppendRequest, StorePort, TakenOver};
 use millrace_store::memory::{Call, Fault, FaultPlan, Landing, MemoryStore, Rates};
 use millrace_store::{Append, Applied, Fencing, Incarnation, LogStore, NodeId, StoreError};
@@ -124,6 +125,31 @@ async fn other_calls_are_tried_again_within_bounds() {
     let refused = writer.load_mark(SlotId(0)).await;
     assert!(matches!(refused, Err(StoreError::Unavailable { .. })), "{refused:?}");
     assert!(store.calls(Call::LoadMark) <= 1 + Options::default().retries as u64);
+}
+
+/// While every call fails, only a share of them is tried again, and the others say that this is why
+/// they were not. An append, which must be known, goes on all the same.
+#[tokio::test(start_paused = true)]
+async fn a_store_in_trouble_gets_a_bounded_share_of_retries() {
+    let (_, store, writer) = owner(FaultPlan::none()).await;
+    let plan = FaultPlan::none().on_first(10_000, Call::LoadMark, Fault::Unavailable);
+    store.set_plan(plan.on_first(3, Call::Append, Fault::Lost));
+    let calls = 400;
+    let refused = join_all((0..calls).map(|_| writer.load_mark(SlotId(0)))).await;
+    for refused in &refused {
+        let Err(StoreError::RetriesSpent { error }) = refused else { panic!("{refused:?}") };
+        assert!(matches!(**error, StoreError::Unavailable { .. }), "{error:?}");
+    }
+    let Options { retry_percent, retries_per_second, .. } = Options::default();
+    let share = calls * u64::from(retry_percent) / 100;
+    let floor = 10 * u64::from(retries_per_second); // of ten seconds, which did not pass
+    let retries = store.calls(Call::LoadMark) - calls;
+    assert!((share..=share + floor + 10).contains(&retries), "{retries}");
+    assert_eq!(writer.metrics().counts().spent, calls);
+
+    assert_eq!(writer.append(flush(0, 1)).await, Ok(AppendOutcome::Confirmed));
+    assert_eq!(store.calls(Call::Append), 4);
+    assert!(writer.metrics().counts().spent > calls, "it found none left");
 }
 
 /// A release whose answer was lost is repeated and found done; a release of what is not owned is

@@ -277,9 +277,14 @@ impl Node {
                 Err(
                     StoreError::Unknown { .. }
                     | StoreError::Unavailable { .. }
-                    | StoreError::NotTrusted { .. },
+                    | StoreError::NotTrusted { .. }
+                    | StoreError::RetriesSpent { .. },
                 ) => {}
-                Err(StoreError::Failed { .. } | StoreError::Damaged { .. }) => return Err(Stopped),
+                Err(
+                    StoreError::ClockSkew { .. }
+                    | StoreError::Failed { .. }
+                    | StoreError::Damaged { .. },
+                ) => return Err(Stopped),
             }
         }
         Err(Stopped)

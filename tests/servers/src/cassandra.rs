@@ -55,7 +55,7 @@ const OPENS: [&str; 18] = [
 pub struct CassandraOptions {
     /// An address of the loopback network, such as 127.0.0.1: one for each node.
     pub address: String,
-    /// `ADDRESS:PORT` of the node to join; itself if not stated.
+    /// `ADDRESS:PORT` of the node to join, or of several, separated by commas; itself if not stated.
     pub seed: Option<String>,
     /// The port between nodes, the same for all of a cluster; any free one if not stated.
     pub storage_port: Option<u16>,

@@ -8,8 +8,10 @@ mod jaeger;
 mod kept;
 mod process;
 mod redis;
+mod ring;
 
 pub use cassandra::{Cassandra, CassandraOptions};
 pub use jaeger::Jaeger;
 pub use process::{ServerError, free_port};
 pub use redis::{Redis, RedisOptions};
+pub use ring::Ring;

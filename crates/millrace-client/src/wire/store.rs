@@ -23,6 +23,13 @@ pub fn fault(error: &StoreError) -> v1::StoreFault {
         StoreError::Unknown { operation, reason } => (Kind::Unknown, *operation, reason),
         StoreError::Unavailable { operation, reason } => (Kind::Unavailable, *operation, reason),
         StoreError::NotTrusted { reason } => (Kind::NotTrusted, "", reason),
+        // Whoever asked has to know what became of it; why nobody tries again is for a person.
+        StoreError::RetriesSpent { error: last } => {
+            let last = fault(last);
+            let reason = format!("{}; the budget of retries is used up", last.reason);
+            return v1::StoreFault { reason, ..last };
+        }
+        StoreError::ClockSkew { reason } => (Kind::ClockSkew, "", reason),
         StoreError::Failed { reason } => (Kind::Failed, "", reason),
         StoreError::Damaged { what, reason } => (Kind::Damaged, what.as_str(), reason),
     };
@@ -38,6 +45,7 @@ pub fn error(fault: v1::StoreFault) -> StoreError {
             StoreError::Unavailable { operation: REMOTE, reason: format!("{what}: {reason}") }
         }
         Kind::NotTrusted => StoreError::NotTrusted { reason: fault.reason },
+        Kind::ClockSkew => StoreError::ClockSkew { reason: fault.reason },
         Kind::Failed => StoreError::Failed { reason: fault.reason },
         Kind::Damaged => StoreError::Damaged { what: fault.what, reason: fault.reason },
         // A kind of a later version: whether anything was done is not known.
@@ -359,11 +367,17 @@ mod tests {
         );
         for same in [
             StoreError::NotTrusted { reason: reason() },
+            StoreError::ClockSkew { reason: reason() },
             StoreError::Failed { reason: reason() },
             StoreError::Damaged { what: "page".to_owned(), reason: reason() },
         ] {
             assert_eq!(error(fault(&same)), same);
         }
+        let spent = StoreError::RetriesSpent { error: Box::new(unavailable) };
+        let StoreError::Unavailable { reason, .. } = error(fault(&spent)) else {
+            panic!("{spent}")
+        };
+        assert!(reason.contains("budget of retries"), "{reason}");
         let later = v1::StoreFault { kind: 99, ..v1::StoreFault::default() };
         assert!(matches!(error(later), StoreError::Unknown { .. }));
     }

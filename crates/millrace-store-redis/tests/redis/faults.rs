@@ -4,11 +4,11 @@
 use std::time::{Duration, Instant};
 
 use millrace_store::{ProducerWindows, Seen, StoreError};
-use millrace_store_redis::{RedisConfig, RedisWindows, Secret};
+use millrace_store_redis::{RedisConfig, RedisConfigError, RedisWindows, Secret};
 use millrace_test_servers::{Redis, RedisOptions};
 use tokio::time::sleep;
 
-use super::{another, config, marked, redis, within};
+use super::{STORE, another, config, marked, redis, within};
 
 /// Asks for a producer nobody knows until Redis answers.
 async fn answers_again(windows: &RedisWindows) {
@@ -63,7 +63,7 @@ async fn a_frozen_redis_is_waited_for_once() {
     let redis = redis(&[]);
     let patience = Duration::from_millis(200);
     let config = RedisConfig { patience, ..config(&redis) };
-    let windows = RedisWindows::start(config).await.unwrap();
+    let windows = RedisWindows::start(config, STORE).await.unwrap();
     mark(&windows, "p", 0, 10).await;
     redis.freeze().unwrap();
     let gone = windows.seen("stranger", 0, 5).await;
@@ -147,7 +147,7 @@ async fn who_may_not_enter_is_told_so_and_forwards_everything() {
     let with = async |user: Option<&str>, password: Option<&str>, cluster: &str| {
         let (user, password) = (user.map(Into::into), password.map(|p| Secret(p.into())));
         let cluster = cluster.into();
-        RedisWindows::start(RedisConfig { user, password, cluster, ..config(&redis) }).await
+        RedisWindows::start(RedisConfig { user, password, cluster, ..config(&redis) }, STORE).await
     };
     for (user, password, cluster) in [
         (None, None, "one"),
@@ -174,8 +174,23 @@ async fn clusters_that_share_a_redis_are_apart() {
     let redis = redis(&[]);
     mark(&another(&redis).await, "p", 0, 10).await;
     let config = RedisConfig { cluster: "two".into(), ..config(&redis) };
-    let neighbour = RedisWindows::start(config).await.unwrap();
+    let neighbour = RedisWindows::start(config, STORE).await.unwrap();
     assert_eq!(marked(&neighbour, "p").await, []);
+}
+
+/// A store that was emptied is another one: marks of the log that is gone make no fact of the new one a
+/// repeat.
+#[tokio::test]
+async fn marks_of_another_store_are_not_looked_at() {
+    let redis = redis(&[]);
+    mark(&another(&redis).await, "p", 0, 10).await;
+    let emptied = RedisWindows::start(config(&redis), "c3d4").await.unwrap();
+    assert_eq!(marked(&emptied, "p").await, []);
+    mark(&emptied, "p", 3, 5).await;
+    assert_eq!(marked(&emptied, "p").await, [3, 4]);
+    assert_eq!(marked(&another(&redis).await, "p").await, Vec::from_iter(0..10));
+    let refused = RedisWindows::start(config(&redis), "a:b").await.map(drop);
+    assert!(matches!(refused, Err(RedisConfigError::Store(_))), "{refused:?}");
 }
 
 #[tokio::test]
@@ -183,7 +198,7 @@ async fn a_window_expires_after_its_last_mark_and_a_newer_layout_is_left_alone()
     let redis = redis(&[]);
     let windows = another(&redis).await;
     mark(&windows, "p", 0, 10).await;
-    let key = "millrace:one:window:p";
+    let key = "millrace:one:a1b2:window:p";
     let left = redis.command(&["PTTL", key]).unwrap();
     let left: u64 = left.trim_start_matches(':').parse().unwrap();
     assert!((1..=86_400_000).contains(&left), "{left}");

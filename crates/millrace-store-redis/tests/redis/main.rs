@@ -15,6 +15,9 @@ use tokio::time::timeout;
 /// Anything that is waited for comes within this, also on a busy machine.
 const WITHIN: Duration = Duration::from_secs(60);
 
+/// The store whose log the windows are about.
+const STORE: &str = "a1b2";
+
 fn redis(args: &[&str]) -> Redis {
     let args = args.iter().map(|arg| (*arg).to_owned()).collect();
     Redis::start(RedisOptions { args, password: None }).unwrap()
@@ -26,7 +29,7 @@ fn config(redis: &Redis) -> RedisConfig {
 
 /// Another process, which knows nothing yet.
 async fn another(redis: &Redis) -> RedisWindows {
-    RedisWindows::start(config(redis)).await.unwrap()
+    RedisWindows::start(config(redis), STORE).await.unwrap()
 }
 
 async fn within<T>(future: impl Future<Output = T>) -> T {

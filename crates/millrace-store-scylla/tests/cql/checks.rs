@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use millrace_store::{CatalogStore, LogStore};
+use millrace_store::{Applied, CatalogStore, GRANT, Incarnation, LogStore, NodeId, StoreError};
 use millrace_store_scylla::{CheckError, CqlConfig, CqlStore, OpenError, Secret};
 use millrace_test_servers::{Cassandra, CassandraOptions};
-use millrace_types::{Micros, SlotId};
+use millrace_types::{KnownAt, Micros, SlotId};
 
 use tokio::time::timeout;
 
+use super::proxied::{fresh, keyspace};
 use super::{config, now, open};
 
 /// How long Cassandra may take to make its first role, on a machine that builds beside the tests.
@@ -65,6 +66,29 @@ async fn a_clock_that_is_wrong_is_told() {
             other => panic!("{other:?}"),
         }
     }
+}
+
+/// Versions are stamped by the clocks of join nodes: each renewal is held against the database's.
+#[tokio::test]
+async fn a_lease_is_not_granted_to_a_clock_that_is_ahead() {
+    let store = open(keyspace().await).await.unwrap();
+    let node = NodeId(format!("ahead-{}", fresh()));
+    let renew = async |ahead: i64| {
+        let until = now().0 + ahead + i64::try_from(GRANT.as_micros()).unwrap();
+        (until, store.renew_node(&node, Incarnation(1), KnownAt(until)).await)
+    };
+    let (granted, renewed) = renew(0).await;
+    assert_eq!(renewed, Ok(Applied::Yes));
+    match renew(60_000_000).await.1 {
+        Err(StoreError::ClockSkew { reason }) => {
+            assert!(reason.contains("clock of node ahead-"), "{reason}");
+            assert!(reason.contains("set the clocks"), "{reason}");
+        }
+        other => panic!("{other:?}"),
+    }
+    let lease = store.read_node(&node).await.unwrap().unwrap();
+    assert_eq!((lease.ceiling, lease.renewals), (KnownAt(granted), 1));
+    assert_eq!(renew(0).await.1, Ok(Applied::Yes), "once it is set");
 }
 
 #[tokio::test]

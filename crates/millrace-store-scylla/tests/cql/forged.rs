@@ -55,9 +55,7 @@ fn kind<T>(outcome: &Result<T, StoreError>) -> &'static str {
         Ok(_) => "done",
         Err(StoreError::Unknown { .. }) => "unknown",
         Err(StoreError::Unavailable { .. }) => "not done",
-        Err(
-            StoreError::Failed { .. } | StoreError::Damaged { .. } | StoreError::NotTrusted { .. },
-        ) => "failed",
+        Err(_) => "failed",
     }
 }
 

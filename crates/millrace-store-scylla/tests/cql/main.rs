@@ -8,6 +8,7 @@ mod faults;
 mod forged;
 mod late;
 mod proxied;
+mod ring;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

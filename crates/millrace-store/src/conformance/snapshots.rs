@@ -178,5 +178,9 @@ pub async fn a_catalog_version_is_written_once<S: Store + ?Sized>(store: &S) {
     let again = store.put_catalog(2, "other".into()).await;
     assert_eq!(again, Ok(Applied::No(Some(text(2)))));
     let all: Vec<_> = (1..=300).map(|version| (version, text(version))).collect();
+    // The identity is written once, too, and is no version.
+    for proposed in ["first", "second"] {
+        assert_eq!(store.identity(proposed.to_owned()).await, Ok("first".to_owned()));
+    }
     assert_eq!(store.catalogs().await, Ok(all));
 }

@@ -221,7 +221,10 @@ impl IngestPart {
         let redis = match &told.redis {
             None => None,
             Some(config) => {
-                let windows = RedisWindows::start(config.clone()).await;
+                // What Redis knows is about the log of one store.
+                let identity = store.identity(format!("{:016x}", incarnation())).await;
+                let identity = identity.map_err(DevError::Stopped)?;
+                let windows = RedisWindows::start(config.clone(), identity).await;
                 Some(Arc::new(windows.map_err(RedisArgsError::Setting)?))
             }
         };

@@ -53,6 +53,13 @@ pub const FENCED: Metric = Metric::counter(
 /// Retries.
 pub const RETRIES: Metric =
     Metric::counter("millrace_store_retries_total", &[], "Calls of the store tried again");
+/// Retries that the budget did not allow.
+pub const RETRIES_SPENT: Metric = Metric::counter(
+    "millrace_store_retries_spent_total",
+    &[],
+    "Calls of the store that failed while the budget of retries was used up: given up, or tried \
+     again after the longest pause",
+);
 /// Snapshot parts put.
 pub const PARTS: Metric =
     Metric::counter("millrace_store_parts_total", &[], "Parts of snapshots put");
@@ -82,7 +89,7 @@ pub const QUEUE_BYTES_LIMIT: Metric = Metric::gauge(
 );
 
 /// All of them.
-pub const ALL: [Metric; 14] = [
+pub const ALL: [Metric; 15] = [
     STORE_SECONDS,
     APPENDS,
     COMMITS,
@@ -90,6 +97,7 @@ pub const ALL: [Metric; 14] = [
     CHUNK_BYTES,
     FENCED,
     RETRIES,
+    RETRIES_SPENT,
     PARTS,
     PART_BYTES,
     LOADS,
@@ -117,6 +125,7 @@ pub(crate) fn observe(
     CHUNK_BYTES.count_of(count(|c| c.bytes));
     FENCED.count_of(count(|c| c.fenced));
     RETRIES.count_of(count(|c| c.retries));
+    RETRIES_SPENT.count_of(count(|c| c.spent));
     PARTS.count_of(count(|c| c.parts));
     PART_BYTES.count_of(count(|c| c.part_bytes));
     LOADS.count_of(count(|c| c.loads));

@@ -79,6 +79,8 @@ impl Check {
             StoreError::Unknown { .. }
             | StoreError::Unavailable { .. }
             | StoreError::NotTrusted { .. }
+            | StoreError::RetriesSpent { .. }
+            | StoreError::ClockSkew { .. }
             | StoreError::Failed { .. } => self.problem("store", error.to_string(), next),
         }
     }
