@@ -12,7 +12,7 @@ mod peer;
 mod store;
 
 pub use join::RemoteJoin;
-pub use joins::RemoteJoins;
+pub use joins::{RemoteJoins, owners_of};
 pub use patience::Persistence;
 pub use peer::RemotePeer;
 pub use store::RemoteStore;

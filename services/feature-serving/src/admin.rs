@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use millrace_catalog::Catalog;
-use millrace_client::port::{CatalogPort, JoinPort, PeerPort, SlotPort, SlotStatus};
+use millrace_client::port::{CatalogPort, JoinPort, PeerPort, SlotPort, SlotStatus, StorePort};
+use millrace_client::remote::owners_of;
 use millrace_grpc::{Drain, PeerNetwork, peer_of, status};
 use millrace_kernel::late::LateFact;
 use millrace_proto::convert::{id_text, known_at_timestamp, to_timestamp};
 use millrace_proto::v1;
 use millrace_proto::v1::admin_service_server::AdminService;
+use millrace_store::Member;
 use millrace_types::{Micros, SlotId, StreamId};
 use tonic::{Request, Response, Status};
 
@@ -26,6 +28,8 @@ pub struct Admin {
     drain: Drain,
     /// The services in other processes.
     peers: Vec<Arc<dyn PeerPort>>,
+    /// Where join nodes tell of themselves.
+    store: Option<Arc<dyn StorePort>>,
     /// What LATE facts are read and replayed through.
     late: Option<(Arc<Reader>, Arc<dyn JoinPort>)>,
 }
@@ -37,7 +41,7 @@ impl Admin {
     /// Answers for the services of this process.
     #[must_use]
     pub fn new(owner: Arc<dyn SlotPort>, catalog: Arc<dyn CatalogPort>, drain: Drain) -> Self {
-        Self { owner, catalog, drain, peers: Vec::new(), late: None }
+        Self { owner, catalog, drain, peers: Vec::new(), store: None, late: None }
     }
 
     /// The same, with services in other processes, which are asked whether they serve.
@@ -47,19 +51,55 @@ impl Admin {
         self
     }
 
+    /// The same, also for the join nodes that tell of themselves in this store.
+    #[must_use]
+    pub fn with_nodes(mut self, store: Arc<dyn StorePort>) -> Self {
+        self.store = Some(store);
+        self
+    }
+
+    /// The join nodes, by name. None where the store does not answer: that it does not is said of it.
+    async fn nodes(&self, slots: &[SlotStatus]) -> Vec<v1::JoinNodeState> {
+        let Some(store) = &self.store else { return Vec::new() };
+        let members = match store.members().await {
+            Ok(members) => members,
+            Err(error) => {
+                tracing::debug!(%error, "the join nodes are not known");
+                return Vec::new();
+            }
+        };
+        let owners = owners_of(&members);
+        let mut nodes: Vec<_> = members
+            .iter()
+            .enumerate()
+            .map(|(index, member)| {
+                let is_its = |slot: &&SlotStatus| owners.get(&slot.slot) == Some(&index);
+                node_state(member, &slots.iter().filter(is_its).collect::<Vec<_>>())
+            })
+            .collect();
+        nodes.sort_by(|a, b| a.node.cmp(&b.node));
+        nodes
+    }
+
     /// Each service that is known here, and whether it serves.
     async fn services(&self) -> Vec<v1::ServiceState> {
         let here = !self.drain.is_started();
-        let asked = self.peers.iter().map(|p| async { (p.name(), p.serves().await.is_ok()) });
+        let asked = self.peers.iter().map(|p| async { (p.name(), p.serves().await) });
         let peers = futures::future::join_all(asked).await;
         SERVICES
             .iter()
             .filter_map(|name| {
-                let peer = peers.iter().find(|(peer, _)| peer == name).map(|(_, serves)| *serves);
+                let peer = peers.iter().find(|(peer, _)| peer == name).map(|(_, serves)| serves);
                 // Beside peers only feature-serving is in this process.
                 let inside = self.peers.is_empty() || *name == "feature-serving";
-                let serving = peer.or(inside.then_some(here))?;
-                Some(v1::ServiceState { name: (*name).to_owned(), serving })
+                let (serving, reason) = match peer {
+                    Some(Ok(())) => (true, String::new()),
+                    Some(Err(why)) => (false, why.clone()),
+                    None if !inside => return None,
+                    None if here => (true, String::new()),
+                    None => (false, "it is draining, and will end".to_owned()),
+                };
+                Some(v1::ServiceState { name: (*name).to_owned(), serving, reason })
             })
             .collect()
     }
@@ -134,10 +174,8 @@ impl AdminService for Admin {
             rebuild_queue: sum(|s| s.dirty),
             streams: over_slots(&catalog, &slots),
             queued_facts: sum(|s| s.queued),
-            unmarked_chunks: sum(|s| {
-                let same = s.position.epoch == s.marked.epoch;
-                s.position.sequence - if same { s.marked.sequence } else { 0 }
-            }),
+            unmarked_chunks: sum(unmarked),
+            join_nodes: self.nodes(&slots).await,
             resident_entities: sum(|s| s.resident),
             resident_bytes: sum(|s| s.resident_bytes),
             at_hand_bytes: sum(|s| s.at_hand_bytes),
@@ -168,6 +206,27 @@ impl AdminService for Admin {
         let peer = peer_of(&request);
         let replayed = self.replay_late(request.into_inner(), peer).await;
         replayed.map(Response::new).map_err(|e| status(&e))
+    }
+}
+
+/// Chunks of a slot that a restart would replay.
+fn unmarked(slot: &SlotStatus) -> u64 {
+    let same = slot.position.epoch == slot.marked.epoch;
+    slot.position.sequence - if same { slot.marked.sequence } else { 0 }
+}
+
+/// A node with the slots that it owns.
+fn node_state(member: &Member, slots: &[&SlotStatus]) -> v1::JoinNodeState {
+    let sum = |of: fn(&SlotStatus) -> u64| slots.iter().map(|slot| of(slot)).sum();
+    v1::JoinNodeState {
+        node: member.node.0.clone(),
+        endpoint: member.endpoint.clone(),
+        weight: member.weight,
+        leaving: member.leaving,
+        slots: slots.len() as u32,
+        queued_facts: sum(|s| s.queued),
+        unmarked_chunks: sum(unmarked),
+        dirty_entities: sum(|s| s.dirty),
     }
 }
 

@@ -20,6 +20,7 @@ use crate::port::{
     SlotGrant, SlotPort, SlotStatus, StorePort,
 };
 use crate::security::ClientSecurity;
+pub use owners::owners_of;
 use owners::{Owner, Owners};
 
 /// How often owners are looked for.

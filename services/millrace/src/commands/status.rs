@@ -2,7 +2,7 @@
 
 mod report;
 
-pub use report::{SlotReport, StatusReport};
+pub use report::{JoinNodeReport, SlotReport, StatusReport};
 
 use super::{Failure, session};
 use crate::cli::{Global, OutputFormat, StatusArgs};

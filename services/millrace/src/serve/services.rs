@@ -281,6 +281,7 @@ pub(super) struct ServingPart {
     reader: Arc<Reader>,
     heads: Arc<StoredHeads>,
     catalog: Arc<CatalogHandle>,
+    store: Arc<dyn StorePort>,
     needs: Vec<Arc<dyn PeerPort>>,
     peers: Vec<Arc<dyn PeerPort>>,
     _follows: AbortOnDropHandle<()>,
@@ -316,7 +317,8 @@ impl ServingPart {
         if !told.ingest.is_empty() {
             peers.push(Arc::new(RemotePeer::new("ingest", &told.ingest, &told.security)?));
         }
-        Ok(Self { join, reader: Arc::new(reader), heads, catalog, needs, peers, _follows: follows })
+        let reader = Arc::new(reader);
+        Ok(Self { join, reader, heads, catalog, store, needs, peers, _follows: follows })
     }
 }
 
@@ -327,6 +329,7 @@ impl Service for ServingPart {
         let features = FeatureServing::new(self.reader.clone(), drain.clone());
         let admin = Admin::new(self.heads.clone(), catalog, drain.clone())
             .with_peers(self.peers.clone())
+            .with_nodes(self.store.clone())
             .with_late(self.reader.clone(), self.join.clone());
         GrpcServer::new(limits, drain)
             .add_service(services::features(features, &limits))

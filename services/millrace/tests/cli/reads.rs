@@ -218,10 +218,22 @@ async fn status_ends_with_0_only_when_serving() {
     let table = run_at(address, &["status", "-o", "table"]).await;
     assert!(table.stdout.starts_with("serving\n"), "{}", table.stdout);
     assert!(table.stdout.contains("│ clicks   2026-03-01T12:00:00Z"), "{}", table.stdout);
+    assert_eq!(
+        (&status["join_nodes"][0]["slots"], &status["not_serving"]),
+        (&json!(1), &json!({}))
+    );
+    assert!(
+        table.stdout.contains("│ join-0      http://127.0.0.1:7402      1"),
+        "{}",
+        table.stdout
+    );
 
     let (address, _) = start(Played { is_down: true, ..Played::default() }).await;
     let ran = run_at(address, &["status", "-o", "json"]).await;
     assert_eq!((ran.code, &ran.json()["serving"]), (1, &json!(false)));
+    assert_eq!(ran.json()["not_serving"], json!({"join": "slot 0 has no owner yet"}));
+    let table = run_at(address, &["status", "-o", "table"]).await;
+    assert!(table.stdout.contains("\n  join: slot 0 has no owner yet\n"), "{}", table.stdout);
     assert!(ran.stderr.starts_with("error: millrace does not serve\n"), "{}", ran.stderr);
 }
 

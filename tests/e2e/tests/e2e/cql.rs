@@ -4,7 +4,7 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use millrace_e2e_tests::wait_until;
+use millrace_e2e_tests::{Scrape, wait_until};
 use millrace_test_servers::{Cassandra, CassandraOptions, Redis, RedisOptions};
 
 use crate::apart::Place;
@@ -97,4 +97,95 @@ fn several_of_each_share_one_database() {
         place.services.start_again(service).expect("it starts again");
     }
     assert_eq!(place.settled_counts(), expected_counts(facts));
+}
+
+/// What the databases were asked for so far, as the services count it and as Redis does.
+struct Asked {
+    facts: f64,
+    batches: f64,
+    chunks: f64,
+    commits: f64,
+    confirmations: f64,
+    loads: f64,
+    /// Pages among the loads: what windows cut of entities with many facts.
+    pages: f64,
+    marks: f64,
+    writes_of_marks: f64,
+}
+
+impl Asked {
+    fn of(place: &Place, redis: &Redis) -> Self {
+        let scrape = |name: &str| {
+            let admin = place.services.admin(name).expect("it has an admin port");
+            Scrape::of(admin).expect("metrics")
+        };
+        let (ingest, store) = (scrape("ingest"), scrape("store-writer"));
+        let serving = scrape("feature-serving");
+        let operations = |of: &str| store.sum("millrace_store_seconds_count", &[("operation", of)]);
+        let commands = redis.command(&["INFO", "commandstats"]).expect("Redis counts");
+        let calls = |of: &str| {
+            let line =
+                commands.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{of}:")));
+            let calls = line.and_then(|line| line.strip_prefix("calls=")?.split(',').next());
+            calls.map_or(0.0, |calls| calls.parse().expect("a number"))
+        };
+        Self {
+            facts: ingest.sum("millrace_ingest_facts_total", &[]),
+            batches: ingest.sum("millrace_ingest_batches_total", &[]),
+            chunks: store.sum("millrace_store_chunks_total", &[]),
+            commits: operations("commit"),
+            confirmations: operations("confirm"),
+            loads: store.sum("millrace_store_loads_total", &[]),
+            pages: serving.sum("millrace_read_pages_total", &[("from", "store")]),
+            marks: operations("load_mark"),
+            writes_of_marks: calls("evalsha"),
+        }
+    }
+}
+
+/// At full load many facts share a write of the log, all slots of a flush share one confirmation, and no
+/// batch asks Redis more than once; a read is one query of its head, after one of its slot's mark.
+#[test]
+#[expect(clippy::print_stderr, reason = "the numbers are for people; what must hold is asserted")]
+fn few_statements_serve_many_facts() {
+    let (database, redis) = (Cassandra::shared(), Redis::start(RedisOptions::default()));
+    let redis = redis.expect("a Redis");
+    let mut env = env(database, "statements").to_vec();
+    env.push(("MILLRACE_REDIS", redis.url()));
+    let place = Place::made(|options| {
+        options.env = env;
+        options.admin = true;
+    });
+    let file = place.clicks("clicks.csv", 0..100_000);
+    let before = Asked::of(&place, &redis);
+    let report = place.cli().publish([pair("clicks", &file)]).expect("published");
+    assert_eq!((report.sent, report.accepted), (100_000, 100_000), "{report:?}");
+    let after = Asked::of(&place, &redis);
+    let of = |count: fn(&Asked) -> f64| count(&after) - count(&before);
+    eprintln!(
+        "{:.0} facts in {:.0} batches: {:.0} writes of the log ({:.0} facts each) in {:.0} commits with \
+         {:.0} confirmations, {:.0} writes of marks in Redis",
+        of(|asked| asked.facts),
+        of(|asked| asked.batches),
+        of(|asked| asked.chunks),
+        of(|asked| asked.facts) / of(|asked| asked.chunks),
+        of(|asked| asked.commits),
+        of(|asked| asked.confirmations),
+        of(|asked| asked.writes_of_marks),
+    );
+    assert_eq!(of(|asked| asked.confirmations), of(|asked| asked.commits), "one node, one read");
+    assert!(of(|asked| asked.chunks) > of(|asked| asked.commits), "slots share a commit");
+    assert!(of(|asked| asked.writes_of_marks) <= of(|asked| asked.batches));
+
+    place.services.settle();
+    let before = Asked::of(&place, &redis);
+    let reads = 50;
+    for user in 0..reads {
+        let rows = place.cli().get(["user_activity", &user.to_string(), "--features", "clicks"]);
+        assert_eq!(rows.expect("read").len(), 1);
+    }
+    let after = Asked::of(&place, &redis);
+    let heads = (after.loads - after.pages) - (before.loads - before.pages);
+    assert_eq!(heads, f64::from(reads));
+    assert_eq!(after.marks - before.marks, f64::from(reads));
 }

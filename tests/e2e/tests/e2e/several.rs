@@ -65,6 +65,14 @@ fn join_nodes_come_and_go_under_load() {
     });
     assert_eq!((report.sent, report.accepted), (5_000, 5_000), "{report:?}");
     assert_eq!(owned(&place, "join") + owned(&place, "join-1"), 64);
+    let status = place.cli().json(["status"]).expect("a status");
+    for (index, name) in ["join", "join-1"].into_iter().enumerate() {
+        let node = &status["join_nodes"][index];
+        assert_eq!(
+            (node["node"].as_str(), node["slots"].as_u64()),
+            (Some(name), Some(owned(&place, name)))
+        );
+    }
     assert_eq!(place.settled_counts(), expected_counts(5_500));
 
     let third = place.clicks("third.csv", 5_500..10_500);

@@ -23,7 +23,7 @@ use tonic::{Request, Response, Status};
 use crate::fixture::{CLICKS, catalog};
 
 /// A machine that builds beside the tests is slow.
-const SOON: Duration = Duration::from_secs(60);
+pub(crate) const SOON: Duration = Duration::from_secs(60);
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const CALLER: &str = "b7ad6b7169203331";
 

@@ -119,11 +119,13 @@ impl Owners {
     }
 }
 
-/// The members that own slots, and which: of two that claim one, the later epoch.
-fn owned(slots: Slots, members: &[Member]) -> Vec<(&Member, Vec<SlotId>)> {
+/// Which of these members owns each slot, by its index: of two that claim one, the later epoch. What is
+/// offered to another is owned by nobody.
+#[must_use]
+pub fn owners_of(members: &[Member]) -> BTreeMap<SlotId, usize> {
     let mut last: BTreeMap<SlotId, (u64, Option<usize>)> = BTreeMap::new();
     for (index, member) in members.iter().enumerate() {
-        for claim in member.slots.iter().filter(|claim| claim.slot.0 < slots.count()) {
+        for claim in &member.slots {
             let owner = claim.offered_to.is_none().then_some(index);
             let stands = last.entry(claim.slot).or_insert((claim.epoch, owner));
             if stands.0 < claim.epoch {
@@ -131,10 +133,15 @@ fn owned(slots: Slots, members: &[Member]) -> Vec<(&Member, Vec<SlotId>)> {
             }
         }
     }
+    last.into_iter().filter_map(|(slot, (_, owner))| Some((slot, owner?))).collect()
+}
+
+/// The members that own slots, and which.
+fn owned(slots: Slots, members: &[Member]) -> Vec<(&Member, Vec<SlotId>)> {
     let mut all: Vec<(&Member, Vec<SlotId>)> =
         members.iter().map(|member| (member, Vec::new())).collect();
-    for (slot, (_, owner)) in last {
-        if let Some(owner) = owner {
+    for (slot, owner) in owners_of(members) {
+        if slot.0 < slots.count() {
             all[owner].1.push(slot);
         }
     }

@@ -23,6 +23,10 @@ pub struct StatusReport {
     pub latest: Entries<Option<JsonInstant>>,
     /// Each service, and whether it takes calls.
     pub services: Entries<bool>,
+    /// Each service that takes no calls: why, and what to do about it.
+    pub not_serving: Entries<String>,
+    /// The join nodes, by name; empty where one process is all.
+    pub join_nodes: Vec<JoinNodeReport>,
     /// The number of slots.
     pub slot_count: u32,
     /// Slots that no join node owns now.
@@ -45,6 +49,42 @@ pub struct StatusReport {
     pub now: Option<JsonInstant>,
     /// Every slot's own state; empty where it was not asked for.
     pub slots: Vec<SlotReport>,
+}
+
+/// The state of a join node; sums are over the slots that it owns.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct JoinNodeReport {
+    /// Its name.
+    pub node: String,
+    /// Where it takes calls.
+    pub endpoint: String,
+    /// How many slots it wants in proportion to others.
+    pub weight: u32,
+    /// It gives its slots away and will end.
+    pub leaving: bool,
+    /// Slots that it owns.
+    pub slots: u32,
+    /// Facts received and not yet confirmed.
+    pub queued_facts: u64,
+    /// Confirmed chunks that a restart would replay.
+    pub unmarked_chunks: u64,
+    /// Entities that wait for a rebuild.
+    pub dirty_entities: u64,
+}
+
+impl From<&v1::JoinNodeState> for JoinNodeReport {
+    fn from(from: &v1::JoinNodeState) -> Self {
+        Self {
+            node: from.node.clone(),
+            endpoint: from.endpoint.clone(),
+            weight: from.weight,
+            leaving: from.leaving,
+            slots: from.slots,
+            queued_facts: from.queued_facts,
+            unmarked_chunks: from.unmarked_chunks,
+            dirty_entities: from.dirty_entities,
+        }
+    }
 }
 
 /// The state of a slot.
@@ -79,12 +119,16 @@ impl TryFrom<&v1::GetStatusResponse> for StatusReport {
         let latest =
             from.streams.iter().map(|s| Ok((s.stream.clone(), instant(s.latest.as_ref())?)));
         let services = from.services.iter().map(|s| (s.name.clone(), s.serving));
+        let gone = from.services.iter().filter(|s| !s.serving);
+        let not_serving = gone.map(|s| (s.name.clone(), s.reason.clone()));
         Ok(Self {
             serving: from.serving,
             rebuild_queue: from.rebuild_queue,
             watermarks: watermarks(&from.streams)?,
             latest: Entries(latest.collect::<Result<_, _>>()?),
             services: Entries(services.collect()),
+            not_serving: Entries(not_serving.collect()),
+            join_nodes: from.join_nodes.iter().map(JoinNodeReport::from).collect(),
             slot_count: from.slot_count,
             unowned_slots: from.unowned_slots,
             queued_facts: from.queued_facts,
@@ -136,14 +180,48 @@ fn shown(instant: Option<JsonInstant>) -> String {
     instant.map(|i| i.0.to_string()).unwrap_or_default()
 }
 
+impl StatusReport {
+    /// A row a join node.
+    fn nodes(&self) -> Table {
+        let mut table = Table::new(&[
+            "join node",
+            "endpoint",
+            "slots",
+            "queued",
+            "to replay",
+            "dirty",
+            "state",
+        ]);
+        for node in &self.join_nodes {
+            let state = match (node.leaving, node.slots) {
+                (true, _) => "leaving",
+                (false, 0) => "owns nothing: starting, or gone",
+                (false, _) => "",
+            };
+            table.push(vec![
+                node.node.clone(),
+                node.endpoint.clone(),
+                node.slots.to_string(),
+                node.queued_facts.to_string(),
+                node.unmarked_chunks.to_string(),
+                node.dirty_entities.to_string(),
+                state.to_owned(),
+            ]);
+        }
+        table
+    }
+}
+
 impl Report for StatusReport {
     fn write_table(&self, out: &mut dyn Write) -> io::Result<()> {
-        let not_serving: Vec<&str> =
-            self.services.0.iter().filter(|(_, up)| !up).map(|(name, _)| name.as_str()).collect();
-        match (self.serving, not_serving.as_slice()) {
+        let gone: Vec<&str> = self.not_serving.0.iter().map(|(name, _)| name.as_str()).collect();
+        match (self.serving, gone.as_slice()) {
             (true, _) => writeln!(out, "serving")?,
             (false, []) => writeln!(out, "not serving: a slot has no owner")?,
             (false, names) => writeln!(out, "not serving: {}", names.join(", "))?,
+        }
+        for (name, reason) in self.not_serving.0.iter().filter(|(_, reason)| !reason.is_empty()) {
+            writeln!(out, "  {name}: {reason}")?;
         }
         writeln!(out, "catalog version    {}", self.catalog_version)?;
         match self.unowned_slots {
@@ -171,6 +249,9 @@ impl Report for StatusReport {
         }
         if !streams.is_empty() {
             streams.write_framed(out, &[3])?;
+        }
+        if !self.join_nodes.is_empty() {
+            self.nodes().write_framed(out, &[2, 3, 4, 5])?;
         }
         if !self.slots.is_empty() {
             self.csv().write_framed(out, &[0, 4, 5, 6, 7, 8])?;

@@ -201,7 +201,19 @@ impl AdminService for Service {
         let include_slots = request.into_inner().include_slots;
         Ok(Response::new(v1::GetStatusResponse {
             serving: !self.0.is_down,
-            services: vec![v1::ServiceState { name: "join".to_owned(), serving: !self.0.is_down }],
+            services: vec![v1::ServiceState {
+                name: "join".to_owned(),
+                serving: !self.0.is_down,
+                reason: if self.0.is_down { "slot 0 has no owner yet" } else { "" }.to_owned(),
+            }],
+            join_nodes: vec![v1::JoinNodeState {
+                node: "join-0".to_owned(),
+                endpoint: "http://127.0.0.1:7402".to_owned(),
+                weight: 1,
+                slots: 1,
+                unmarked_chunks: 7,
+                ..Default::default()
+            }],
             slot_count: 1,
             rebuild_queue: 5,
             streams: vec![state("clicks", Some(to_timestamp(NOON))), state("visits", None)],

@@ -1,0 +1,111 @@
+//! Traces as a real Jaeger tells them: from the client through every service to the statements of the
+//! databases.
+
+use std::collections::HashMap;
+
+use millrace_e2e_tests::{HarnessError, wait_until};
+use millrace_test_servers::{Cassandra, Jaeger, Redis, RedisOptions};
+use serde_json::Value;
+
+use crate::apart::Place;
+use crate::fixture::pair;
+use crate::traces::SOON;
+
+/// A span: its name, and the service or database that it is of.
+type Named = (&'static str, &'static str);
+
+const BATCH_TO_THE_LOG: [Named; 7] = [
+    ("publish batch", "millrace-cli"),
+    ("ingest batch", "millrace-ingest"),
+    ("join process", "millrace-join"),
+    ("join flush", "millrace-join"),
+    ("store append", "millrace-store-writer"),
+    ("store commit", "millrace-store-writer"),
+    ("append log", "cassandra"),
+];
+const BATCH_TO_THE_WINDOW: [Named; 3] =
+    [BATCH_TO_THE_LOG[0], BATCH_TO_THE_LOG[1], ("mark window", "redis")];
+const READ_TO_THE_HEAD: [Named; 6] = [
+    ("get features", "millrace-cli"),
+    ("read features", "millrace-feature-serving"),
+    ("read heads", "millrace-feature-serving"),
+    ("load heads", "millrace-feature-serving"),
+    ("store load", "millrace-store-writer"),
+    ("load snapshot", "cassandra"),
+];
+
+/// Runs the command line as the head of traces.
+fn run(place: &Place, jaeger: &Jaeger, args: &[&str]) -> Result<(), HarnessError> {
+    let mut command = place.cli().command(args)?;
+    let ended = command.env("OTEL_EXPORTER_OTLP_ENDPOINT", jaeger.otlp()).output();
+    let ended = ended.expect("it runs");
+    assert!(ended.status.success(), "{ended:?}");
+    Ok(())
+}
+
+/// The traces whose head is the command line's, as the query API gives them.
+fn traces(jaeger: &Jaeger) -> Vec<Value> {
+    // Until the first span is there nobody knows the service.
+    let Ok(text) = jaeger.get("/api/traces?service=millrace-cli&limit=100") else {
+        return Vec::new();
+    };
+    let mut answer: Value = serde_json::from_str(&text).expect("JSON");
+    answer["data"].as_array_mut().map(std::mem::take).unwrap_or_default()
+}
+
+/// What a span is of: the database it calls, else its service.
+fn is_of(span: &Value, trace: &Value) -> String {
+    let tags = span["tags"].as_array().cloned().unwrap_or_default();
+    let system = tags.iter().find(|tag| tag["key"] == "db.system.name");
+    let process = span["processID"].as_str().unwrap_or_default();
+    let found = system.map_or(&trace["processes"][process]["serviceName"], |tag| &tag["value"]);
+    found.as_str().unwrap_or_default().to_owned()
+}
+
+/// Whether these spans stand in the trace, each a child of the one before it, the first one its head.
+fn stands(trace: &Value, chain: &[Named]) -> bool {
+    let spans = trace["spans"].as_array().expect("spans");
+    let parent = |span: &Value| {
+        let references = span["references"].as_array().cloned().unwrap_or_default();
+        let of = references.iter().find(|reference| reference["refType"] == "CHILD_OF");
+        of.and_then(|reference| reference["spanID"].as_str().map(str::to_owned))
+    };
+    let mut below: HashMap<Option<String>, Vec<&Value>> = HashMap::new();
+    for span in spans {
+        below.entry(parent(span)).or_default().push(span);
+    }
+    let mut above = vec![None];
+    for (name, of) in chain {
+        let children = above.iter().filter_map(|above| below.get(above)).flatten();
+        let found =
+            children.filter(|span| span["operationName"] == *name && is_of(span, trace) == *of);
+        above = found.map(|span| span["spanID"].as_str().map(str::to_owned)).collect();
+    }
+    !above.is_empty()
+}
+
+#[test]
+fn a_batch_and_a_read_are_each_one_trace_down_to_the_databases() {
+    let jaeger = Jaeger::start().expect("a Jaeger");
+    let (database, redis) = (Cassandra::shared(), Redis::start(RedisOptions::default()));
+    let redis = redis.expect("a Redis");
+    let place = Place::with(&[
+        ("MILLRACE_CQL", database.address()),
+        ("MILLRACE_CQL_KEYSPACE", "traces".to_owned()),
+        ("MILLRACE_CQL_CREATE", "datacenter1=1".to_owned()),
+        ("MILLRACE_REDIS", redis.url()),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", jaeger.otlp()),
+        ("OTEL_BSP_SCHEDULE_DELAY", "50".to_owned()),
+    ]);
+    let rows = place.clicks("clicks.csv", 0..200);
+    let pair = pair("clicks", &rows);
+    run(&place, &jaeger, &["publish", &pair]).expect("a binary");
+    // The heads are stored, and read from there.
+    let _ = place.settled_counts();
+    run(&place, &jaeger, &["get", "user_activity", "1"]).expect("a binary");
+    for chain in [&BATCH_TO_THE_LOG[..], &BATCH_TO_THE_WINDOW, &READ_TO_THE_HEAD] {
+        wait_until("a trace in Jaeger", SOON, || {
+            traces(&jaeger).iter().any(|trace| stands(trace, chain)).then_some(())
+        });
+    }
+}
