@@ -17,7 +17,7 @@ The developer's commands of Millrace.
         test     unit, property, conformance, architecture and end-to-end tests
         doctest  the examples in the docs
         cluster  `cluster up --store cql`, facts in, features out, traces, `cluster down`
-        compose  docker-compose.yml with stand-ins, as `cargo xtask compose`; left out but as root
+        compose  docker-compose reads the compose files
         doc      cargo doc, warnings denied
         fuzz     every decoder of what comes from outside, under libFuzzer
       --real-data  the real data sets must be there (found through MILLRACE_DATA,
@@ -50,6 +50,7 @@ The developer's commands of Millrace.
   cargo xtask compose
       Runs docker-compose.yml as root where no registry is within reach: on images made here, with
       Cassandra in ScyllaDB's place; puts facts in, reads features back, and takes all of it down.
+      The first time it makes the images, in some minutes; then it takes one.
 
   cargo xtask help";
 

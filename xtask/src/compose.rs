@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::command::{Failure, output, run};
 use crate::probe::{self, Endpoints};
-use crate::servers::{debian, is_root};
+use crate::servers::{debian, is_root, is_there};
 use crate::tools::Tools;
 use crate::workspace::Workspace;
 use daemon::Daemon;
@@ -37,44 +37,30 @@ const PORTS: [&str; 5] = [
 /// One for each name.
 type Ports = [u16; PORTS.len()];
 
-/// Builds the programs, then runs it.
+/// Builds the programs and the images, starts everything, puts facts in and reads features back
+/// through the published ports, and takes all of it down again.
 ///
 /// # Errors
 ///
 /// [`Failure`] that says what to do.
-pub(crate) fn run_alone() -> Result<(), Failure> {
+pub(crate) fn run_all() -> Result<(), Failure> {
+    if !is_root() {
+        let text = "`compose` makes images with debootstrap, which only root can run";
+        return Err(Failure::Other(text.to_owned()));
+    }
     let workspace = Workspace::find()?;
     let tools = Tools::of(&workspace);
     tools.servers.install()?;
     tools.servers.install_jaeger()?;
-    let build = ["build", "--workspace", "--bin", "millrace"];
-    run(&mut workspace.cargo(&build), "install Rust with rustup")?;
-    check(&workspace, &tools)
-}
-
-/// Checks the compose file, makes the images, starts everything, puts facts in and reads features
-/// back through the published ports, and takes all of it down again. The programs are built.
-///
-/// # Errors
-///
-/// [`Failure`] that says what to do.
-pub(crate) fn check(workspace: &Workspace, tools: &Tools) -> Result<(), Failure> {
-    if !is_root() {
-        println!("left out: images are made with debootstrap, which only root can run");
-        return Ok(());
-    }
-    for (program, package) in [
-        ("dockerd", "docker.io"),
-        ("docker-compose", "docker-compose"),
-        ("debootstrap", "debootstrap"),
-    ] {
+    for (program, package) in [("dockerd", "docker.io"), ("debootstrap", "debootstrap")] {
         debian(program, package, "it runs docker-compose.yml")?;
     }
-    let daemon = Daemon::reach(workspace)?;
-    let stack = Stack { workspace, daemon, ports: free_ports()? };
-    // Without anything put over it, too: that is what people use.
-    run(&mut stack.command(&["-f", "docker-compose.yml", "config", "--quiet"]), NO_COMPOSE)?;
-    images::make(workspace, tools, &stack.daemon)?;
+    check_files(&workspace)?;
+    let build = ["build", "--workspace", "--bin", "millrace"];
+    run(&mut workspace.cargo(&build), "install Rust with rustup")?;
+    let daemon = Daemon::reach(&workspace)?;
+    images::make(&workspace, &tools, &daemon)?;
+    let stack = Stack { workspace: &workspace, daemon, ports: free_ports()? };
     let up = stack.up().and_then(|()| stack.probe());
     if up.is_err() {
         // What they said is all there is to find the reason by.
@@ -82,6 +68,27 @@ pub(crate) fn check(workspace: &Workspace, tools: &Tools) -> Result<(), Failure>
     }
     let down = stack.down();
     up.and(down)
+}
+
+/// Lets docker-compose read the files: as people use them, and with the stand-ins over them.
+///
+/// # Errors
+///
+/// [`Failure`] that says what to do.
+pub(crate) fn check_files(workspace: &Workspace) -> Result<(), Failure> {
+    if !is_there("docker-compose") && !is_root() {
+        println!("left out: docker-compose is not there, and only root can install it");
+        return Ok(());
+    }
+    debian("docker-compose", "docker-compose", "it reads docker-compose.yml")?;
+    let mut files = vec!["-f", "docker-compose.yml"];
+    for more in [None, Some("deploy/stand-ins/docker-compose.yml")] {
+        files.extend(more.map(|file| ["-f", file]).into_iter().flatten());
+        let mut config = Command::new("docker-compose");
+        config.current_dir(&workspace.root).args(&files).args(["config", "--quiet"]);
+        run(&mut config, NO_COMPOSE)?;
+    }
+    Ok(())
 }
 
 /// The project of this test.
@@ -92,19 +99,14 @@ struct Stack<'a> {
 }
 
 impl Stack<'_> {
-    fn command(&self, args: &[&str]) -> Command {
+    fn compose(&self, args: &[&str]) -> Command {
         let mut command = self.daemon.client("docker-compose");
-        command.current_dir(&self.workspace.root).env("MILLRACE_TAG", TAG).args(args);
+        command.current_dir(&self.workspace.root).env("MILLRACE_TAG", TAG);
         for (name, port) in PORTS.iter().zip(&self.ports) {
             command.env(name, port.to_string());
         }
-        command
-    }
-
-    fn compose(&self, args: &[&str]) -> Command {
-        let files = ["-f", "docker-compose.yml", "-f", "deploy/stand-ins/docker-compose.yml"];
-        let mut command = self.command(&["--project-name", PROJECT]);
-        command.args(files).args(args);
+        command.args(["--project-name", PROJECT, "-f", "docker-compose.yml"]);
+        command.args(["-f", "deploy/stand-ins/docker-compose.yml"]).args(args);
         command
     }
 

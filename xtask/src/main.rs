@@ -43,7 +43,7 @@ fn main() -> ExitCode {
             }
         },
         Ok(Request::Cluster(action)) => told(cluster::run(&action)),
-        Ok(Request::Compose) => told(compose::run_alone()),
+        Ok(Request::Compose) => told(compose::run_all()),
         Err(message) => {
             eprintln!("error: {message}\n\n{}", args::USAGE);
             ExitCode::from(2)

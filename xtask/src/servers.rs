@@ -142,7 +142,7 @@ pub(crate) fn is_root() -> bool {
 }
 
 /// Whether a program is on the path.
-fn is_there(program: &str) -> bool {
+pub(crate) fn is_there(program: &str) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path).any(|folder| folder.join(program).is_file())
 }

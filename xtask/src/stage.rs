@@ -17,7 +17,7 @@ pub(crate) enum Stage {
     DocTest,
     /// `cargo xtask cluster`, on Cassandra and Redis.
     Cluster,
-    /// The compose file, run with stand-ins.
+    /// The compose files, read by docker-compose; running them is `cargo xtask compose`.
     Compose,
     /// Documentation with warnings denied.
     Doc,
@@ -70,8 +70,14 @@ impl Stage {
     /// needed by nothing: its failure does not keep the tests from running.
     pub(crate) fn needs(self) -> &'static [Self] {
         match self {
-            Self::Tools | Self::Format | Self::Lint | Self::Build | Self::Doc | Self::Fuzz => &[],
-            Self::Test | Self::Cluster | Self::Compose => &[Self::Tools, Self::Build],
+            Self::Tools
+            | Self::Format
+            | Self::Lint
+            | Self::Build
+            | Self::Compose
+            | Self::Doc
+            | Self::Fuzz => &[],
+            Self::Test | Self::Cluster => &[Self::Tools, Self::Build],
             Self::DocTest => &[Self::Build],
         }
     }

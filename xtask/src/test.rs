@@ -91,10 +91,7 @@ impl Bench<'_> {
                 self.wait_for_jaeger()?;
                 cluster::check()
             }
-            Stage::Compose => {
-                self.wait_for_jaeger()?;
-                compose::check(&self.workspace, &self.tools)
-            }
+            Stage::Compose => compose::check_files(&self.workspace),
             Stage::Doc => {
                 let mut doc = self.workspace.cargo(&["doc", "--workspace", "--no-deps"]);
                 command::run(doc.env("RUSTDOCFLAGS", "-D warnings"), NO_CARGO)
