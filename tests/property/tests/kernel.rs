@@ -1,4 +1,4 @@
-//! Random cases through the slot core. `MILLRACE_CASES` says how many (default 20,000), and
+//! Random cases through the slot core. `MILLRACE_CASES` says how many (default 10,000), and
 //! `MILLRACE_SEED` where to start; a failure prints the seed and the smallest case that fails.
 
 use std::collections::BTreeMap;
@@ -42,7 +42,7 @@ fn records_max(seed: u64) -> usize {
 #[test]
 fn random_histories_equal_the_oracle() {
     let first = from_env("MILLRACE_SEED", 1);
-    let cases = from_env("MILLRACE_CASES", 20_000);
+    let cases = from_env("MILLRACE_CASES", 10_000);
     let mut reached: BTreeMap<&'static str, u64> = BTreeMap::new();
     for seed in first..first + cases {
         // Every other one has streams that hold back what comes too late.

@@ -19,6 +19,13 @@ const PROGRAM: &str = "jaeger-v1.76.0/jaeger";
 const HINT: &str = "`cargo xtask test --only tools` builds it, and MILLRACE_JAEGER names another \
                     program of Jaeger 2";
 
+/// As `deploy/jaeger/jaeger.yaml` has it, without the other reasons to keep a trace.
+const ERRORS_ALONE: &str = "processors:
+  tail_sampling:
+    decision_wait: 1s
+    policies: [{name: errors, type: status_code, status_code: {status_codes: [ERROR]}}]
+";
+
 /// A running Jaeger that keeps the last 20,000 traces in memory. It ends, and its folder goes, when
 /// this is dropped and also when the process that started it ends in any way.
 #[derive(Debug)]
@@ -41,11 +48,24 @@ impl Jaeger {
     /// # Errors
     /// [`ServerError`].
     pub fn start() -> Result<Self, ServerError> {
+        Self::start_keeping("[]", "")
+    }
+
+    /// Starts one that keeps traces with an error, and nothing else: it decides a second after it saw
+    /// the first span of a trace.
+    ///
+    /// # Errors
+    /// [`ServerError`].
+    pub fn start_for_errors() -> Result<Self, ServerError> {
+        Self::start_keeping("[tail_sampling]", ERRORS_ALONE)
+    }
+
+    fn start_keeping(processors: &str, described: &str) -> Result<Self, ServerError> {
         let folder = tempfile::tempdir().map_err(ServerError::io("make a folder"))?.keep();
         let mut tries = 1;
         loop {
             let ports = Ports { otlp: free_port()?, query: free_port()?, query_grpc: free_port()? };
-            match Self::start_on(ports, &folder) {
+            match Self::start_on(ports, &folder, &ports.yaml(processors, described)) {
                 Err(ServerError::Ended { .. }) if tries < TRIES => tries += 1,
                 Err(error) => return Err(error),
                 Ok(jaeger) => return Ok(jaeger),
@@ -53,11 +73,11 @@ impl Jaeger {
         }
     }
 
-    fn start_on(ports: Ports, folder: &Path) -> Result<Self, ServerError> {
+    fn start_on(ports: Ports, folder: &Path, yaml: &str) -> Result<Self, ServerError> {
         // One that ended before it was ready took its folder with it.
         let config = folder.join("jaeger.yaml");
         fs::create_dir_all(folder)
-            .and_then(|()| fs::write(&config, ports.yaml()))
+            .and_then(|()| fs::write(&config, yaml))
             .map_err(ServerError::io("write jaeger.yaml"))?;
         let words = [
             program().display().to_string(),
@@ -95,13 +115,13 @@ impl Jaeger {
 
 impl Ports {
     /// No batches: a span is there once it was sent.
-    fn yaml(self) -> String {
+    fn yaml(self, processors: &str, described: &str) -> String {
         let Self { otlp, query, query_grpc } = self;
         format!(
             "service:
   extensions: [jaeger_storage, jaeger_query]
   pipelines:
-    traces: {{receivers: [otlp], exporters: [jaeger_storage_exporter]}}
+    traces: {{receivers: [otlp], processors: {processors}, exporters: [jaeger_storage_exporter]}}
   telemetry:
     metrics: {{level: none}}
     logs: {{level: warn}}
@@ -115,7 +135,7 @@ receivers:
   otlp: {{protocols: {{grpc: {{endpoint: \"127.0.0.1:{otlp}\"}}}}}}
 exporters:
   jaeger_storage_exporter: {{trace_storage: memory}}
-"
+{described}"
         )
     }
 

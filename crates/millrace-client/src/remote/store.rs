@@ -17,6 +17,7 @@ use millrace_telemetry::TraceContext;
 use millrace_types::{Entity, KnownAt, Position, SlotId};
 use tonic::{Code, Request, Response, Status};
 
+use super::hedge::Hedge;
 use super::hop::{Broken, Hop};
 use super::patience::Persistence;
 use super::peer::RemotePeer;
@@ -46,6 +47,7 @@ pub struct RemoteStore {
     client: StoreServiceClient<Wire>,
     role: Role,
     persistence: Persistence,
+    hedge: Option<Hedge>,
 }
 
 impl RemoteStore {
@@ -72,7 +74,15 @@ impl RemoteStore {
             let mut client = calls.clone();
             Box::pin(async move { Ok(client.put(requests).await?.into_inner()) })
         });
-        Ok(Self { append, put, client, role, persistence })
+        Ok(Self { append, put, client, role, persistence, hedge: None })
+    }
+
+    /// The same, asking once more for what was not loaded after so long: where there are several
+    /// store-writers, mostly another one. At most one read in twenty is asked twice.
+    #[must_use]
+    pub fn hedged(mut self, after: Duration) -> Self {
+        self.hedge = Some(Hedge::new(after));
+        self
     }
 
     /// Whether the store-writer serves, asked on the connection of the calls: what it says holds for
@@ -141,6 +151,18 @@ impl RemoteStore {
             return Err(StoreError::Unknown { operation: "load", reason });
         }
         Ok((found_marks, found_parts))
+    }
+
+    /// One attempt, or two of which the first answer counts.
+    async fn load_hedged(
+        &self,
+        marks: &[SlotId],
+        parts: &[(Entity, Part)],
+    ) -> Result<(Vec<Loaded>, Vec<Loaded>), StoreError> {
+        match &self.hedge {
+            None => self.load_once(marks, parts).await,
+            Some(hedge) => hedge.race(|| self.load_once(marks, parts)).await,
+        }
     }
 
     async fn read_log_once(&self, request: v1::ReadLogRequest) -> Result<LogPage, StoreError> {
@@ -248,7 +270,7 @@ impl StorePort for RemoteStore {
     }
 
     async fn load(&self, parts: Vec<(Entity, Part)>) -> Result<Vec<Loaded>, StoreError> {
-        let loaded = self.repeat(|| self.load_once(&[], &parts)).await?;
+        let loaded = self.repeat(|| self.load_hedged(&[], &parts)).await?;
         Ok(loaded.1)
     }
 
@@ -260,7 +282,7 @@ impl StorePort for RemoteStore {
 
     async fn load_mark(&self, slot: SlotId) -> Result<Option<(KnownAt, Mark)>, StoreError> {
         let slots = [slot];
-        let loaded = self.repeat(|| self.load_once(&slots, &[])).await?;
+        let loaded = self.repeat(|| self.load_hedged(&slots, &[])).await?;
         let read = |(ver, bytes): (KnownAt, Bytes)| {
             let mark = wire::store::read_mark(&bytes).map_err(|e| malformed(&e))?;
             Ok((ver, mark))

@@ -59,6 +59,12 @@ pub struct ServeKeys {
     /// feature-serving: bytes of pages of large entities kept for further reads
     #[arg(long, env = "MILLRACE_PAGE_CACHE_BYTES", hide_env_values = true, value_name = "N")]
     pub page_cache_bytes: Option<u64>,
+    /// feature-serving: how long the store may take for a read before it is asked once more, of another
+    /// store-writer where there are several; never unless stated
+    #[arg(long, env = "MILLRACE_HEDGE_AFTER", hide_env_values = true, value_name = "TIME",
+          value_parser = crate::cli::duration)]
+    #[serde(default, deserialize_with = "duration")]
+    pub hedge_after: Option<Duration>,
     /// ingest: how far ahead of the clock an event time may lie
     #[arg(long, env = "MILLRACE_MAX_FUTURE", hide_env_values = true, value_name = "TIME",
           value_parser = crate::cli::duration)]
@@ -200,6 +206,7 @@ pub(super) fn told(args: &ServeArgs, global: &Global) -> Result<Told, ServeError
             .page_cache_bytes
             .or(file.page_cache_bytes)
             .unwrap_or(default.page_cache_bytes),
+        hedge_after: flags.hedge_after.or(file.hedge_after),
         max_future: flags.max_future.or(file.max_future).unwrap_or(default.max_future),
         idle_after: flags.idle_after.or(file.idle_after).unwrap_or(default.idle_after),
         stream_age: flags.stream_age.or(file.stream_age).unwrap_or(default.stream_age),

@@ -82,7 +82,11 @@ async fn store(told: &Told) -> Result<Arc<RemoteStore>, ServeError> {
     let patient = RemoteStore::new(&told.store, &told.security, Persistence::UntilKnown)?;
     patient.catalogs_after(u32::MAX).await.map_err(DevError::Stopped)?;
     let within = Persistence::Within(STORE_PATIENCE);
-    Ok(Arc::new(RemoteStore::new(&told.store, &told.security, within)?))
+    let store = RemoteStore::new(&told.store, &told.security, within)?;
+    Ok(Arc::new(match told.settings.hedge_after {
+        Some(after) => store.hedged(after),
+        None => store,
+    }))
 }
 
 /// Where other services reach a join node.

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use millrace_e2e_tests::{HarnessError, wait_until};
+use millrace_e2e_tests::wait_until;
 use millrace_test_servers::{Cassandra, Jaeger, Redis, RedisOptions};
 use serde_json::Value;
 
@@ -35,12 +35,18 @@ const READ_TO_THE_HEAD: [Named; 6] = [
 ];
 
 /// Runs the command line as the head of traces.
-fn run(place: &Place, jaeger: &Jaeger, args: &[&str]) -> Result<(), HarnessError> {
-    let mut command = place.cli().command(args)?;
+fn run(place: &Place, jaeger: &Jaeger, args: &[&str], code: i32) {
+    let mut command = place.cli().command(args).expect("a binary");
     let ended = command.env("OTEL_EXPORTER_OTLP_ENDPOINT", jaeger.otlp()).output();
     let ended = ended.expect("it runs");
-    assert!(ended.status.success(), "{ended:?}");
-    Ok(())
+    assert_eq!(ended.status.code(), Some(code), "{ended:?}");
+}
+
+/// Services that export to this Jaeger at once.
+fn exporting(jaeger: &Jaeger, mut env: Vec<(&'static str, String)>) -> Place {
+    env.push(("OTEL_EXPORTER_OTLP_ENDPOINT", jaeger.otlp()));
+    env.push(("OTEL_BSP_SCHEDULE_DELAY", "50".to_owned()));
+    Place::with(&env)
 }
 
 /// The traces whose head is the command line's, as the query API gives them.
@@ -89,23 +95,40 @@ fn a_batch_and_a_read_are_each_one_trace_down_to_the_databases() {
     let jaeger = Jaeger::start().expect("a Jaeger");
     let (database, redis) = (Cassandra::shared(), Redis::start(RedisOptions::default()));
     let redis = redis.expect("a Redis");
-    let place = Place::with(&[
+    let env = [
         ("MILLRACE_CQL", database.address()),
         ("MILLRACE_CQL_KEYSPACE", "traces".to_owned()),
         ("MILLRACE_CQL_CREATE", "datacenter1=1".to_owned()),
         ("MILLRACE_REDIS", redis.url()),
-        ("OTEL_EXPORTER_OTLP_ENDPOINT", jaeger.otlp()),
-        ("OTEL_BSP_SCHEDULE_DELAY", "50".to_owned()),
-    ]);
+    ];
+    let place = exporting(&jaeger, env.to_vec());
     let rows = place.clicks("clicks.csv", 0..200);
     let pair = pair("clicks", &rows);
-    run(&place, &jaeger, &["publish", &pair]).expect("a binary");
+    run(&place, &jaeger, &["publish", &pair], 0);
     // The heads are stored, and read from there.
     let _ = place.settled_counts();
-    run(&place, &jaeger, &["get", "user_activity", "1"]).expect("a binary");
+    run(&place, &jaeger, &["get", "user_activity", "1"], 0);
     for chain in [&BATCH_TO_THE_LOG[..], &BATCH_TO_THE_WINDOW, &READ_TO_THE_HEAD] {
         wait_until("a trace in Jaeger", SOON, || {
             traces(&jaeger).iter().any(|trace| stands(trace, chain)).then_some(())
         });
     }
+}
+
+/// Services sample as their callers do, so that a collector that sees traces whole can keep those with an
+/// error, as the one of `deploy/` does.
+#[test]
+fn traces_with_an_error_are_kept_where_others_are_not() {
+    let jaeger = Jaeger::start_for_errors().expect("a Jaeger");
+    let place = exporting(&jaeger, Vec::new());
+    run(&place, &jaeger, &["get", "user_activity", "1"], 0);
+    run(&place, &jaeger, &["get", "no_such_view", "1"], 1);
+    let kept = wait_until("a trace in Jaeger", SOON, || {
+        let kept = traces(&jaeger);
+        (!kept.is_empty()).then_some(kept)
+    });
+    // The other one began before it, and was decided about before it.
+    let [trace] = &kept[..] else { panic!("{kept:?}") };
+    let refused = [READ_TO_THE_HEAD[0], READ_TO_THE_HEAD[1]];
+    assert!(stands(trace, &refused), "{trace}");
 }
