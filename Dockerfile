@@ -13,9 +13,8 @@ RUN groupadd --gid 10001 millrace \
  && install -d -o millrace -g millrace -m 0750 /data
 COPY deploy/image/ready /usr/local/bin/ready
 USER 10001:10001
+# Mount a volume here for a store-writer without a database, or `millrace dev`: `.millrace` is in it.
 WORKDIR /data
-# The data folder of a store-writer without a database, and of `millrace dev`.
-VOLUME /data
 # Where `ready` asks; whoever sets another address sets another one there too.
 ENV MILLRACE_ADMIN=127.0.0.1:9400
 HEALTHCHECK --interval=5s --timeout=3s --start-period=120s --retries=6 CMD ["ready"]
