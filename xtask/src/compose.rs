@@ -144,9 +144,12 @@ impl Stack<'_> {
         probe::prometheus(&prometheus)
     }
 
-    /// Nothing is left, volumes neither.
+    /// Nothing is left, volumes neither; nor the image with the program, which differs each time. What
+    /// it was made from stays.
     fn down(&self) -> Result<(), Failure> {
-        run(&mut self.compose(&["down", "--volumes", "--timeout", "15"]), NO_COMPOSE)
+        run(&mut self.compose(&["down", "--volumes", "--timeout", "15"]), NO_COMPOSE)?;
+        let image = format!("millrace:{TAG}");
+        run(self.daemon.client("docker").args(["image", "rm", "--no-prune", &image]), NO_COMPOSE)
     }
 }
 
