@@ -162,8 +162,7 @@ impl Statement {
             Self::PutMember => of("put member", "member", Write,
                 "INSERT INTO T (id, node, value) VALUES (0, ?, ?) USING TIMESTAMP ?"),
             Self::Members => of("members", "member", QuorumRead, "SELECT value FROM T WHERE id = 0"),
-            Self::Meta => of("read meta", "meta", SerialRead,
-                "SELECT value FROM T WHERE name = ?"),
+            Self::Meta => of("read meta", "meta", SerialRead, "SELECT value FROM T WHERE name = ?"),
             Self::ClaimMeta => of("claim keyspace", "meta", Conditional,
                 "INSERT INTO T (name, value) VALUES (?, ?) IF NOT EXISTS"),
             // Of a row that every keyspace has: what is wanted is the clock of who answers.
@@ -205,7 +204,7 @@ impl Statements {
             Ok(one)
         };
         // Side by side, and in order.
-        try_join_all(Statement::ALL.map(prepare)).await.map(Self)
+        try_join_all(Statement::ALL.into_iter().map(prepare)).await.map(Self)
     }
 
     /// One of them.

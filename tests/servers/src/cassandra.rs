@@ -65,6 +65,9 @@ pub struct CassandraOptions {
     pub commit_log_sync: &'static str,
     /// Whether tables survive a restart. Without it a table is made in a fraction of the time.
     pub keeps_tables: bool,
+    /// How long it tries a read or write before it says that it timed out, in seconds; as it does by
+    /// itself if not stated. On a machine that is busy with other tests that is too short.
+    pub tries_for_s: Option<u8>,
     /// Heap of the Java machine, in MiB.
     pub heap_mib: u32,
 }
@@ -78,6 +81,7 @@ impl Default for CassandraOptions {
             client_port: None,
             commit_log_sync: "commitlog_sync: group\ncommitlog_sync_group_window: 2ms",
             keeps_tables: true,
+            tries_for_s: None,
             heap_mib: 400,
         }
     }
@@ -133,7 +137,11 @@ impl Cassandra {
     pub fn shared() -> &'static Self {
         static SHARED: OnceLock<Cassandra> = OnceLock::new();
         // Nobody can start it again.
-        let options = CassandraOptions { keeps_tables: false, ..CassandraOptions::default() };
+        let options = CassandraOptions {
+            keeps_tables: false,
+            tries_for_s: Some(10),
+            ..CassandraOptions::default()
+        };
         SHARED.get_or_init(|| match Self::start(options) {
             Ok(server) => server,
             Err(error) => panic!("{error} ({:?})", std::error::Error::source(&error)),
@@ -200,6 +208,12 @@ impl Cassandra {
         let Self { options, folder, ports, .. } = self;
         let seed = options.seed.clone().unwrap_or_else(|| self.seed());
         let data = folder.display();
+        let timeout = |name: &str| match options.tries_for_s {
+            Some(seconds) => format!("{name}: {seconds}s\n"),
+            None => String::new(),
+        };
+        let timeouts = ["read_request_timeout", "write_request_timeout", "cas_contention_timeout"]
+            .map(timeout);
         format!(
             "cluster_name: millrace-test
 num_tokens: 16
@@ -223,7 +237,8 @@ memtable_offheap_space: 64MiB
 file_cache_size: 32MiB
 auto_snapshot: false
 maximum_timestamp_fail_threshold: 3d
-",
+{timeouts}",
+            timeouts = timeouts.concat(),
             sync = options.commit_log_sync,
             address = options.address,
             storage = ports.storage,

@@ -25,7 +25,7 @@ use tokio::time::sleep;
 use super::{config, open};
 
 /// How long a call waits for an answer that never comes.
-const PATIENCE: Duration = Duration::from_secs(3);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A number that no other case of this process has: for slots and versions.
 pub(crate) fn fresh() -> u32 {
@@ -36,12 +36,13 @@ pub(crate) fn fresh() -> u32 {
 /// The keyspace of these cases.
 pub(crate) async fn keyspace() -> &'static CqlConfig {
     static MADE: OnceCell<CqlConfig> = OnceCell::const_new();
-    let made = async {
-        let config = config(Cassandra::shared());
-        open(&config).await.unwrap();
-        CqlConfig { create: None, patience: PATIENCE, ..config }
-    };
-    MADE.get_or_init(|| made).await
+    MADE.get_or_init(|| Box::pin(make())).await
+}
+
+async fn make() -> CqlConfig {
+    let config = config(Cassandra::shared());
+    open(&config).await.unwrap();
+    CqlConfig { create: None, patience: PATIENCE, ..config }
 }
 
 /// What happens to one request.

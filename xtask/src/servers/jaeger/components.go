@@ -1,9 +1,11 @@
-// In place of cmd/jaeger/internal/components.go: OTLP in, memory, the query service, health.
+// In place of cmd/jaeger/internal/components.go: OTLP in, memory, the query service, health,
+// and processors.
 
 package internal
 
 import (
 	"github.com/open-telemetry/opentelemetry-collector-contrib/extension/healthcheckv2extension"
+	"github.com/open-telemetry/opentelemetry-collector-contrib/processor/tailsamplingprocessor"
 	"go.opentelemetry.io/collector/exporter"
 	"go.opentelemetry.io/collector/extension"
 	"go.opentelemetry.io/collector/otelcol"
@@ -31,7 +33,8 @@ func Components() (otelcol.Factories, error) {
 	if err != nil {
 		return factories, err
 	}
-	factories.Processors, err = otelcol.MakeFactoryMap[processor.Factory](batchprocessor.NewFactory())
+	factories.Processors, err = otelcol.MakeFactoryMap[processor.Factory](
+		batchprocessor.NewFactory(), tailsamplingprocessor.NewFactory())
 	if err != nil {
 		return factories, err
 	}
