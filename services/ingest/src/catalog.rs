@@ -16,8 +16,9 @@ use tokio::time::{Instant, sleep, sleep_until};
 const REPEATS: (u32, Duration) = (8, Duration::from_millis(100));
 /// How often an apply starts over because another one came first.
 const RACES_MAX: u32 = 8;
-/// The store is asked for newer versions at most this often, however many ask for what is not there.
-const CATCH_UP_EVERY: Duration = Duration::from_millis(50);
+/// The store is asked for newer versions at most this often, however many ask for what is not there. A batch
+/// of a stream that nobody made waits for it, and the next one of its call behind it.
+const CATCH_UP_EVERY: Duration = Duration::from_millis(10);
 
 /// The catalog in force, and the way to change it.
 pub struct CatalogHandle {

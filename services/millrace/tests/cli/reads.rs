@@ -223,7 +223,7 @@ async fn status_ends_with_0_only_when_serving() {
         (&json!(1), &json!({}))
     );
     assert!(
-        table.stdout.contains("│ join-0      http://127.0.0.1:7402      1"),
+        table.stdout.contains("│ join-0      http://127.0.0.1:7402       1"),
         "{}",
         table.stdout
     );

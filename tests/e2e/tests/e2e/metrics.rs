@@ -10,6 +10,7 @@ use millrace_e2e_tests::{
 };
 use millrace_proto::v1;
 use millrace_proto::v1::ingest_service_client::IngestServiceClient;
+use tokio::task::JoinSet;
 use tokio_stream::StreamExt as _;
 
 use crate::fixture::{CLICKS, PROFILES, Site, catalog, pair};
@@ -169,8 +170,13 @@ fn ten_thousand_unknown_names_are_one_label() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.expect("a runtime");
     runtime.block_on(async {
-        for from in (0..10_000).step_by(1_000) {
-            publish_unknown(site.server().endpoint(), from, 1_000).await;
+        // Side by side: each batch waits until somebody has looked for a newer catalog after it came.
+        let mut parts = JoinSet::new();
+        for from in (0..10_000).step_by(500) {
+            parts.spawn(publish_unknown(site.server().endpoint(), from, 500));
+        }
+        while let Some(ended) = parts.join_next().await {
+            ended.expect("no panic");
         }
         let endpoint = tonic::transport::Endpoint::from_shared(site.server().endpoint());
         let channel = endpoint.expect("an endpoint").connect().await.expect("connected");
