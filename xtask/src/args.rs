@@ -33,13 +33,14 @@ The developer's commands of Millrace.
       The same as `cargo xtask test --real-data`.
 
   cargo xtask cluster up [--store embedded|cql] [--ingest N] [--join N] [--store-writer N]
-                         [--serving N]
+                         [--serving N] [--cassandra 1|3]
       Starts the services as processes of their own on loopback, N of each (default: 1), waits
       until they are ready, and writes target/cluster/cluster.json: what the command line needs in
       its environment to reach them, and the processes by name.
       --store embedded  on an empty folder, with one store-writer (the default)
       --store cql       on a Cassandra and a Redis that it starts, traced in a Jaeger, all of which
                         `down` ends; where they are is in cluster.json too
+      --cassandra 3     of three nodes, each with all of it, of which one may be gone
   cargo xtask cluster kill NAME
       Ends one with SIGKILL, such as join-0.
   cargo xtask cluster start NAME
@@ -142,6 +143,14 @@ fn cluster_up(mut args: impl Iterator<Item = String>) -> Result<Plan, String> {
             "--join" => &mut plan.join,
             "--store-writer" => &mut plan.store_writer,
             "--serving" => &mut plan.serving,
+            "--cassandra" => {
+                plan.cassandra = match value()?.as_str() {
+                    "1" => 1,
+                    "3" => 3,
+                    other => return Err(format!("--cassandra takes 1 or 3, got `{other}`")),
+                };
+                continue;
+            }
             _ => return Err(format!("`cluster` does not take `{flag}` here")),
         };
         *count = positive(&flag, &value()?)?;
@@ -151,6 +160,9 @@ fn cluster_up(mut args: impl Iterator<Item = String>) -> Result<Plan, String> {
     }
     if plan.store_writer > 1 && !plan.is_cql {
         return Err("--store-writer: several need --store cql, where they share a database".into());
+    }
+    if plan.cassandra > 1 && !plan.is_cql {
+        return Err("--cassandra: nodes need --store cql".into());
     }
     Ok(plan)
 }
@@ -208,8 +220,9 @@ mod tests {
         let kill = Action::Kill("join-0".to_owned());
         assert_eq!(parsed("cluster kill join-0"), Ok(Request::Cluster(kill)));
         assert_eq!(parsed("cluster up --store embedded"), parsed("cluster up"));
-        let plan = Plan { is_cql: true, ingest: 2, join: 3, store_writer: 2, serving: 1 };
-        let line = "cluster up --store cql --ingest 2 --join 3 --store-writer 2";
+        let plan =
+            Plan { is_cql: true, cassandra: 3, ingest: 2, join: 3, store_writer: 2, serving: 1 };
+        let line = "cluster up --store cql --ingest 2 --join 3 --store-writer 2 --cassandra 3";
         assert_eq!(parsed(line), Ok(Request::Cluster(Action::Up(plan))));
     }
 
@@ -230,6 +243,8 @@ mod tests {
             ("cluster up --join 0", "`0`"),
             ("cluster up --join 99", "at most"),
             ("cluster up --store-writer 2", "--store cql"),
+            ("cluster up --store cql --cassandra 2", "`2`"),
+            ("cluster up --cassandra 3", "--store cql"),
             ("cluster down now", "`now`"),
         ] {
             let message = parsed(line).expect_err(line);

@@ -46,6 +46,8 @@ pub(crate) enum Action {
 pub(crate) struct Plan {
     /// On Cassandra and Redis and with Jaeger, not on the embedded store.
     pub(crate) is_cql: bool,
+    /// Nodes of Cassandra.
+    pub(crate) cassandra: u8,
     pub(crate) ingest: u64,
     pub(crate) join: u64,
     pub(crate) store_writer: u64,
@@ -54,7 +56,7 @@ pub(crate) struct Plan {
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { is_cql: false, ingest: 1, join: 1, store_writer: 1, serving: 1 }
+        Self { is_cql: false, cassandra: 1, ingest: 1, join: 1, store_writer: 1, serving: 1 }
     }
 }
 
@@ -151,7 +153,7 @@ impl Cluster {
         let processes = names.into_iter().zip(ports.chunks_exact(2)).map(service).collect();
         let mut state = State { stores: None, processes };
         if plan.is_cql {
-            self.start_servers(&mut state)?;
+            self.start_servers(&mut state, plan.cassandra)?;
         }
         // What was started is known before anything can fail, so that `down` ends it.
         for index in 0..state.processes.len() {
@@ -167,7 +169,7 @@ impl Cluster {
     }
 
     /// Starts Cassandra, Redis and Jaeger, and learns where they are.
-    fn start_servers(&self, state: &mut State) -> Result<(), Failure> {
+    fn start_servers(&self, state: &mut State, cassandra: u8) -> Result<(), Failure> {
         let servers = Servers::of(&self.workspace);
         servers.install()?;
         servers.install_jaeger()?;
@@ -177,6 +179,7 @@ impl Cluster {
         let index = state.processes.len() - 1;
         let mut command = Command::new(self.workspace.program(SERVERS));
         servers.set_environment(&mut command);
+        command.arg(cassandra.to_string());
         self.launch(state, index, command)?;
         self.wait_ready(&state.processes[index])?;
         let log = fs::read_to_string(self.log(&state.processes[index])).unwrap_or_default();
@@ -268,7 +271,9 @@ impl Cluster {
         match (&state.stores, process.kind()) {
             (None, _) => drop(command.arg("--data").arg(self.folder.join("data"))),
             (Some(stores), "store-writer") => {
-                command.args(["--cql", &stores.cassandra, "--cql-create", "datacenter1=1"]);
+                // Every node has all of it.
+                let replicas = format!("datacenter1={}", stores.cassandra.split(',').count());
+                command.args(["--cql", &stores.cassandra, "--cql-create", &replicas]);
             }
             (Some(stores), "ingest") => {
                 command.args(["--redis", &format!("redis://{}", stores.redis)]);

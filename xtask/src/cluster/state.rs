@@ -10,6 +10,7 @@ const PROCESSES: &str = "processes";
 /// Where the servers are that a cluster stands on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Stores {
+    /// Nodes, separated by commas.
     pub(super) cassandra: String,
     pub(super) redis: String,
     /// Where Jaeger is asked for traces.
@@ -157,6 +158,7 @@ impl State {
         let [env, pids, admin]: [Vec<String>; 3] = [env.collect(), pids.collect(), admin.collect()];
         let stores = self.stores.as_ref().map_or_else(String::new, |stores| {
             let Stores { cassandra, redis, jaeger, otlp } = stores;
+            let cassandra = cassandra.replace(',', "\", \"");
             format!(
                 ", \"cassandra\": [\"{cassandra}\"], \"redis\": \"{redis}\", \
                  \"jaeger\": \"{jaeger}\", \"otlp\": \"{otlp}\""
@@ -198,7 +200,7 @@ mod tests {
     fn scripts_find_addresses_and_processes() {
         let name = |name: &str| name.to_owned();
         let stores = Stores {
-            cassandra: name("127.0.0.1:1"),
+            cassandra: name("127.0.0.1:1,127.0.0.2:1"),
             redis: name("127.0.0.1:2"),
             jaeger: name("http://127.0.0.1:3"),
             otlp: name("http://127.0.0.1:4"),
@@ -225,7 +227,7 @@ mod tests {
         assert_eq!(state.json(), expected);
         state.stores = Some(stores);
         let told = state.json();
-        let servers = "\"cassandra\": [\"127.0.0.1:1\"], \"redis\": \"127.0.0.1:2\", \
+        let servers = "\"cassandra\": [\"127.0.0.1:1\", \"127.0.0.2:1\"], \"redis\": \"127.0.0.1:2\", \
                        \"jaeger\": \"http://127.0.0.1:3\", \"otlp\": \"http://127.0.0.1:4\"}";
         assert!(told.contains(servers), "{told}");
     }
