@@ -3,7 +3,6 @@
 //! Columns are read by their Parquet types (an Arrow schema that the writer embedded is not looked
 //! at), so dictionaries, views and large strings all arrive as plain columns.
 
-use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -30,6 +29,9 @@ use super::columns::match_columns;
 use super::error::{CellError, ReadError, RowError};
 use super::source::{Input, Progress, open_file};
 use super::text::{self, Cell};
+use bounded::Bounded;
+
+mod bounded;
 
 pub(crate) struct ParquetReader {
     input: String,
@@ -60,7 +62,7 @@ impl ParquetReader {
         let failed = |source| parquet_error(&input, 0, source);
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
         let builder = guarded(|| {
-            ParquetRecordBatchReaderBuilder::<File>::try_new_with_options(file, options)
+            ParquetRecordBatchReaderBuilder::try_new_with_options(Bounded(file), options)
         })
         .map_err(failed)?;
         let schema = builder.schema().clone();

@@ -209,3 +209,33 @@ fn a_footer_with_a_changed_byte_is_read_or_refused() {
     }
     assert!(taken > 0 && refused > 0, "{taken} taken, {refused} refused");
 }
+
+/// Found by fuzzing: a page header that says that two thousand million numbers follow kept the reader busy
+/// at the end of the file for as long.
+#[test]
+fn a_header_that_says_too_much_is_refused_at_the_end_of_the_file() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let ids = column!(StringBuilder::new(), Some("a"), Some("b"));
+    let nothing = || column!(Int32Builder::new(), None::<i32>, None::<i32>);
+    let columns = vec![
+        ("id", ids),
+        ("ts", nothing()),
+        ("n", nothing()),
+        ("x", column!(Float64Builder::new(), None::<f64>, None::<f64>)),
+        ("ok", column!(BooleanBuilder::new(), None::<bool>, None::<bool>)),
+        ("raw", column!(BinaryBuilder::new(), None::<&[u8]>, None::<&[u8]>)),
+    ];
+    write(file.path(), columns);
+    let mut bytes = std::fs::read(file.path()).unwrap();
+    // In the compact protocol of Thrift: field 15, a list of i32::MAX doubles. It stands where the first
+    // page begins, behind the magic bytes.
+    bytes[4..11].copy_from_slice(&[0xf9, 0xf7, 0xff, 0xff, 0xff, 0xff, 0x07]);
+    std::fs::write(file.path(), bytes).unwrap();
+    let read = open(file.path()).and_then(|mut reader| reader.next_batch());
+    match read.map(drop).unwrap_err() {
+        ReadError::Parquet { source, .. } => {
+            assert!(source.to_string().contains("the file ends before that"), "{source}");
+        }
+        other => panic!("{other}"),
+    }
+}
