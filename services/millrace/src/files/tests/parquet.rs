@@ -232,10 +232,7 @@ fn a_header_that_says_too_much_is_refused_at_the_end_of_the_file() {
     bytes[4..11].copy_from_slice(&[0xf9, 0xf7, 0xff, 0xff, 0xff, 0xff, 0x07]);
     std::fs::write(file.path(), bytes).unwrap();
     let read = open(file.path()).and_then(|mut reader| reader.next_batch());
-    match read.map(drop).unwrap_err() {
-        ReadError::Parquet { source, .. } => {
-            assert!(source.to_string().contains("the file ends before that"), "{source}");
-        }
-        other => panic!("{other}"),
-    }
+    let error = read.map(drop).unwrap_err();
+    let ReadError::Parquet { source, .. } = error else { panic!("{error}") };
+    assert!(source.to_string().contains("the file ends before that"), "{source}");
 }
