@@ -13,6 +13,7 @@ use crate::command::{Failure, output, run, run_reading};
 /// Spans leave a process every 5 s, and Prometheus scrapes every 15 s.
 const TOLD_WITHIN: Duration = Duration::from_secs(60);
 const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
+/// How often a program or a page is asked again, within a bound: neither tells by itself what it learns.
 const ASK_EVERY: Duration = Duration::from_millis(200);
 const NOT_BUILT: &str = "build it with `cargo build`";
 

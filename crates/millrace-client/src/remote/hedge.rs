@@ -39,6 +39,7 @@ impl Hedge {
         tokio::select! {
             biased;
             answer = &mut first => return answer,
+            // The wait is what this is: a read that takes longer is asked again.
             () = sleep(self.after) => {}
         }
         if !self.spend() {

@@ -58,14 +58,20 @@ async fn taken_over(case: &Case, node: &NodeId, run: Incarnation) -> SlotEpoch {
     take_over(&case.direct, case.slot, node, run, &mut Repeats::new()).await.unwrap()
 }
 
+/// The slot has an owner and one chunk, and the second is on its way.
+async fn second_held_back(case: &mut Case) -> RequestFrame {
+    let slot = case.slot;
+    taken_over(case, &case.node, ZOMBIE).await;
+    case.proxied.store.append(vec![chunk(slot, 1)]).await.unwrap();
+    let append = async |store: &CqlStore| store.append(vec![chunk(slot, 2)]).await;
+    held_back(&mut case.proxied, WriteType::Simple, b"chunk 2", append).await
+}
+
 #[tokio::test]
 async fn an_append_that_lands_after_its_epoch_was_sealed_is_read_by_nobody() {
     let mut case = case().await;
     let slot = case.slot;
-    taken_over(&case, &case.node, ZOMBIE).await;
-    case.proxied.store.append(vec![chunk(slot, 1)]).await.unwrap();
-    let append = async |store: &CqlStore| store.append(vec![chunk(slot, 2)]).await;
-    let late = held_back(&mut case.proxied, WriteType::Simple, b"chunk 2", append).await;
+    let late = second_held_back(&mut case).await;
 
     let row = taken_over(&case, &case.other, RIVAL).await;
     assert_eq!((row.epoch, row.previous_end), (2, 1));
@@ -83,10 +89,7 @@ async fn an_append_that_lands_after_its_epoch_was_sealed_is_read_by_nobody() {
 async fn an_append_that_lands_after_it_was_repeated_is_there_once() {
     let mut case = case().await;
     let slot = case.slot;
-    taken_over(&case, &case.node, ZOMBIE).await;
-    case.proxied.store.append(vec![chunk(slot, 1)]).await.unwrap();
-    let append = async |store: &CqlStore| store.append(vec![chunk(slot, 2)]).await;
-    let late = held_back(&mut case.proxied, WriteType::Simple, b"chunk 2", append).await;
+    let late = second_held_back(&mut case).await;
     case.proxied.store.append(vec![chunk(slot, 2)]).await.unwrap();
     let further = chunk(slot, 3);
     case.proxied.store.append(vec![further.clone()]).await.unwrap();

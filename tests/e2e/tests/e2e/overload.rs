@@ -161,8 +161,7 @@ async fn measure(services: &Apart, scene: &Scene, lasts: Duration) -> Done {
 fn step_back() {
     let Ok(thread) = std::fs::read_link("/proc/thread-self") else { return };
     let Some(thread) = thread.file_name() else { return };
-    let renice = Command::new("renice").args(["-n", "19", "-p"]).arg(thread).output();
-    drop(renice);
+    let _ = Command::new("renice").args(["-n", "19", "-p"]).arg(thread).output();
 }
 
 async fn all_end(tasks: &mut JoinSet<()>) {
