@@ -105,6 +105,25 @@ impl Partial {
         }
     }
 
+    /// Takes a row away again that was folded in, of a sum or what rests on sums: exact sums forget
+    /// what was in them. Other partials do not, and are left as they are.
+    #[inline]
+    pub(crate) fn remove(&mut self, value: ValueRef<'_>) {
+        let removed = match (&mut self.0, value) {
+            (Repr::IntSum(sum), ValueRef::Int64(value)) => {
+                sum.unfold(value);
+                true
+            }
+            (Repr::DoubleSum(sum), ValueRef::Double(value)) => {
+                sum.unfold(value);
+                true
+            }
+            (Repr::IntMoments(sums) | Repr::DoubleMoments(sums), value) => sums.unfold(value),
+            (_, _) => false,
+        };
+        debug_assert!(removed, "{value:?} is not taken away from a {:?}", self.0.kind());
+    }
+
     /// True when no row older than all those folded in can change it: while rows come newest first,
     /// a `last` is settled by the first that is not NULL.
     #[inline]
@@ -361,7 +380,7 @@ fn argument_type(feature: &Feature) -> FieldType {
     feature.argument.map_or(FieldType::Int64, |argument| argument.ty)
 }
 
-fn count(rows: u64) -> (FeatureValue, Status) {
+pub(crate) fn count(rows: u64) -> (FeatureValue, Status) {
     match i64::try_from(rows) {
         Ok(rows) => (FeatureValue::Scalar(Value::Int64(rows)), Status::Present),
         Err(_) => (FeatureValue::NULL, Status::Overflow),

@@ -90,7 +90,7 @@ impl EntityState {
     }
 
     /// True when a live fact of one of the view's streams has `at ≤ t`.
-    fn has_live_fact(&self, view: &ViewPlan, t: Micros) -> bool {
+    pub(crate) fn has_live_fact(&self, view: &ViewPlan, t: Micros) -> bool {
         std::iter::once(view.events).chain(view.joins.iter().copied()).any(|stream| {
             self.live_left[stream] || self.streams[stream].first_live().is_some_and(|at| at <= t)
         })

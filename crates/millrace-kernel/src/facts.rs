@@ -38,6 +38,18 @@ pub(crate) enum Known {
     Others { conflict: bool },
 }
 
+/// The index of the live fact among all facts of one id: the ASSERT or END with the greatest
+/// `(revision, at, seq, op, row)` whose revision exceeds that of every RETRACT.
+pub(crate) fn live_among<'a>(facts: impl Iterator<Item = FactView<'a>> + Clone) -> Option<usize> {
+    let retracts = facts.clone().filter(|f| f.op == Op::Retract);
+    let retracted = retracts.map(|f| f.revision).max();
+    let says = |f: &FactView<'_>| {
+        f.op != Op::Retract && retracted.is_none_or(|retracted| f.revision > retracted)
+    };
+    let live = facts.enumerate().filter(|(_, f)| says(f));
+    live.max_by(|(_, a), (_, b)| a.live_cmp(b)).map(|(index, _)| index)
+}
+
 /// The facts at hand of one entity and stream.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct StreamFacts {
@@ -262,20 +274,8 @@ impl StreamFacts {
     /// Settles which fact of this id is live, from scratch. Gives the places.
     pub(crate) fn settle(&mut self, id: &[u8], hash: u64) -> Vec<Place> {
         let places = self.find(id, hash);
-        let retracted = places
-            .iter()
-            .map(|p| self.fact(*p))
-            .filter(|f| f.op == Op::Retract)
-            .map(|f| f.revision)
-            .max();
-        let best = places
-            .iter()
-            .copied()
-            .filter(|p| {
-                let fact = self.fact(*p);
-                fact.op != Op::Retract && retracted.is_none_or(|r| fact.revision > r)
-            })
-            .max_by(|a, b| self.fact(*a).live_cmp(&self.fact(*b)));
+        let live = live_among(places.iter().map(|p| self.fact(*p)));
+        let best = live.map(|index| places[index]);
         for place in &places {
             self.set_live(*place, Some(*place) == best);
         }

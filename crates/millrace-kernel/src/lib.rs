@@ -21,6 +21,7 @@ mod row;
 mod series;
 pub mod slot;
 mod snapshot;
+pub mod training;
 pub mod watermark;
 mod windows;
 

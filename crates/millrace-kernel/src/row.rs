@@ -16,12 +16,7 @@ pub(crate) struct JoinedRow<'a, 'b> {
 impl FieldSource for JoinedRow<'_, '_> {
     #[inline]
     fn field(&self, source: Source, field: usize) -> ValueRef<'_> {
-        match source {
-            Source::Event => self.event.get(field).copied().unwrap_or(ValueRef::Null),
-            Source::Join(join) => {
-                self.versions.get(join).copied().flatten().map_or(ValueRef::Null, |r| r.get(field))
-            }
-        }
+        self.value(source, field)
     }
 }
 
@@ -37,19 +32,29 @@ pub(crate) fn mark_fields<'s>(series: impl Iterator<Item = &'s Series>) -> Vec<b
     marks
 }
 
-impl JoinedRow<'_, '_> {
+impl<'a> JoinedRow<'a, '_> {
     /// The value a series folds for this row: `None` when the row is filtered out.
     #[inline]
-    pub(crate) fn value_for(&self, series: &Series) -> Option<ValueRef<'_>> {
+    pub(crate) fn value_for(&self, series: &Series) -> Option<ValueRef<'a>> {
         let feature = &series.feature;
         if feature.filter.as_ref().is_some_and(|f| !f.matches(self)) {
             return None;
         }
         // `count: {}` has no argument and counts every row.
         Some(match feature.argument {
-            Some(argument) => self.field(argument.source, argument.field),
+            Some(argument) => self.value(argument.source, argument.field),
             None => ValueRef::Bool(true),
         })
+    }
+
+    #[inline]
+    fn value(&self, source: Source, field: usize) -> ValueRef<'a> {
+        match source {
+            Source::Event => self.event.get(field).copied().unwrap_or(ValueRef::Null),
+            Source::Join(join) => {
+                self.versions.get(join).copied().flatten().map_or(ValueRef::Null, |r| r.get(field))
+            }
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 mod explain;
 mod late;
 mod stored;
+mod training;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -76,6 +77,7 @@ pub fn run(
     check.settle()?;
     check.compare_reads(4)?;
     check.compare_tail(&catalog)?;
+    check.compare_training()?;
     if check.replay_late()? {
         check.settle()?;
         check.compare_reads(2)?;

@@ -85,6 +85,9 @@ fn random_histories_equal_the_oracle() {
             "left out: not in force",
             "left out: late",
             "left out: after known_at",
+            "training, as known at an instant",
+            "training, as known at the event",
+            "training, late included",
         ] {
             assert!(reached.contains_key(what), "no case reached {what}: {reached:?}");
         }

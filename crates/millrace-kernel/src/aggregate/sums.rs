@@ -27,6 +27,13 @@ impl IntSum {
         self.sum = Int128::from_i128(self.sum.get().wrapping_add(i128::from(value)));
     }
 
+    /// Takes away what [`IntSum::fold`] added.
+    #[inline]
+    pub(super) fn unfold(&mut self, value: i64) {
+        self.rows = self.rows.saturating_sub(1);
+        self.sum = Int128::from_i128(self.sum.get().wrapping_sub(i128::from(value)));
+    }
+
     #[inline]
     pub(super) fn merge(&mut self, other: &Self) {
         self.rows = self.rows.saturating_add(other.rows);
@@ -75,6 +82,14 @@ impl DoubleSum {
         let (negative, integer, exponent) = parts(value);
         self.rows = self.rows.saturating_add(1);
         self.sum.add_term(negative, u128::from(integer), exponent);
+    }
+
+    /// Takes away what [`DoubleSum::fold`] added.
+    #[inline]
+    pub(super) fn unfold(&mut self, value: f64) {
+        let (negative, integer, exponent) = parts(value);
+        self.rows = self.rows.saturating_sub(1);
+        self.sum.add_term(!negative, u128::from(integer), exponent);
     }
 
     #[inline]
@@ -128,20 +143,21 @@ impl Moments {
     /// Folds an int64 or a double; false when `value` is neither.
     #[inline]
     pub(super) fn fold(&mut self, value: ValueRef<'_>) -> bool {
-        let (negative, integer, exponent) = match value {
-            ValueRef::Int64(v) => (v < 0, v.unsigned_abs(), 0),
-            ValueRef::Double(v) => parts(v),
-            ValueRef::Null
-            | ValueRef::Bool(_)
-            | ValueRef::String(_)
-            | ValueRef::Bytes(_)
-            | ValueRef::Timestamp(_) => return false,
-        };
-        let integer = u128::from(integer);
+        let Some((negative, integer, exponent)) = number(value) else { return false };
         self.rows = self.rows.saturating_add(1);
         self.sum.add_term(negative, integer, exponent);
         // 64 bits squared: below 2^127, since |int64| ≤ 2^63.
         self.squares.add_term(false, integer * integer, 2 * exponent);
+        true
+    }
+
+    /// Takes away what [`Moments::fold`] added; false when `value` is neither.
+    #[inline]
+    pub(super) fn unfold(&mut self, value: ValueRef<'_>) -> bool {
+        let Some((negative, integer, exponent)) = number(value) else { return false };
+        self.rows = self.rows.saturating_sub(1);
+        self.sum.add_term(!negative, integer, exponent);
+        self.squares.add_term(true, integer * integer, 2 * exponent);
         true
     }
 
@@ -211,6 +227,21 @@ impl Moments {
     pub(super) fn heap_bytes(&self) -> usize {
         self.sum.heap_bytes() + self.squares.heap_bytes()
     }
+}
+
+/// A number as sign, magnitude and exponent; `None` for what is none.
+#[inline]
+fn number(value: ValueRef<'_>) -> Option<(bool, u128, i32)> {
+    let (negative, integer, exponent) = match value {
+        ValueRef::Int64(v) => (v < 0, v.unsigned_abs(), 0),
+        ValueRef::Double(v) => parts(v),
+        ValueRef::Null
+        | ValueRef::Bool(_)
+        | ValueRef::String(_)
+        | ValueRef::Bytes(_)
+        | ValueRef::Timestamp(_) => return None,
+    };
+    Some((negative, u128::from(integer), exponent))
 }
 
 /// Reads a number of rows.

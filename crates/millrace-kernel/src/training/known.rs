@@ -1,0 +1,42 @@
+//! Rows that see what was known at their own instant, where that is not what happened up to it:
+//! facts take effect in the order in which they became known.
+
+use millrace_types::{Micros, Status};
+
+use super::gather::{EntityFacts, FactRef};
+use super::sweep::{Sweeper, Swept};
+use super::{Cell, Sink};
+use crate::entity::EntityState;
+
+impl Sweeper {
+    /// Sweeps an entity, whose first live fact is `first`, as it became known.
+    pub(super) fn sweep_as_known<B: AsRef<[u8]>>(
+        &self,
+        entity: &EntityFacts<'_, B>,
+        first: Option<Micros>,
+        rows: &[Micros],
+        sink: &mut impl Sink,
+    ) -> Swept {
+        let known = |place: &FactRef| entity.known_at(place, &entity.fact(place));
+        let mut facts: Vec<_> = entity.facts.iter().map(|f| (known(f), f)).collect();
+        facts.sort_by_key(|(known_at, _)| *known_at);
+        let mut facts = facts.into_iter().peekable();
+        let mut state = EntityState::new(entity.plan().clone());
+        let mut swept = Swept { rows: rows.len() as u64, ..Swept::default() };
+        for t in rows {
+            while let Some((_, place)) = facts.next_if(|(known_at, _)| known_at.0 <= t.0) {
+                state.apply(usize::from(place.stream), &entity.fact(place), u64::MAX);
+            }
+            let missing = !state.has_live_fact(&self.plan.views[self.view], *t);
+            swept.missing += u64::from(missing);
+            swept.unknown += u64::from(missing && first.is_some_and(|first| first <= *t));
+            // A state with all its facts at hand covers every read.
+            let evaluation = state.evaluate(self.view, &self.features, *t);
+            for (place, outcome) in evaluation.iter().flat_map(|e| &e.features).enumerate() {
+                let status = if missing { Status::MissingEntity } else { outcome.status };
+                sink.cell(place, Cell::from(&outcome.value), status);
+            }
+        }
+        swept
+    }
+}

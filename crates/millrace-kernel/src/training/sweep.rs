@@ -1,0 +1,196 @@
+//! One entity swept once in time order.
+
+use std::sync::Arc;
+
+use millrace_catalog::Source;
+use millrace_types::{FactView, Micros, OrderKey, Status, ValueRef};
+
+use super::column::{Column, Versions, columns};
+use super::gather::{EntityFacts, GatheredSlot};
+use super::live::Live;
+use super::slide::{Slide, slides};
+use super::{AsKnown, Cell, Sink};
+use crate::entity::EntityState;
+use crate::plan::{FeaturePlan, KindPlan, Series};
+
+/// How a feature is answered.
+#[derive(Debug, Clone, Copy)]
+enum Way {
+    /// Its window slides over the column with this index.
+    Slides(usize),
+    /// A field of the version in force of this changelog.
+    Latest { join: usize, field: usize },
+    /// By [`EntityState::evaluate`].
+    Evaluated,
+}
+
+/// Counts of a sweep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Swept {
+    /// Rows.
+    pub rows: u64,
+    /// Rows for which no live fact of the view's streams has an `at` up to theirs.
+    pub missing: u64,
+    /// Of those, rows that have such facts, but none known by then.
+    pub unknown: u64,
+}
+
+/// Sweeps the entities of one view.
+#[derive(Debug)]
+pub struct Sweeper {
+    pub(super) plan: Arc<KindPlan>,
+    pub(super) view: usize,
+    pub(super) features: Vec<usize>,
+    /// The streams of the view.
+    streams: Vec<usize>,
+    ways: Vec<Way>,
+    /// By column: its series.
+    series: Vec<usize>,
+    /// The features that are evaluated, and their places among all.
+    evaluated: Vec<usize>,
+}
+
+impl Sweeper {
+    /// Sweeps these features of a view; `None` when the kind of the facts has no such view or feature.
+    #[must_use]
+    pub fn new<B>(slot: &GatheredSlot<B>, view: &str, features: &[usize]) -> Option<Self> {
+        let plan = slot.plan.clone();
+        let view = plan.view_index(view)?;
+        let of_view = &plan.views[view];
+        let (mut ways, mut series, mut evaluated) = (Vec::new(), Vec::<usize>::new(), Vec::new());
+        for index in features {
+            let feature = of_view.features.get(*index)?;
+            let way = match feature.series {
+                None => latest(feature),
+                Some(of) if slides(&feature.feature) => {
+                    let fold = plan.series[of].fold;
+                    let same = |have: &usize| plan.series[*have].fold == fold;
+                    Way::Slides(series.iter().position(same).unwrap_or_else(|| {
+                        series.push(of);
+                        series.len() - 1
+                    }))
+                }
+                Some(_) => Way::Evaluated,
+            };
+            if matches!(way, Way::Evaluated) {
+                evaluated.push(*index);
+            }
+            ways.push(way);
+        }
+        let streams = std::iter::once(of_view.events).chain(of_view.joins.iter().copied());
+        let streams = streams.collect();
+        let features = features.to_vec();
+        Some(Self { plan, view, features, streams, ways, series, evaluated })
+    }
+
+    /// Sweeps one entity over these instants, which ascend.
+    pub fn sweep<B: AsRef<[u8]>>(
+        &self,
+        entity: &EntityFacts<'_, B>,
+        rows: &[Micros],
+        sink: &mut impl Sink,
+    ) -> Swept {
+        debug_assert!(rows.is_sorted(), "rows ascend");
+        let live = self.live(entity);
+        let in_time = |stream: &usize| live[*stream].is_plain;
+        if entity.known() == AsKnown::AtEvent && !self.streams.iter().all(in_time) {
+            return self.sweep_as_known(entity, self.first(&live), rows, sink);
+        }
+        let mut state = (!self.evaluated.is_empty()).then(|| self.state(entity));
+        let view = &self.plan.views[self.view];
+        let series: Vec<&Series> = self.series.iter().map(|s| &self.plan.series[*s]).collect();
+        let columns: Vec<Column<'_>> = columns(view, &series, &live);
+        let mut slides: Vec<Option<Slide<'_>>> = self.slides().collect();
+        let mut versions = Versions::new(view, &live);
+        let first = self.first(&live);
+        let mut swept = Swept { rows: rows.len() as u64, ..Swept::default() };
+        for t in rows {
+            let missing = first.is_none_or(|first| first > *t);
+            swept.missing += u64::from(missing);
+            let status = |status| if missing { Status::MissingEntity } else { status };
+            versions.go_on_to(t.0);
+            let evaluation =
+                state.as_mut().and_then(|s| s.evaluate(self.view, &self.evaluated, *t));
+            let mut evaluated = evaluation.iter().flat_map(|e| &e.features);
+            for (place, (way, slide)) in self.ways.iter().zip(&mut slides).enumerate() {
+                match (way, slide) {
+                    (Way::Slides(column), Some(slide)) => {
+                        let column = &columns[*column];
+                        slide.go_on_to(*t, column);
+                        slide.hand(column, |cell, s| sink.cell(place, cell, status(s)));
+                    }
+                    (Way::Latest { join, field }, _) => {
+                        let row = versions.rows[*join];
+                        let value = row.map_or(ValueRef::Null, |row| row.get(*field));
+                        let is = if value.is_null() { Status::Null } else { Status::Present };
+                        sink.cell(place, Cell::Scalar(value), status(is));
+                    }
+                    (Way::Evaluated | Way::Slides(_), _) => {
+                        // A state with all its facts at hand covers every read.
+                        let outcome = evaluated.next();
+                        let null = (Cell::Scalar(ValueRef::Null), Status::Null);
+                        let (cell, is) = outcome.map_or(null, |o| ((&o.value).into(), o.status));
+                        sink.cell(place, cell, is);
+                    }
+                }
+            }
+        }
+        swept
+    }
+
+    /// The live events of an entity with `from ≤ at < to`, in order: the rows of a training set that
+    /// has no spine.
+    pub fn events<B: AsRef<[u8]>>(
+        &self,
+        entity: &EntityFacts<'_, B>,
+        (from, to): (Micros, Micros),
+        mut take: impl FnMut(OrderKey<'_>),
+    ) {
+        let live = Live::of(entity, self.plan.views[self.view].events);
+        for fact in &live.facts[live.place_at(from.0)..] {
+            if fact.at >= to {
+                break;
+            }
+            take(fact.order_key());
+        }
+    }
+
+    /// By stream of the kind: its live facts, those of streams that the view does not read left out.
+    fn live<'a, B: AsRef<[u8]>>(&self, entity: &EntityFacts<'a, B>) -> Vec<Live<'a>> {
+        let wanted = |stream: usize| self.streams.contains(&stream);
+        (0..self.plan.streams.len())
+            .map(|stream| if wanted(stream) { Live::of(entity, stream) } else { Live::default() })
+            .collect()
+    }
+
+    /// The first instant at which the view has a fact of the entity.
+    fn first(&self, live: &[Live<'_>]) -> Option<Micros> {
+        let first = |stream: &usize| live[*stream].facts.first().map(|f: &FactView<'_>| f.at);
+        self.streams.iter().filter_map(first).min()
+    }
+
+    /// The entity's state with all its facts.
+    fn state<B: AsRef<[u8]>>(&self, entity: &EntityFacts<'_, B>) -> EntityState {
+        let mut state = EntityState::new(entity.plan().clone());
+        for place in entity.facts {
+            state.apply(usize::from(place.stream), &entity.fact(place), u64::MAX);
+        }
+        state
+    }
+
+    fn slides(&self) -> impl Iterator<Item = Option<Slide<'_>>> {
+        let features = &self.plan.views[self.view].features;
+        self.ways.iter().zip(&self.features).map(|(way, index)| match way {
+            Way::Slides(_) => Some(Slide::new(&features[*index].feature)),
+            Way::Latest { .. } | Way::Evaluated => None,
+        })
+    }
+}
+
+fn latest(feature: &FeaturePlan) -> Way {
+    match feature.feature.argument.map(|argument| (argument.source, argument.field)) {
+        Some((Source::Join(join), field)) => Way::Latest { join, field },
+        // The catalog gives `latest` a field of a changelog.
+        Some((Source::Event, _)) | None => Way::Evaluated,
+    }
+}
