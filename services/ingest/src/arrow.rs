@@ -9,24 +9,17 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
-use arrow_ipc::MessageHeader;
 use arrow_schema::{DataType, SchemaRef};
 use bytes::Bytes;
+use millrace_arrow::{Accepted, IpcError, IpcStream};
 use millrace_catalog::Stream;
 use thiserror::Error;
-
-pub(crate) mod frame;
-mod layout;
 
 #[cfg(test)]
 mod tests;
 
-use frame::Frame;
-
 /// Greatest number of streams whose schemas one call may keep.
 pub const SCHEMAS_MAX: usize = 64;
-/// Greatest number of columns of a schema.
-pub const COLUMNS_MAX: usize = 1024;
 
 /// What is wrong with a payload as a whole; nothing of it is sent on.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -84,10 +77,15 @@ pub struct ArrowStreams {
 
 /// A checked payload: its schema and its record batches, not decoded yet.
 #[derive(Debug, Clone)]
-pub struct ArrowPayload {
-    schema: SchemaRef,
-    batches: Vec<Frame>,
-    rows: usize,
+pub struct ArrowPayload(Accepted);
+
+impl From<IpcError> for PayloadError {
+    fn from(error: IpcError) -> Self {
+        match error {
+            IpcError::Malformed(what) => Self::Malformed(what),
+            IpcError::NoSchema => Self::NoSchema,
+        }
+    }
 }
 
 impl ArrowStreams {
@@ -96,42 +94,15 @@ impl ArrowStreams {
     /// # Errors
     /// [`PayloadError`].
     pub fn accept(&mut self, stream: &str, payload: Bytes) -> Result<ArrowPayload, PayloadError> {
-        let mut schema = self.schemas.get(stream).cloned();
-        let mut fresh = None;
-        let (mut batches, mut rows) = (Vec::new(), 0usize);
-        let mut rest = payload;
-        while let Some(frame) = Frame::split(&mut rest)? {
-            let message = frame.message()?;
-            match message.header_type() {
-                MessageHeader::Schema => {
-                    let found = frame::schema(&message)?;
-                    fresh = Some(Arc::clone(&found));
-                    schema = Some(found);
-                }
-                MessageHeader::RecordBatch => {
-                    if schema.is_none() {
-                        return Err(PayloadError::NoSchema);
-                    }
-                    rows += frame.check_batch(&message)?;
-                    batches.push(frame);
-                }
-                // The dictionaries of columns that the catalog does not name are of no use, and
-                // dictionary-encoded columns that it does name are refused by their type.
-                MessageHeader::DictionaryBatch => {}
-                other => {
-                    let what = format!("a message of type {:?}", other.variant_name());
-                    return Err(PayloadError::Malformed(what));
-                }
-            }
-        }
-        let schema = schema.ok_or(PayloadError::NoSchema)?;
-        if let Some(fresh) = fresh {
+        let mut of_stream = IpcStream::of(self.schemas.get(stream).cloned());
+        let accepted = of_stream.accept(payload)?;
+        if accepted.brings_schema {
             if !self.schemas.contains_key(stream) && self.schemas.len() == SCHEMAS_MAX {
                 return Err(PayloadError::TooManySchemas);
             }
-            self.schemas.insert(stream.to_owned(), fresh);
+            self.schemas.insert(stream.to_owned(), Arc::clone(&accepted.schema));
         }
-        Ok(ArrowPayload { schema, batches, rows })
+        Ok(ArrowPayload(accepted))
     }
 }
 
@@ -139,7 +110,7 @@ impl ArrowPayload {
     /// The number of rows.
     #[must_use]
     pub fn rows(&self) -> usize {
-        self.rows
+        self.0.rows
     }
 
     /// Decodes the columns that `stream` names, in the order of its fields.
@@ -153,7 +124,7 @@ impl ArrowPayload {
             .map(|field| self.column(&field.name))
             .collect::<Result<Vec<_>, _>>()?;
         for (field, &index) in stream.fields.iter().zip(&projection) {
-            let found = self.schema.field(index).data_type();
+            let found = self.0.schema.field(index).data_type();
             if !crate::columns::accepts(field, found) {
                 return Err(PayloadError::ColumnType {
                     name: field.name.clone(),
@@ -162,12 +133,12 @@ impl ArrowPayload {
                 });
             }
         }
-        self.batches.iter().map(|frame| frame.decode(&self.schema, &projection)).collect()
+        Ok(self.0.decode(&projection)?)
     }
 
     fn column(&self, name: &str) -> Result<usize, PayloadError> {
         let mut found =
-            self.schema.fields().iter().enumerate().filter(|(_, field)| field.name() == name);
+            self.0.schema.fields().iter().enumerate().filter(|(_, field)| field.name() == name);
         match (found.next(), found.next()) {
             (None, _) => Err(PayloadError::MissingColumn(name.to_owned())),
             (Some((index, _)), None) => Ok(index),

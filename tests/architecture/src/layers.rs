@@ -39,7 +39,7 @@ impl Layer {
         Some(match name {
             "millrace-types" => Self::Types,
             "millrace-catalog" | "millrace-kernel" | "millrace-placement" => Self::Pure,
-            "millrace-proto" | "millrace-store" => Self::Interfaces,
+            "millrace-arrow" | "millrace-proto" | "millrace-store" => Self::Interfaces,
             "millrace-store-fjall"
             | "millrace-store-scylla"
             | "millrace-store-redis"
@@ -64,7 +64,7 @@ impl Layer {
         })
     }
 
-    /// Whether crates of one layer may know each other. Services never do; the two interface crates
+    /// Whether crates of one layer may know each other. Services never do; the interface crates
     /// have nothing to say to each other; the others are kept free of cycles by cargo.
     fn may_know_its_own(self) -> bool {
         match self {

@@ -9,7 +9,7 @@ use arrow_schema::{DataType, Schema, UnionMode};
 ///
 /// # Errors
 /// What is wrong, for a person.
-pub(super) fn check(
+pub(crate) fn check(
     schema: &Schema,
     projection: &[usize],
     batch: &RecordBatch<'_>,

@@ -13,7 +13,7 @@ use bytes::{Buf, Bytes};
 use flatbuffers::VerifierOptions;
 use millrace_types::limits::BATCH_FACTS_MAX;
 
-use super::{COLUMNS_MAX, PayloadError, layout};
+use crate::{COLUMNS_MAX, IpcError, layout};
 
 /// Greatest size of a message's metadata when every reference in it is followed, in bytes. A few
 /// bytes can otherwise name the same table a million times.
@@ -23,22 +23,25 @@ const METADATA_TABLES_MAX: usize = 8 * COLUMNS_MAX;
 
 /// A message: its metadata, a flatbuffer, and its body.
 #[derive(Debug, Clone)]
-pub(crate) struct Frame {
+pub struct Frame {
     metadata: Bytes,
     body: Bytes,
 }
 
-fn malformed(what: impl ToString) -> PayloadError {
-    PayloadError::Malformed(what.to_string())
+fn malformed(what: impl ToString) -> IpcError {
+    IpcError::Malformed(what.to_string())
 }
 
-fn arrow(error: ArrowError) -> PayloadError {
-    PayloadError::Malformed(error.to_string())
+fn arrow(error: ArrowError) -> IpcError {
+    IpcError::Malformed(error.to_string())
 }
 
 impl Frame {
     /// Splits the first message off `rest`; `None` at the end.
-    pub(crate) fn split(rest: &mut Bytes) -> Result<Option<Self>, PayloadError> {
+    ///
+    /// # Errors
+    /// [`IpcError`]: the bytes are no message.
+    pub fn split(rest: &mut Bytes) -> Result<Option<Self>, IpcError> {
         let length = loop {
             if rest.is_empty() {
                 return Ok(None);
@@ -70,7 +73,10 @@ impl Frame {
     }
 
     /// The verified metadata.
-    pub(crate) fn message(&self) -> Result<Message<'_>, PayloadError> {
+    ///
+    /// # Errors
+    /// [`IpcError`]: it is damaged, or of a version that is not supported.
+    pub fn message(&self) -> Result<Message<'_>, IpcError> {
         let options = VerifierOptions {
             max_tables: METADATA_TABLES_MAX,
             max_apparent_size: METADATA_APPARENT_MAX,
@@ -86,7 +92,10 @@ impl Frame {
 
     /// Checks every number in the metadata of a record batch against the body and gives the number
     /// of rows. What decodes the columns slices the body without looking.
-    pub(crate) fn check_batch(&self, message: &Message<'_>) -> Result<usize, PayloadError> {
+    ///
+    /// # Errors
+    /// [`IpcError`]: a number does not fit the body, or the batch is larger than allowed or compressed.
+    pub fn check_batch(&self, message: &Message<'_>) -> Result<usize, IpcError> {
         let batch = message
             .header_as_record_batch()
             .ok_or_else(|| malformed("a record batch has no header"))?;
@@ -125,11 +134,14 @@ impl Frame {
     }
 
     /// Decodes these columns of a record batch that [`Frame::check_batch`] accepted.
-    pub(crate) fn decode(
+    ///
+    /// # Errors
+    /// [`IpcError`]: a column does not decode.
+    pub fn decode(
         &self,
         schema: &SchemaRef,
         projection: &[usize],
-    ) -> Result<RecordBatch, PayloadError> {
+    ) -> Result<RecordBatch, IpcError> {
         let message = self.message()?;
         let batch = message
             .header_as_record_batch()
@@ -144,7 +156,10 @@ impl Frame {
 }
 
 /// Reads the schema of a schema message.
-pub(crate) fn schema(message: &Message<'_>) -> Result<SchemaRef, PayloadError> {
+///
+/// # Errors
+/// [`IpcError`]: it is damaged, or asks for what is not accepted.
+pub fn schema(message: &Message<'_>) -> Result<SchemaRef, IpcError> {
     let schema =
         message.header_as_schema().ok_or_else(|| malformed("a schema message has no schema"))?;
     if schema.endianness() != Endianness::Little {
