@@ -26,6 +26,12 @@ pub enum ArrowEncodeError {
     Arrow(#[from] ArrowError),
 }
 
+impl std::fmt::Debug for ArrowEncoder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ArrowEncoder")
+    }
+}
+
 impl ArrowEncoder {
     /// An encoder of record batches with this schema.
     ///

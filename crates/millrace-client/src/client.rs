@@ -206,6 +206,44 @@ impl Client {
         Ok(answers.map(move |answer| answer.map_err(|s| ClientError::of(&s, &role, limit))).boxed())
     }
 
+    /// Reads a training set. `spine` gives the rows, where they do not come from events: record batches
+    /// of one schema, which are taken as fast as the server takes them.
+    #[cfg(feature = "arrow")]
+    #[must_use]
+    pub fn training_set(
+        &self,
+        start: v1::TrainingSetStart,
+        spine: Option<mpsc::Receiver<arrow_array::RecordBatch>>,
+    ) -> crate::training::TrainingSet {
+        let patience = Patience::new(self.options.reach_within);
+        crate::training::TrainingSet::new(self.clone(), start, spine, patience)
+    }
+
+    /// One call for a training set.
+    #[cfg(feature = "arrow")]
+    pub(crate) async fn open_training_set(
+        &self,
+        requests: ReceiverStream<v1::GetTrainingSetRequest>,
+    ) -> Result<Streaming<v1::GetTrainingSetResponse>, ClientError> {
+        let role = &self.roles.serving;
+        let limit = self.options.call_timeout;
+        let mut request = Request::new(requests);
+        carry_trace(&mut request);
+        let answers = timeout_at(Instant::now() + limit, async {
+            features(role.wire()).get_training_set(request).await
+        });
+        match answers.await {
+            Ok(Ok(answers)) => Ok(answers.into_inner()),
+            Ok(Err(status)) => Err(ClientError::of(&status, role, limit)),
+            Err(_) => Err(ClientError::DeadlineExceeded { after: limit }),
+        }
+    }
+
+    #[cfg(feature = "arrow")]
+    pub(crate) fn serving(&self) -> &Role {
+        &self.roles.serving
+    }
+
     /// Follows the joined rows of a view.
     ///
     /// # Errors

@@ -20,6 +20,8 @@ mod reach;
 pub mod remote;
 mod security;
 mod subscription;
+#[cfg(feature = "arrow")]
+mod training;
 mod trust;
 pub mod wire;
 
@@ -29,4 +31,6 @@ pub use error::{ClientError, FieldViolation, Refusal};
 pub use publisher::{Batch, Outcomes, Payload, Published, Publisher, PublisherOptions};
 pub use security::ClientSecurity;
 pub use subscription::Subscription;
+#[cfg(feature = "arrow")]
+pub use training::{TrainingRows, TrainingSet};
 pub use trust::{NotTrusted, TrustProblem};

@@ -31,6 +31,8 @@ pub struct Settings {
     /// `page_cache_bytes`: memory of feature-serving for pages of large entities that are read again
     /// and again, in bytes, up to 1 TiB; 0 for none. Default 64 MiB.
     pub page_cache_bytes: u64,
+    /// `training_bytes`: memory of feature-serving for one training set, in bytes, about. Default 512 MiB.
+    pub training_bytes: u64,
     /// `hedge_after`: how long feature-serving waits for what it loads from the store before it asks once
     /// more, from 1 ms to 10 s; `None` to never ask twice, the default.
     pub hedge_after: Option<Duration>,
@@ -81,6 +83,7 @@ impl Default for Settings {
             at_hand_bytes: 64 * MIB,
             resident_bytes: 512 * MIB,
             page_cache_bytes: 64 * MIB,
+            training_bytes: 512 * MIB,
             hedge_after: None,
             max_future: Duration::from_secs(300),
             idle_after: Duration::from_secs(30),
@@ -120,6 +123,7 @@ impl Config {
         within("at_hand_bytes", s.at_hand_bytes, 0..=1024 * GIB)?;
         within("resident_bytes", s.resident_bytes, MIB..=1024 * GIB)?;
         within("page_cache_bytes", s.page_cache_bytes, 0..=1024 * GIB)?;
+        within("training_bytes", s.training_bytes, 16 * MIB..=1024 * GIB)?;
         if let Some(after) = s.hedge_after {
             lasts("hedge_after", after, Duration::from_millis(1)..=Duration::from_secs(10))?;
         }

@@ -76,6 +76,15 @@ pub enum ReadError {
         /// The most.
         most: u32,
     },
+    /// A defect of this service; its log says more.
+    #[error("an internal error; see the server's log")]
+    Failed,
+    /// Nobody takes the answer any more.
+    #[error("the caller is gone")]
+    Gone,
+    /// The call ended in the middle of its request.
+    #[error("the call ended: {0}")]
+    Call(tonic::Status),
     /// The join service refused.
     #[error("read live heads")]
     Join(#[source] JoinError),
@@ -97,6 +106,8 @@ impl Coded for ReadError {
             Self::NoLog => ErrorCode::NotServing,
             Self::BudgetSpent { .. } => ErrorCode::ReadBudgetSpent,
             Self::Busy { .. } => ErrorCode::Overloaded,
+            Self::Failed => ErrorCode::Internal,
+            Self::Gone | Self::Call(_) => ErrorCode::NotServing,
             Self::Join(error) => error.code(),
             Self::Store(error) => error.code(),
         }
@@ -122,7 +133,12 @@ impl Coded for ReadError {
             Self::NothingSeen => fault.violation("moment", "a fact of the view has been seen"),
             Self::BudgetSpent { limit } => fault.with("limit", limit),
             Self::Busy { path, most } => fault.with("path", path).with("limit", most),
-            Self::NoLog | Self::Join(_) | Self::Store(_) => fault,
+            Self::NoLog
+            | Self::Failed
+            | Self::Gone
+            | Self::Call(_)
+            | Self::Join(_)
+            | Self::Store(_) => fault,
         }
     }
 }

@@ -17,6 +17,7 @@ mod plans;
 mod read;
 mod service;
 mod stored;
+mod training;
 
 pub use admin::Admin;
 pub use error::ReadError;

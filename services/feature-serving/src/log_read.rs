@@ -122,6 +122,11 @@ impl LogReader {
         }
     }
 
+    /// The store that is read.
+    pub(crate) fn store(&self) -> Arc<dyn StorePort> {
+        Arc::clone(&self.store)
+    }
+
     /// How long a read may take.
     pub(crate) fn time_max(&self) -> Duration {
         self.time_max

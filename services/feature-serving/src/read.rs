@@ -41,6 +41,10 @@ pub struct ReaderConfig {
     pub log_time: Duration,
     /// Which heads its port reads.
     pub heads: HeadPath,
+    /// Training sets made at a time, and the calls there may be.
+    pub training_sets: LaneLimits,
+    /// Memory of one training set, in bytes, about.
+    pub training_bytes: u64,
 }
 
 /// Which heads a reader reads.
@@ -71,6 +75,8 @@ impl Default for ReaderConfig {
             log_facts: 5_000_000,
             log_time: Duration::from_secs(30),
             heads: HeadPath::Live,
+            training_sets: LaneLimits { at_once: 1, places: 8 },
+            training_bytes: 512 << 20,
         }
     }
 }
@@ -145,6 +151,10 @@ pub struct Reader {
     plans: Plans,
     head_path: HeadPath,
     instruments: Instruments,
+    pub(crate) training_lane: Lane,
+    pub(crate) training_bytes: usize,
+    /// Slots of a training set worked on at a time.
+    pub(crate) cores: usize,
 }
 
 impl Reader {
@@ -159,7 +169,27 @@ impl Reader {
         head_lane.show(&HEAD_READS, &HEAD_READS_LIMIT);
         let plans = Plans::new(catalog);
         let (head_path, instruments) = (config.heads, Instruments::new());
-        Self { heads, owner, slots, head_lane, log, plans, head_path, instruments }
+        let training_lane = Lane::new("training sets", config.training_sets);
+        let training_bytes = usize::try_from(config.training_bytes).unwrap_or(usize::MAX);
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Self {
+            heads,
+            owner,
+            slots,
+            head_lane,
+            log,
+            plans,
+            head_path,
+            instruments,
+            training_lane,
+            training_bytes,
+            cores,
+        }
+    }
+
+    /// Looks for a newer catalog now; true when there is one.
+    pub(crate) async fn catch_up(&self) -> bool {
+        self.plans.catch_up().await
     }
 
     pub(crate) fn plan(&self) -> Arc<Plan> {

@@ -18,6 +18,7 @@ use crate::error::ReadError;
 use crate::explain::{self, FACTS_DEFAULT, FACTS_MAX, Question};
 use crate::pipeline::pipeline;
 use crate::read::{Moment, Read, Reader};
+use crate::training;
 
 /// The service.
 pub struct FeatureServing {
@@ -141,6 +142,22 @@ impl FeatureService for FeatureServing {
             span.fail(e.code().reason());
             status(&e)
         })
+    }
+
+    type GetTrainingSetStream =
+        Pin<Box<dyn Stream<Item = Result<v1::GetTrainingSetResponse, Status>> + Send>>;
+
+    async fn get_training_set(
+        &self,
+        request: Request<Streaming<v1::GetTrainingSetRequest>>,
+    ) -> Result<Response<Self::GetTrainingSetStream>, Status> {
+        let caller = Caller::of(&request);
+        let span = Span::server("make a training set", || trace_of(&request));
+        let peer = peer_of(&request);
+        let (reader, drain) = (self.reader.clone(), self.drain.clone());
+        let parts =
+            training::grpc::answer(reader, caller, peer, span, drain, request.into_inner()).await?;
+        Ok(Response::new(Box::pin(parts)))
     }
 
     type StreamFeaturesStream =

@@ -8,12 +8,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use millrace_types::Micros;
 
 use crate::files::Format;
 use crate::security::{ClientArgs, SecurityArgs};
 use crate::serve::ServeKeys;
 pub(crate) use values::duration;
-pub use values::{ReadInstant, Source, SourceError, TailFrom};
+pub use values::{ReadInstant, Source, SourceError, TailFrom, TrainingKnownAt};
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -142,6 +143,9 @@ pub enum Command {
     /// Show the facts behind a value, and those left out with the reason
     #[command(after_help = examples::EXPLAIN)]
     Explain(ExplainArgs),
+    /// Write the features of many rows to a file, to train a model on
+    #[command(after_help = examples::TRAINING)]
+    Training(TrainingArgs),
     /// Follow the joined rows of a view
     #[command(after_help = examples::TAIL)]
     Tail(TailArgs),
@@ -314,6 +318,42 @@ pub struct ExplainArgs {
         value_parser = clap::value_parser!(u32).range(1..=1_000)
     )]
     pub limit: u32,
+}
+
+/// `millrace training`
+#[derive(Debug, Clone, Args)]
+#[command(group(clap::ArgGroup::new("rows").required(true).args(["spine", "events"])))]
+pub struct TrainingArgs {
+    /// The view; several are joined to the same rows
+    #[arg(required = true, value_name = "VIEW")]
+    pub views: Vec<String>,
+    /// A file of rows: a column for the key, and `at`; .parquet, .arrow, .csv or .ndjson
+    #[arg(long, value_name = "FILE")]
+    pub spine: Option<PathBuf>,
+    /// Take the view's own events as rows
+    #[arg(long)]
+    pub events: bool,
+    /// The first instant of events
+    #[arg(long, value_name = "T", requires = "events", value_parser = values::instant)]
+    pub from: Option<Micros>,
+    /// The first instant of events not wanted any more
+    #[arg(long, value_name = "T", requires = "events", value_parser = values::instant)]
+    pub to: Option<Micros>,
+    /// What counts as known: at-event, latest, or an instant
+    #[arg(long, value_name = "WHEN")]
+    pub known_at: TrainingKnownAt,
+    /// Where to write: .parquet, .arrow, .csv or .ndjson
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// The features wanted, separated by commas; by default all
+    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    pub features: Vec<String>,
+    /// Count facts that came too late, too
+    #[arg(long)]
+    pub include_late: bool,
+    /// Read exactly what a set of this version read
+    #[arg(long, value_name = "VERSION")]
+    pub set_version: Option<String>,
 }
 
 /// `millrace tail`

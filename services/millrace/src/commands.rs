@@ -11,6 +11,7 @@ pub mod publish;
 mod session;
 pub mod status;
 pub mod tail;
+pub mod training;
 pub mod validate;
 
 pub use catalog_file::{Problem, Problems};

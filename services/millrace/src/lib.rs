@@ -89,6 +89,9 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Explain(args) => {
             client_runtime()?.block_on(commands::explain::run(&args, &global, printer))
         }
+        Command::Training(args) => {
+            client_runtime()?.block_on(commands::training::run(&args, &global, printer))
+        }
         Command::Tail(args) => {
             telemetry(Role::Command)?;
             client_runtime()?.block_on(commands::tail::run(&args, &global))

@@ -4,6 +4,7 @@
 //! reads back the same, timestamps as RFC 3339 in UTC with as many digits as needed, bytes as
 //! base64, NULL as null. Names of JSON fields and CSV columns are only ever added to.
 
+pub mod arrow;
 pub mod json;
 mod table;
 

@@ -98,6 +98,15 @@ impl IngestService for Played {
 
 #[tonic::async_trait]
 impl FeatureService for Played {
+    type GetTrainingSetStream = futures::stream::Empty<Result<millrace_proto::v1::GetTrainingSetResponse, Status>>;
+
+    async fn get_training_set(
+        &self,
+        _: Request<Streaming<millrace_proto::v1::GetTrainingSetRequest>>,
+    ) -> Result<Response<Self::GetTrainingSetStream>, Status> {
+        Err(Status::unimplemented("not scripted"))
+    }
+
     type StreamFeaturesStream =
         Pin<Box<dyn Stream<Item = Result<v1::StreamFeaturesResponse, Status>> + Send>>;
 

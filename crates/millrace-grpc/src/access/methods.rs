@@ -19,7 +19,7 @@ pub enum Need {
 
 /// Every method and its need. Those of a whole service end with a slash: only [`Need::Internal`],
 /// which no method can exceed, may stand for what is not named.
-const TABLE: [(&str, Need); 19] = [
+const TABLE: [(&str, Need); 20] = [
     ("/grpc.health.v1.Health/Check", Need::Nothing),
     ("/grpc.health.v1.Health/Watch", Need::Nothing),
     ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Need::Known),
@@ -33,6 +33,7 @@ const TABLE: [(&str, Need); 19] = [
     ("/millrace.v1.FeatureService/GetFeatures", Need::Read),
     ("/millrace.v1.FeatureService/StreamFeatures", Need::Read),
     ("/millrace.v1.FeatureService/Explain", Need::Read),
+    ("/millrace.v1.FeatureService/GetTrainingSet", Need::Read),
     ("/millrace.v1.JoinService/Subscribe", Need::Read),
     // Changes nothing and shows no fact: watermarks and slots, which publishers and readers watch.
     ("/millrace.v1.AdminService/GetStatus", Need::Known),
@@ -45,12 +46,13 @@ const TABLE: [(&str, Need); 19] = [
 ];
 
 /// Methods of clients whose calls last: those with a stream in either direction.
-const STREAMS: [&str; 6] = [
+const STREAMS: [&str; 7] = [
     "/grpc.health.v1.Health/Watch",
     "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
     "/millrace.v1.IngestService/Publish",
     "/millrace.v1.FeatureService/StreamFeatures",
+    "/millrace.v1.FeatureService/GetTrainingSet",
     "/millrace.v1.JoinService/Subscribe",
 ];
 

@@ -49,6 +49,15 @@ struct Served;
 
 #[tonic::async_trait]
 impl FeatureService for Served {
+    type GetTrainingSetStream = futures::stream::Empty<Result<millrace_proto::v1::GetTrainingSetResponse, Status>>;
+
+    async fn get_training_set(
+        &self,
+        _: Request<Streaming<millrace_proto::v1::GetTrainingSetRequest>>,
+    ) -> Result<Response<Self::GetTrainingSetStream>, Status> {
+        Err(Status::unimplemented("not scripted"))
+    }
+
     type StreamFeaturesStream = Answers<StreamFeaturesResponse>;
 
     async fn get_features(

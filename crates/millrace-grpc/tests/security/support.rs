@@ -30,6 +30,15 @@ struct Reads;
 
 #[tonic::async_trait]
 impl FeatureService for Reads {
+    type GetTrainingSetStream = futures::stream::Empty<Result<millrace_proto::v1::GetTrainingSetResponse, Status>>;
+
+    async fn get_training_set(
+        &self,
+        _: Request<Streaming<millrace_proto::v1::GetTrainingSetRequest>>,
+    ) -> Result<Response<Self::GetTrainingSetStream>, Status> {
+        Err(Status::unimplemented("not scripted"))
+    }
+
     type StreamFeaturesStream =
         Pin<Box<dyn Stream<Item = Result<StreamFeaturesResponse, Status>> + Send>>;
 

@@ -37,6 +37,15 @@ pub(crate) struct Scripted;
 
 #[tonic::async_trait]
 impl FeatureService for Scripted {
+    type GetTrainingSetStream = futures::stream::Empty<Result<millrace_proto::v1::GetTrainingSetResponse, Status>>;
+
+    async fn get_training_set(
+        &self,
+        _: Request<Streaming<millrace_proto::v1::GetTrainingSetRequest>>,
+    ) -> Result<Response<Self::GetTrainingSetStream>, Status> {
+        Err(Status::unimplemented("not scripted"))
+    }
+
     type StreamFeaturesStream = Answers<StreamFeaturesResponse>;
 
     async fn get_features(

@@ -1,5 +1,6 @@
 //! The facts of a slot's entities, as references into the chunks they stand in.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use hashbrown::HashTable;
@@ -48,6 +49,8 @@ pub struct SlotFacts<B> {
     table: HashTable<u32>,
     entities: Vec<(u64, EntityKey)>,
     takes_all: bool,
+    /// Of those that are met, only entities with such a hash.
+    within: RangeInclusive<u64>,
     chunks: Vec<Kept<B>>,
     facts: Vec<FactRef>,
     looked_at: u64,
@@ -81,11 +84,19 @@ impl<B: AsRef<[u8]>> SlotFacts<B> {
             table: HashTable::new(),
             entities: Vec::new(),
             takes_all: true,
+            within: 0..=u64::MAX,
             chunks: Vec::new(),
             facts: Vec::new(),
             looked_at: 0,
             bytes: 0,
         })
+    }
+
+    /// Gathers only entities whose hash lies in this range, where none are named.
+    #[must_use]
+    pub fn within(mut self, hashes: RangeInclusive<u64>) -> Self {
+        self.within = hashes;
+        self
     }
 
     /// Names an entity to gather: from the first one on only named ones are. Gives its number, the same
@@ -162,12 +173,24 @@ impl<B: AsRef<[u8]>> SlotFacts<B> {
         let hash = entity_hash(&self.plan.kind_name, record.key);
         let entity = match self.find(hash, record.key) {
             Some(entity) => entity,
-            None if self.takes_all => self.insert(hash, record.key),
+            None if self.takes_all && self.within.contains(&hash) => {
+                self.insert(hash, record.key)
+            }
             None => return,
         };
         let in_time = known_at.0 <= record.body.at.0;
         let chunk = self.chunks.len() as u32;
         self.facts.push(FactRef { chunk, offset, entity, stream, in_time });
+    }
+
+    /// The hash in the middle of the entities gathered: a range of hashes that ends there has about half
+    /// of them. `None` where it would have all or nothing.
+    #[must_use]
+    pub fn middle(&self) -> Option<u64> {
+        let mut hashes: Vec<u64> = self.entities.iter().map(|(hash, _)| *hash).collect();
+        hashes.sort_unstable();
+        let middle = *hashes.get((hashes.len() / 2).checked_sub(1)?)?;
+        (hashes.last() > Some(&middle)).then_some(middle)
     }
 
     /// Facts looked at so far.
@@ -201,8 +224,8 @@ impl<B: AsRef<[u8]>> SlotFacts<B> {
             facts[*place as usize] = fact;
             *place += 1;
         }
-        let keys = self.entities.into_iter().map(|(_, key)| key).collect();
-        GatheredSlot { plan: self.plan, keys, starts, facts, chunks: self.chunks, known: self.known }
+        let entities = self.entities;
+        GatheredSlot { plan: self.plan, entities, starts, facts, chunks: self.chunks, known: self.known }
     }
 }
 
@@ -210,7 +233,7 @@ impl<B: AsRef<[u8]>> SlotFacts<B> {
 #[derive(Debug)]
 pub struct GatheredSlot<B> {
     pub(super) plan: Arc<KindPlan>,
-    keys: Vec<EntityKey>,
+    entities: Vec<(u64, EntityKey)>,
     /// Where each entity's facts begin, and the end.
     starts: Vec<u32>,
     facts: Vec<FactRef>,
@@ -225,10 +248,21 @@ pub struct EntityFacts<'a, B> {
 }
 
 impl<B: AsRef<[u8]>> GatheredSlot<B> {
-    /// The keys of the entities, by number.
+    /// The key of an entity.
+    ///
+    /// # Panics
+    /// When there is no entity of this number.
     #[must_use]
-    pub fn keys(&self) -> &[EntityKey] {
-        &self.keys
+    pub fn key(&self, number: u32) -> &EntityKey {
+        &self.entities[number as usize].1
+    }
+
+    /// The numbers of all entities, by hash and then key: the same order whatever log they came from.
+    #[must_use]
+    pub fn in_order(&self) -> Vec<u32> {
+        let mut numbers: Vec<u32> = (0..self.entities.len() as u32).collect();
+        numbers.sort_unstable_by_key(|number| &self.entities[*number as usize]);
+        numbers
     }
 
     /// The facts of an entity.

@@ -13,6 +13,7 @@ Examples:
   millrace dev --catalog catalog.yaml               Run all of it in one process
   millrace publish clicks=clicks.csv.gz             Send facts
   millrace get user_activity 42 -o json             Read features
+  millrace training user_activity --events --known-at latest --out train.parquet
   millrace tail user_activity --until-idle          Print the joined rows
 
 Run a command with --help for more about it.";
@@ -71,6 +72,16 @@ Examples:
   millrace publish clicks=day1.ndjson clicks=day2.ndjson --rate 50000
   my-export | millrace publish clicks=- --producer export-2026-03-01 --format ndjson
   millrace publish clicks=clicks.csv -o json | jq '.exceptions[]'";
+
+pub(super) const TRAINING: &str = "\
+Windows end just before a row's instant, so a row never counts itself. Rows keep their order and the
+spine's other columns. The file appears whole or not at all, and says what it was made from:
+--set-version makes the same set again, bit for bit.
+
+Examples:
+  millrace training user_activity --spine labels.parquet --known-at at-event --out train.parquet
+  millrace training user_activity --events --known-at latest --out all.arrow
+  millrace training user_activity item_activity --spine pairs.csv --known-at latest --out t.csv";
 
 pub(super) const GET: &str = "\
 Windows end just before the instant of the read. History read at `now` has empty windows: ask

@@ -37,12 +37,54 @@ impl FromStr for ReadInstant {
         match text {
             "now" => Ok(Self::Now),
             "latest" => Ok(Self::Latest),
-            _ => text
-                .parse()
-                .map(Micros)
-                .or_else(|_| Micros::parse_rfc3339(text))
-                .map(Self::At)
-                .map_err(|_| InstantError),
+            _ => fixed(text).map(Self::At).ok_or(InstantError),
+        }
+    }
+}
+
+fn fixed(text: &str) -> Option<Micros> {
+    text.parse().map(Micros).or_else(|_| Micros::parse_rfc3339(text)).ok()
+}
+
+/// A fixed instant.
+///
+/// # Errors
+/// What an instant looks like.
+pub(super) fn instant(text: &str) -> Result<Micros, String> {
+    fixed(text).ok_or_else(|| {
+        "an instant is RFC 3339 with an offset or Z such as 2026-03-01T12:00:00Z, or integer \
+         microseconds since 1970"
+            .to_owned()
+    })
+}
+
+/// What counts as known for a training set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TrainingKnownAt {
+    /// For each row, what was known by its instant.
+    AtEvent,
+    /// Everything confirmed.
+    Latest,
+    /// What was known at an instant.
+    At(Micros),
+}
+
+/// Nothing that may count as known.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error(
+    "at-event uses for each row what was known by its instant, latest everything; or an instant: \
+     RFC 3339 with an offset or Z, or integer microseconds since 1970"
+)]
+pub struct KnownAtError;
+
+impl FromStr for TrainingKnownAt {
+    type Err = KnownAtError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "at-event" => Ok(Self::AtEvent),
+            "latest" => Ok(Self::Latest),
+            _ => fixed(text).map(Self::At).ok_or(KnownAtError),
         }
     }
 }

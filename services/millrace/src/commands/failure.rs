@@ -79,6 +79,22 @@ pub enum Failure {
     /// Rows that cannot be encoded.
     #[error("cannot encode rows")]
     Encode(#[from] ArrowEncodeError),
+    /// A spine that cannot be used.
+    #[error("cannot use the spine {path}: {reason}")]
+    Spine {
+        /// The file.
+        path: String,
+        /// Why.
+        reason: String,
+    },
+    /// A training set that cannot be written.
+    #[error("cannot write {}", path.display())]
+    OutFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// A call that did not succeed.
     #[error(transparent)]
     Client(#[from] ClientError),
@@ -149,6 +165,8 @@ impl Failure {
             | Self::UnknownView { .. }
             | Self::Read(_)
             | Self::Encode(_)
+            | Self::Spine { .. }
+            | Self::OutFile { .. }
             | Self::Answer(_)
             | Self::NotServing
             | Self::FolderUnsound { .. }
@@ -189,6 +207,12 @@ impl Failure {
                         format!("go on with --from {cursor}: nothing is missed or comes twice")
                     }
                 });
+            }
+            Self::Spine { .. } => {
+                "correct the spine; nothing was written"
+            }
+            Self::OutFile { .. } => {
+                "make room, or name another file with --out; nothing half written is left"
             }
             Self::NotServing => "wait, or see the server's log; the slots and services are above",
             Self::FolderUnsound { .. } => "do what is said beside each problem above",

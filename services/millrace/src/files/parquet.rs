@@ -29,7 +29,7 @@ use super::columns::match_columns;
 use super::error::{CellError, ReadError, RowError};
 use super::source::{Input, Progress, open_file};
 use super::text::{self, Cell};
-use bounded::Bounded;
+pub(crate) use bounded::Bounded;
 
 mod bounded;
 
@@ -155,7 +155,7 @@ impl RowSource for ParquetReader {
 
 /// Calls the library that reads Parquet, which panics on some damaged files; that is an error of the file
 /// like any other. What it was reading is not used again.
-fn guarded<T>(read: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, ParquetError> {
+pub(crate) fn guarded<T>(read: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, ParquetError> {
     catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|panic| {
         let texts = (panic.downcast_ref::<&str>().copied(), panic.downcast_ref::<String>());
         let why = texts.0.or(texts.1.map(String::as_str)).unwrap_or("it cannot be read");
@@ -198,7 +198,7 @@ fn advice(wanted: FieldType) -> &'static str {
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "the types of Arrow are not ours")]
 /// Integers but `UInt64` as `Int64`, floats as `Float64`; all else as it is.
-fn widened(array: &ArrayRef) -> ArrayRef {
+pub(crate) fn widened(array: &ArrayRef) -> ArrayRef {
     fn to_int64<T: ArrowPrimitiveType>(array: &ArrayRef) -> ArrayRef
     where
         i64: From<T::Native>,

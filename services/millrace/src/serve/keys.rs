@@ -59,6 +59,9 @@ pub struct ServeKeys {
     /// feature-serving: bytes of pages of large entities kept for further reads
     #[arg(long, env = "MILLRACE_PAGE_CACHE_BYTES", hide_env_values = true, value_name = "N")]
     pub page_cache_bytes: Option<u64>,
+    /// feature-serving: bytes that one training set takes, about
+    #[arg(long, env = "MILLRACE_TRAINING_BYTES", hide_env_values = true, value_name = "N")]
+    pub training_bytes: Option<u64>,
     /// feature-serving: how long the store may take for a read before it is asked once more, of another
     /// store-writer where there are several; never unless stated
     #[arg(long, env = "MILLRACE_HEDGE_AFTER", hide_env_values = true, value_name = "TIME",
@@ -206,6 +209,10 @@ pub(super) fn told(args: &ServeArgs, global: &Global) -> Result<Told, ServeError
             .page_cache_bytes
             .or(file.page_cache_bytes)
             .unwrap_or(default.page_cache_bytes),
+        training_bytes: flags
+            .training_bytes
+            .or(file.training_bytes)
+            .unwrap_or(default.training_bytes),
         hedge_after: flags.hedge_after.or(file.hedge_after),
         max_future: flags.max_future.or(file.max_future).unwrap_or(default.max_future),
         idle_after: flags.idle_after.or(file.idle_after).unwrap_or(default.idle_after),

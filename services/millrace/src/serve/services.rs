@@ -306,6 +306,7 @@ impl ServingPart {
             log_facts: told.settings.read_facts,
             log_time: told.settings.read_time,
             heads: HeadPath::Stored,
+            training_bytes: told.settings.training_bytes,
             ..ReaderConfig::default()
         };
         let ports = ReaderPorts {

@@ -99,7 +99,7 @@ impl Check<'_> {
                 instants.sort_unstable();
                 let mut sink = Rows { width: features.len(), rows: Vec::new() };
                 let swept = sweeper.sweep(&slot.entity(number), &instants, &mut sink);
-                let key = slot.keys()[number as usize].clone();
+                let key = slot.key(number).clone();
                 let entity = Entity { kind: view.entity, key };
                 let mut missing = 0;
                 for (row, at) in instants.iter().enumerate() {

@@ -11,7 +11,7 @@ use parquet::file::reader::{ChunkReader, Length};
 /// Parquet skips what a damaged header says is there without looking whether anything was read, two
 /// thousand million times if it says so.
 #[derive(Debug)]
-pub(super) struct Bounded(pub(super) File);
+pub(crate) struct Bounded(pub(crate) File);
 
 impl Length for Bounded {
     fn len(&self) -> u64 {
@@ -33,7 +33,7 @@ impl ChunkReader for Bounded {
 
 /// Tells of its end once.
 #[derive(Debug)]
-pub(super) struct EndsOnce<R> {
+pub(crate) struct EndsOnce<R> {
     inner: R,
     has_ended: bool,
 }

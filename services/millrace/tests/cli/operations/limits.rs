@@ -143,7 +143,7 @@ fn ingest() -> Vec<Limit> {
         ("batch.facts", count(types::BATCH_FACTS_MAX as u64)),
         ("batch.span", count(millrace_ingest::batch::SPAN_MAX)),
         ("arrow.schemas", count(millrace_ingest::arrow::SCHEMAS_MAX as u64)),
-        ("arrow.columns", count(millrace_ingest::arrow::COLUMNS_MAX as u64)),
+        ("arrow.columns", count(millrace_arrow::COLUMNS_MAX as u64)),
         ("producers_gone", count(millrace_ingest::watermark::GONE_MAX as u64)),
     ]
 }
@@ -212,8 +212,15 @@ fn store_writer() -> Vec<Limit> {
 }
 
 fn feature_serving() -> Vec<Limit> {
-    let ReaderConfig { head_reads, log_reads, log_facts, log_time, heads: _ } =
-        ReaderConfig::default();
+    let ReaderConfig {
+        head_reads,
+        log_reads,
+        log_facts,
+        log_time,
+        heads: _,
+        training_sets,
+        training_bytes,
+    } = ReaderConfig::default();
     let StoredLimits { page_cache_bytes, pages_at_once } = StoredLimits::default();
     vec![
         ("head_reads.at_once", count(head_reads.at_once)),
@@ -222,6 +229,9 @@ fn feature_serving() -> Vec<Limit> {
         ("log_reads.places", count(log_reads.places)),
         ("log_facts", count(log_facts)),
         ("log_time", time(log_time)),
+        ("training_sets.at_once", count(training_sets.at_once)),
+        ("training_sets.places", count(training_sets.places)),
+        ("training_bytes", bytes(training_bytes)),
         ("page_cache_bytes", bytes(page_cache_bytes)),
         ("pages_at_once", count(pages_at_once)),
     ]

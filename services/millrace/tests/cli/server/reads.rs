@@ -20,6 +20,15 @@ const NOON: Micros = Micros(1_772_366_400_000_000);
 
 #[tonic::async_trait]
 impl FeatureService for Service {
+    type GetTrainingSetStream = futures::stream::Empty<Result<millrace_proto::v1::GetTrainingSetResponse, Status>>;
+
+    async fn get_training_set(
+        &self,
+        _: Request<Streaming<millrace_proto::v1::GetTrainingSetRequest>>,
+    ) -> Result<Response<Self::GetTrainingSetStream>, Status> {
+        Err(Status::unimplemented("not scripted"))
+    }
+
     type StreamFeaturesStream =
         Pin<Box<dyn Stream<Item = Result<v1::StreamFeaturesResponse, Status>> + Send>>;
 

@@ -1,0 +1,368 @@
+//! Training sets (design §10): rows from the log, slot by slot, by the kernel's sweep.
+//!
+//! A spine is answered section by section: as many rows as memory allows are taken, every slot they
+//! fall to is read once, all cores at work, and the rows go out in the order of the spine. A section
+//! whose answer turns out larger is answered in halves. So memory is bounded by configuration whatever
+//! the spine is, nothing is spilled to disk, and a longer spine reads the log more often.
+
+mod batches;
+mod columns;
+mod events;
+pub(crate) mod grpc;
+mod question;
+mod slot;
+mod spine;
+mod version;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use arrow_schema::{ArrowError, SchemaRef};
+use bytes::Bytes;
+use futures::{Stream, StreamExt as _, TryStreamExt as _};
+use millrace_grpc::PeerNetwork;
+use millrace_kernel::training::Swept;
+use millrace_types::{KnownAt, Micros, SlotId};
+use tokio::sync::mpsc;
+
+use crate::clock;
+use crate::error::ReadError;
+use crate::read::Reader;
+use batches::{Encoder, Rows};
+use question::{KnownAsked, Question, Resolved, RowsFrom};
+use slot::{SlotError, Slots, blocking, hash};
+use spine::{Section, Spine};
+use version::{EventCursor, SetVersion};
+
+/// Parts of an answer made ahead of the client.
+const AHEAD: usize = 4;
+
+/// A part of an answer.
+#[derive(Debug)]
+pub(crate) enum Told {
+    Header(Header),
+    Rows { first: u64, rows: usize, arrow_ipc: Bytes, cursor: Option<EventCursor> },
+    Summary(Summary),
+}
+
+/// What the set was made under.
+#[derive(Debug)]
+pub(crate) struct Header {
+    pub(crate) version: SetVersion,
+    pub(crate) known_at: Micros,
+    pub(crate) watermark: Option<Micros>,
+    pub(crate) schema: Bytes,
+}
+
+/// What is to be said about the set as a whole.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Summary {
+    pub(crate) swept: Swept,
+    pub(crate) facts: u64,
+}
+
+/// Where the parts of an answer go. Waits for a client that is slow.
+#[derive(Debug, Clone)]
+pub(crate) struct Outlet(mpsc::Sender<Result<Told, ReadError>>);
+
+impl Outlet {
+    /// The two ends.
+    pub(crate) fn new() -> (Self, mpsc::Receiver<Result<Told, ReadError>>) {
+        let (to, from) = mpsc::channel(AHEAD);
+        (Self(to), from)
+    }
+
+    /// Hands a part on.
+    ///
+    /// # Errors
+    /// [`ReadError::Gone`] when nobody takes it any more.
+    async fn tell(&self, told: Told) -> Result<(), ReadError> {
+        self.0.send(Ok(told)).await.map_err(|_| ReadError::Gone)
+    }
+
+    /// Ends the answer with an error. Nobody may be left to hear it.
+    pub(crate) async fn fail(&self, error: ReadError) {
+        let _ = self.0.send(Err(error)).await;
+    }
+}
+
+/// A training set under way.
+struct Making {
+    slots: Arc<Slots>,
+    encoder: Encoder,
+    outlet: Outlet,
+    summary: Summary,
+    /// Slots worked on at a time.
+    at_once: usize,
+    /// Rows of a section answered together at most; less after an answer was too large.
+    rows_at_once: usize,
+}
+
+fn arrow(error: ArrowError) -> ReadError {
+    tracing::error!(error = %error, "rows of a training set do not encode");
+    ReadError::Failed
+}
+
+impl Reader {
+    /// Makes a training set, from its header to its summary. `spine` gives the payloads of the spine;
+    /// nothing is taken from it where the rows are events.
+    pub(crate) async fn training_set(
+        &self,
+        peer: PeerNetwork,
+        question: Question,
+        spine: impl Stream<Item = Result<Bytes, ReadError>> + Send + Unpin,
+        outlet: Outlet,
+    ) -> Result<(), ReadError> {
+        let _place = self.training_lane.place(peer)?;
+        let _turn = self.training_lane.turn(peer, 1).await;
+        let resolved = match Resolved::new(self.plan(), &question) {
+            // It may have been applied by another process a moment ago.
+            Err(ReadError::ViewNotFound { .. } | ReadError::FeatureNotFound { .. })
+                if self.catch_up().await =>
+            {
+                Resolved::new(self.plan(), &question)?
+            }
+            other => other?,
+        };
+        let now = clock::now();
+        let (version, watermark) = self.training_version(&question, &resolved, now).await?;
+        let (encoder, schema) = Encoder::new(&resolved.schema).map_err(arrow)?;
+        let known_at = match question.known {
+            KnownAsked::Instant(at) => at,
+            KnownAsked::AtEvent | KnownAsked::Latest => Micros(version.known_at),
+        };
+        let resolved = Arc::new(resolved);
+        let slots = Arc::new(Slots {
+            store: self.log.store(),
+            resolved: Arc::clone(&resolved),
+            ends: version.ends.clone(),
+            facts_bytes: self.training_bytes / 4 / self.cores.max(1),
+            rows_bytes: self.training_bytes / 2,
+            rows_taken: AtomicUsize::new(0),
+            facts: AtomicU64::new(0),
+        });
+        outlet.tell(Told::Header(Header { version, known_at, watermark, schema })).await?;
+        let mut making = Making {
+            slots,
+            encoder,
+            outlet,
+            summary: Summary::default(),
+            at_once: self.cores,
+            rows_at_once: usize::MAX,
+        };
+        match question.rows {
+            RowsFrom::Spine => {
+                let kinds = resolved.spine_kinds.clone();
+                making.spine(Spine::new(kinds, now), spine, self.training_bytes / 8).await?;
+            }
+            RowsFrom::Events { from, to } => {
+                let cursor = question.cursor.as_deref().map_or(Ok(EventCursor::default()), |c| {
+                    EventCursor::parse(c, self.slots.count()).map_err(ReadError::CursorInvalid)
+                })?;
+                making.events((from, to), cursor).await?;
+            }
+        }
+        making.summary.facts = making.slots.facts.load(Ordering::Relaxed);
+        making.outlet.tell(Told::Summary(making.summary)).await
+    }
+
+    /// What a set is read from: what its version says, or all that is confirmed now. Also gives the
+    /// watermark of the views.
+    async fn training_version(
+        &self,
+        question: &Question,
+        resolved: &Resolved,
+        now: Micros,
+    ) -> Result<(SetVersion, Option<Micros>), ReadError> {
+        let catalog = resolved.plan.catalog.version;
+        if let KnownAsked::Instant(known_at) = question.known {
+            if known_at > now {
+                return Err(ReadError::KnownAtAhead { known_at, now });
+            }
+            // No later chunk may have a smaller one, or asking again would not repeat this.
+            let close = self.slots.iter().map(|slot| self.owner.close_up_to(slot, KnownAt(known_at.0)));
+            let closing = futures::stream::iter(close).buffer_unordered(64);
+            closing.try_collect::<Vec<_>>().await.map_err(ReadError::Join)?;
+        }
+        let status = self.owner.status().await.map_err(ReadError::Join)?;
+        let streams: Vec<_> =
+            resolved.kinds.iter().flat_map(|kind| kind.streams.iter().copied()).collect();
+        let watermarks = status.iter().flat_map(|s| &s.watermarks);
+        let watermark = watermarks
+            .filter(|(stream, at)| streams.contains(stream) && *at > Micros::MIN)
+            .map(|(_, at)| *at)
+            .min();
+        if let Some(text) = &question.version {
+            let rule = |rule| ReadError::Invalid { field: "start.version".to_owned(), rule };
+            let version = SetVersion::parse(text, self.slots.count()).map_err(rule)?;
+            if version.catalog != catalog {
+                let (was, is) = (version.catalog, catalog);
+                let changed = format!("made under catalog version {was}, and {is} is in force");
+                return Err(rule(changed));
+            }
+            return Ok((version, watermark));
+        }
+        let mut ends = vec![millrace_types::Position::START; self.slots.count() as usize];
+        let mut known_at = 0;
+        for slot in status {
+            if let Some(end) = ends.get_mut(slot.slot.0 as usize) {
+                *end = slot.position;
+                known_at = known_at.max(slot.known_at.0);
+            }
+        }
+        Ok((SetVersion { catalog, known_at, ends }, watermark))
+    }
+}
+
+impl Making {
+    /// Answers a spine, section by section.
+    async fn spine(
+        &mut self,
+        mut spine: Spine,
+        mut payloads: impl Stream<Item = Result<Bytes, ReadError>> + Send + Unpin,
+        section_bytes: usize,
+    ) -> Result<(), ReadError> {
+        // What a row takes beside its key: its place in the answer, and its values.
+        let width: usize = self.slots.resolved.views.iter().map(|v| 8 + 9 * v.types.len()).sum();
+        let rows_max = (self.slots.rows_bytes / width).max(1);
+        loop {
+            let payload = payloads.next().await.transpose()?;
+            let ended = payload.is_none();
+            if let Some(payload) = payload {
+                spine.accept(payload)?;
+            }
+            let section = spine.section();
+            let full = section.bytes() >= section_bytes || section.rows() >= rows_max;
+            if full || (ended && section.rows() > 0) {
+                let (first, section) = spine.take();
+                self.section(first, Arc::new(section)).await?;
+            }
+            if ended {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Answers a section: whole, or in parts where its answer takes too much memory.
+    async fn section(&mut self, first: u64, section: Arc<Section>) -> Result<(), ReadError> {
+        let mut from = 0;
+        while from < section.rows() {
+            let to = from.saturating_add(self.rows_at_once).min(section.rows());
+            self.slots.rows_taken.store(0, Ordering::Relaxed);
+            match self.rows(&section, from..to).await {
+                Ok(rows) => {
+                    self.send(first + from as u64, rows).await?;
+                    from = to;
+                }
+                Err(SlotError::TooMuch) if to - from > 1 => self.rows_at_once = (to - from) / 2,
+                Err(SlotError::TooMuch) => {
+                    let limit = format!("{} bytes for one row", self.slots.rows_bytes);
+                    return Err(ReadError::BudgetSpent { limit });
+                }
+                Err(SlotError::Read(error)) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// The answer to some rows of a section.
+    async fn rows(
+        &mut self,
+        section: &Arc<Section>,
+        range: std::ops::Range<usize>,
+    ) -> Result<Rows, SlotError> {
+        let resolved = Arc::clone(&self.slots.resolved);
+        let (schema, views) = (Arc::clone(&resolved.schema), resolved.views.len());
+        let mut rows = Rows::new(schema, views, range.len());
+        let mut swept = Swept { rows: range.len() as u64, ..Swept::default() };
+        for kind in 0..resolved.kinds.len() {
+            let (slots, spine, of) = (Arc::clone(&self.slots), Arc::clone(section), range.clone());
+            let by_slot = blocking(move || by_slot(&slots, kind, &spine, of)).await?;
+            let work = by_slot.into_iter().map(|(slot, rows)| {
+                let (slots, spine) = (Arc::clone(&self.slots), Arc::clone(section));
+                async move { slots.rows(slot, kind, &spine, rows).await }
+            });
+            let mut work = futures::stream::iter(work).buffer_unordered(self.at_once);
+            while let Some(of_slot) = work.next().await {
+                for mut part in of_slot? {
+                    part.rows.iter_mut().for_each(|row| *row -= range.start as u32);
+                    swept.missing += part.swept.missing;
+                    swept.unknown += part.swept.unknown;
+                    rows.place(&resolved.kinds[kind].views, part);
+                }
+            }
+        }
+        self.count(swept);
+        Ok(rows)
+    }
+
+    fn count(&mut self, swept: Swept) {
+        let all = &mut self.summary.swept;
+        all.rows += swept.rows;
+        all.missing += swept.missing;
+        all.unknown += swept.unknown;
+    }
+
+    async fn send(&mut self, first: u64, rows: Rows) -> Result<(), ReadError> {
+        let rows = Arc::new(rows);
+        let mut sent = first;
+        for number in 0..rows.batches() {
+            let rows = Arc::clone(&rows);
+            let batch = blocking(move || rows.batch(number)).await?.map_err(arrow)?;
+            sent = self.send_batch(sent, &batch, |_| None).await?;
+        }
+        Ok(())
+    }
+
+    /// Sends a batch whose first row has this number, with the cursor behind so many of its rows. Gives
+    /// the number after its last.
+    async fn send_batch(
+        &mut self,
+        mut first: u64,
+        batch: &arrow_array::RecordBatch,
+        cursor: impl Fn(u64) -> Option<EventCursor>,
+    ) -> Result<u64, ReadError> {
+        let mut messages = Vec::new();
+        self.encoder.encode(batch, &mut messages).map_err(arrow)?;
+        let mut done = 0;
+        for (rows, arrow_ipc) in messages {
+            done += rows as u64;
+            let cursor = cursor(done);
+            self.outlet.tell(Told::Rows { first, rows, arrow_ipc, cursor }).await?;
+            first += rows as u64;
+        }
+        Ok(first)
+    }
+
+    /// The columns of all batches.
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.slots.resolved.schema)
+    }
+}
+
+/// The rows of a section by slot, each with the hash of its entity, in the order of the hashes.
+fn by_slot(
+    slots: &Slots,
+    kind: usize,
+    section: &Section,
+    range: std::ops::Range<usize>,
+) -> Vec<(SlotId, Vec<(u64, u32)>)> {
+    let asked = &slots.resolved.kinds[kind];
+    let count = slots.ends.len() as u32;
+    let placement = millrace_placement::Slots::try_new(count).ok();
+    let mut by_slot: Vec<Vec<(u64, u32)>> = vec![Vec::new(); slots.ends.len()];
+    let mut key = Vec::new();
+    for row in range {
+        section.key(kind, row, &mut key);
+        let hash = hash(asked, &key);
+        let slot = placement.map_or(SlotId(0), |p| p.slot_of(hash));
+        by_slot[slot.0 as usize].push((hash, row as u32));
+    }
+    let found = by_slot.into_iter().enumerate().filter(|(_, rows)| !rows.is_empty());
+    found
+        .map(|(slot, mut rows)| {
+            rows.sort_unstable();
+            (SlotId(slot as u32), rows)
+        })
+        .collect()
+}

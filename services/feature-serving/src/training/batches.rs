@@ -1,0 +1,114 @@
+//! Rows as record batches, in the order of the spine or of the events.
+
+use std::sync::Arc;
+
+use arrow_array::{Array, ArrayRef, RecordBatch};
+use arrow_ipc::writer::StreamWriter;
+use arrow_schema::{ArrowError, SchemaRef};
+use arrow_select::interleave::interleave;
+use bytes::Bytes;
+
+use super::columns::Part;
+use super::slot::SlotRows;
+
+/// Rows of a batch at most.
+pub(super) const BATCH_ROWS: usize = 16_384;
+/// Bytes of a batch at most, unless it is one row: clients take messages of 4 MiB by default.
+const BATCH_BYTES: usize = 2 << 20;
+
+/// Writes batches of one schema as Arrow IPC messages.
+pub(super) struct Encoder {
+    writer: StreamWriter<Vec<u8>>,
+}
+
+impl Encoder {
+    /// An encoder, and the message of its schema.
+    pub(super) fn new(schema: &SchemaRef) -> Result<(Self, Bytes), ArrowError> {
+        let mut writer = StreamWriter::try_new(Vec::new(), schema)?;
+        let schema = std::mem::take(writer.get_mut()).into();
+        Ok((Self { writer }, schema))
+    }
+
+    /// The messages of a batch: several, where one would be too large.
+    pub(super) fn encode(
+        &mut self,
+        batch: &RecordBatch,
+        out: &mut Vec<(usize, Bytes)>,
+    ) -> Result<(), ArrowError> {
+        self.writer.get_mut().reserve(batch.get_array_memory_size().min(BATCH_BYTES) + 1_024);
+        let written = self.writer.write(batch);
+        let bytes = std::mem::take(self.writer.get_mut());
+        written?;
+        let rows = batch.num_rows();
+        if bytes.len() > BATCH_BYTES && rows > 1 {
+            self.encode(&batch.slice(0, rows / 2), out)?;
+            return self.encode(&batch.slice(rows / 2, rows - rows / 2), out);
+        }
+        out.push((rows, bytes.into()));
+        Ok(())
+    }
+}
+
+/// The rows of one view, wherever they were made, by row of the section.
+#[derive(Debug)]
+struct Placed {
+    parts: Vec<Vec<ArrayRef>>,
+    /// By row: which part, and where in it.
+    places: Vec<(u32, u32)>,
+}
+
+/// The rows of a section.
+#[derive(Debug)]
+pub(super) struct Rows {
+    schema: SchemaRef,
+    views: Vec<Placed>,
+    rows: usize,
+}
+
+impl Rows {
+    /// Room for this many rows of this many views.
+    pub(super) fn new(schema: SchemaRef, views: usize, rows: usize) -> Self {
+        let empty = || Placed { parts: Vec::new(), places: vec![(0, 0); rows] };
+        Self { schema, views: (0..views).map(|_| empty()).collect(), rows }
+    }
+
+    /// Places the rows of a slot, whose views stand at these places.
+    pub(super) fn place(&mut self, views: &[usize], of_slot: SlotRows) {
+        for (view, parts) in views.iter().zip(of_slot.views) {
+            let placed = &mut self.views[*view];
+            let mut rows = of_slot.rows.iter();
+            for Part { columns, rows: count } in parts {
+                let part = placed.parts.len() as u32;
+                for (place, row) in rows.by_ref().take(count).enumerate() {
+                    placed.places[*row as usize] = (part, place as u32);
+                }
+                placed.parts.push(columns);
+            }
+        }
+    }
+
+    /// How many batches the rows make.
+    pub(super) fn batches(&self) -> usize {
+        self.rows.div_ceil(BATCH_ROWS)
+    }
+
+    /// The batch with this number.
+    pub(super) fn batch(&self, number: usize) -> Result<RecordBatch, ArrowError> {
+        let start = number * BATCH_ROWS;
+        let end = (start + BATCH_ROWS).min(self.rows);
+        let mut columns: Vec<ArrayRef> = Vec::new();
+        for placed in &self.views {
+            let places: Vec<(usize, usize)> = placed.places[start..end]
+                .iter()
+                .map(|(part, place)| (*part as usize, *place as usize))
+                .collect();
+            let width = placed.parts.first().map_or(0, Vec::len);
+            for column in 0..width {
+                let arrays: Vec<&dyn Array> =
+                    placed.parts.iter().map(|part| part[column].as_ref()).collect();
+                columns.push(interleave(&arrays, &places)?);
+            }
+        }
+        RecordBatch::try_new(Arc::clone(&self.schema), columns)
+    }
+}

@@ -1,0 +1,110 @@
+//! The version of a training set: the catalog version and the positions of all slots, as a token.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use millrace_types::codec::{Reader, put_varint};
+use millrace_types::{DecodeError, Position};
+
+/// What a training set is read from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SetVersion {
+    pub(crate) catalog: u32,
+    /// The greatest known_at of what is read.
+    pub(crate) known_at: i64,
+    /// By slot, up to where its log is read.
+    pub(crate) ends: Vec<Position>,
+}
+
+impl SetVersion {
+    /// The token.
+    pub(crate) fn text(&self) -> String {
+        let mut out = vec![1];
+        put_varint(&mut out, u64::from(self.catalog));
+        put_varint(&mut out, self.known_at as u64);
+        put_varint(&mut out, self.ends.len() as u64);
+        for end in &self.ends {
+            put_varint(&mut out, end.epoch);
+            put_varint(&mut out, end.sequence);
+        }
+        URL_SAFE_NO_PAD.encode(out)
+    }
+
+    /// Reads what [`SetVersion::text`] wrote, for this many slots.
+    pub(crate) fn parse(text: &str, slots: u32) -> Result<Self, String> {
+        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| "it is not base64".to_owned())?;
+        let version = Self::read(&bytes).map_err(|e| e.to_string())?;
+        match version.ends.len() {
+            n if n == slots as usize => Ok(version),
+            n => Err(format!("it names {n} slots, and here are {slots}")),
+        }
+    }
+
+    fn read(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(bytes);
+        match reader.u8("form")? {
+            1 => {}
+            found => return Err(DecodeError::Invalid { what: "form", found: u64::from(found) }),
+        }
+        let catalog = reader.u32("catalog version")?;
+        let known_at = reader.varint("known_at")? as i64;
+        let count = reader.count("slots")?;
+        let ends = (0..count)
+            .map(|_| {
+                let epoch = reader.varint("epoch")?;
+                Ok(Position { epoch, sequence: reader.varint("sequence")? })
+            })
+            .collect::<Result<_, DecodeError>>()?;
+        match reader.rest().len() {
+            0 => Ok(Self { catalog, known_at, ends }),
+            more => Err(DecodeError::Invalid { what: "bytes after it", found: more as u64 }),
+        }
+    }
+}
+
+/// Where a training set of events goes on: behind so many rows of a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(crate) struct EventCursor {
+    pub(crate) slot: u32,
+    pub(crate) rows: u64,
+}
+
+impl EventCursor {
+    pub(crate) fn text(self) -> String {
+        format!("{}:{}", self.slot, self.rows)
+    }
+
+    pub(crate) fn parse(text: &str, slots: u32) -> Result<Self, String> {
+        let wrong = || "it is not slot:rows".to_owned();
+        let (slot, rows) = text.split_once(':').ok_or_else(wrong)?;
+        let cursor = Self {
+            slot: slot.parse().map_err(|_| wrong())?,
+            rows: rows.parse().map_err(|_| wrong())?,
+        };
+        if cursor.slot > slots {
+            return Err(format!("slot {} is out of range", cursor.slot));
+        }
+        Ok(cursor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_read_back_and_damaged_ones_are_refused() {
+        let ends = vec![Position::START, Position { epoch: 3, sequence: 900 }];
+        let version = SetVersion { catalog: 7, known_at: 1_700_000_000_000_000, ends };
+        let text = version.text();
+        assert_eq!(SetVersion::parse(&text, 2), Ok(version));
+        assert!(SetVersion::parse(&text, 4).is_err(), "other slots");
+        assert!(SetVersion::parse(&text[1..], 2).is_err());
+        assert!(SetVersion::parse("%", 2).is_err());
+        assert!(SetVersion::parse("", 2).is_err());
+        let cursor = EventCursor { slot: 3, rows: 12 };
+        assert_eq!(EventCursor::parse(&cursor.text(), 4), Ok(cursor));
+        for bad in ["", "3", "x:1", "3:y", "9:1"] {
+            assert!(EventCursor::parse(bad, 4).is_err(), "{bad}");
+        }
+    }
+}

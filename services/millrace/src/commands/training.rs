@@ -1,0 +1,185 @@
+//! `millrace training`: a training set, from a spine or the view's own events, into a file.
+
+mod keys;
+mod out;
+mod report;
+mod spine;
+mod write;
+
+use std::io::{self, IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use millrace_catalog::{Catalog, View};
+use millrace_proto::convert::to_timestamp;
+use millrace_proto::v1;
+use millrace_types::Micros;
+use tokio::sync::mpsc;
+
+pub use report::TrainingReport;
+
+use super::{Failure, session};
+use crate::cli::{Global, TrainingArgs, TrainingKnownAt};
+use crate::exit::Exit;
+use crate::output::Printer;
+use out::{OutFile, OutFormat};
+
+/// Batches that wait between reading, the server and writing.
+const BATCHES_AHEAD: usize = 4;
+
+/// Reads a training set into a file and says what it was made of.
+///
+/// # Errors
+/// [`Failure::Usage`], [`Failure::UnknownView`], [`Failure::Spine`], [`Failure::OutFile`],
+/// [`Failure::Client`]. No file is left half written.
+pub async fn run(args: &TrainingArgs, global: &Global, printer: Printer) -> Result<Exit, Failure> {
+    let begun = Instant::now();
+    let format = OutFormat::of(&args.out)?;
+    check(args)?;
+    let client = session::client(global)?;
+    let catalog = session::catalog(&client).await?;
+    let views = views(args, &catalog)?;
+    let spine = match &args.spine {
+        Some(file) => {
+            let (to, from) = mpsc::channel(BATCHES_AHEAD);
+            let reader = spine::open(file, keys::columns(&catalog, &views))?;
+            Some((tokio::task::spawn_blocking(move || reader.send(&to)), from))
+        }
+        None => None,
+    };
+    let (reading, rows) = spine.unzip();
+    // Fails on a folder that cannot be written to before anything is read.
+    let file = OutFile::create(&args.out)?;
+    let mut set = client.training_set(start(args), rows);
+    let (to, from) = mpsc::channel(BATCHES_AHEAD);
+    let writing = tokio::task::spawn_blocking(move || write::write(file, format, from));
+    let progress = progress();
+    let mut failed = None;
+    let mut told = false;
+    loop {
+        match set.next().await {
+            Ok(Some(rows)) => {
+                if !std::mem::replace(&mut told, true) {
+                    let _ = to.send(write::Told::of(args, &set)).await;
+                }
+                progress.inc(rows.features.num_rows() as u64);
+                // A writer that ended says why.
+                if to.send(write::Told::Rows(rows)).await.is_err() {
+                    break;
+                }
+            }
+            Ok(None) => break,
+            Err(error) => {
+                failed = Some(error);
+                break;
+            }
+        }
+    }
+    progress.finish_and_clear();
+    if !told && failed.is_none() {
+        let _ = to.send(write::Told::of(args, &set)).await;
+    }
+    if failed.is_none() && set.summary().is_some() {
+        let _ = to.send(write::Told::End).await;
+    }
+    drop(to);
+    // Whichever of the three failed first made the others end.
+    let written = join(writing).await?;
+    if let Some(reading) = reading {
+        join(reading).await??;
+    }
+    if let Some(error) = failed {
+        return Err(error.into());
+    }
+    written?;
+    let report = TrainingReport::new(args, &set, begun.elapsed());
+    printer.print(&report)?;
+    hint(&report)?;
+    Ok(Exit::Done)
+}
+
+async fn join<T>(task: tokio::task::JoinHandle<T>) -> Result<T, Failure> {
+    task.await.map_err(|error| Failure::Runtime(error.to_string()))
+}
+
+fn check(args: &TrainingArgs) -> Result<(), Failure> {
+    if args.events && args.views.len() > 1 {
+        return Err(Failure::Usage {
+            message: "--events takes the events of one view as rows".to_owned(),
+            next: "name one view, or give the rows with --spine".to_owned(),
+        });
+    }
+    if !args.features.is_empty() && args.views.len() > 1 {
+        return Err(Failure::Usage {
+            message: "--features names features of one view".to_owned(),
+            next: "leave it out to read all features of every view".to_owned(),
+        });
+    }
+    Ok(())
+}
+
+fn views<'c>(args: &TrainingArgs, catalog: &'c Catalog) -> Result<Vec<&'c View>, Failure> {
+    let find = |name: &String| {
+        catalog.view(name).ok_or_else(|| Failure::UnknownView {
+            view: name.clone(),
+            known: catalog.views.iter().map(|v| v.name.clone()).collect(),
+        })
+    };
+    args.views.iter().map(find).collect()
+}
+
+fn start(args: &TrainingArgs) -> v1::TrainingSetStart {
+    use v1::training_set_start::{KnownAt, Rows};
+
+    let view = |name: &String| v1::TrainingView {
+        view: name.clone(),
+        features: args.features.clone(),
+    };
+    let instant = |at: Micros| to_timestamp(at);
+    v1::TrainingSetStart {
+        views: args.views.iter().map(view).collect(),
+        rows: Some(match args.events {
+            true => Rows::Events(v1::EventRows {
+                from: args.from.map(instant),
+                to: args.to.map(instant),
+            }),
+            false => Rows::Spine(v1::SpineRows {}),
+        }),
+        known_at: Some(match args.known_at {
+            TrainingKnownAt::AtEvent => KnownAt::AtEvent(v1::AsKnownAtEvent {}),
+            TrainingKnownAt::Latest => KnownAt::Latest(v1::AsKnownLatest {}),
+            TrainingKnownAt::At(at) => KnownAt::Instant(to_timestamp(at)),
+        }),
+        include_late: args.include_late,
+        version: args.set_version.clone().unwrap_or_default(),
+        cursor: String::new(),
+    }
+}
+
+fn progress() -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
+    }
+    let style = ProgressStyle::with_template("{spinner} {human_pos} rows, {per_sec}, {elapsed}");
+    let bar = ProgressBar::new_spinner();
+    bar.enable_steady_tick(Duration::from_millis(200));
+    match style {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}
+
+/// What somebody who trains on it should know.
+fn hint(report: &TrainingReport) -> io::Result<()> {
+    let mut err = io::stderr().lock();
+    if report.unknown > 0 {
+        let share = 100.0 * report.unknown as f64 / report.rows.max(1) as f64;
+        writeln!(
+            err,
+            "warning: {share:.1} % of the rows are empty, because nothing of their entity was known \
+             by then: published history becomes known when it is published. `millrace import` states \
+             when it was known; --known-at latest asks what is known now"
+        )?;
+    }
+    Ok(())
+}

@@ -1,0 +1,93 @@
+//! What is printed after a training set.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use millrace_client::TrainingSet;
+use millrace_proto::convert::from_timestamp;
+use serde::Serialize;
+
+use crate::cli::TrainingArgs;
+use crate::output::json::JsonInstant;
+use crate::output::{Report, Table};
+
+/// A training set that was written.
+#[derive(Debug, Clone, Serialize)]
+pub struct TrainingReport {
+    /// Rows.
+    pub rows: u64,
+    /// Rows, once a view, whose entity has no live fact up to the row's instant.
+    pub missing: u64,
+    /// Of those, the ones that have facts, none of which was known by then.
+    pub unknown: u64,
+    /// Facts read from the log.
+    pub facts_read: u64,
+    /// How long it took.
+    pub seconds: f64,
+    /// With the same question it makes the same set again.
+    pub version: String,
+    /// The catalog version.
+    pub catalog_version: u32,
+    /// The instant known at, or the greatest of the log that was read.
+    pub known_at: Option<JsonInstant>,
+    /// How far event time is complete.
+    pub watermark: Option<JsonInstant>,
+    /// The file.
+    pub out: String,
+}
+
+impl TrainingReport {
+    pub(super) fn new(args: &TrainingArgs, set: &TrainingSet, took: Duration) -> Self {
+        let summary = set.summary().cloned().unwrap_or_default();
+        let header = set.header().cloned().unwrap_or_default();
+        let instant = |at: Option<prost_types::Timestamp>| {
+            at.and_then(|at| from_timestamp(&at).ok()).map(JsonInstant)
+        };
+        Self {
+            rows: summary.rows,
+            missing: summary.missing_rows,
+            unknown: summary.unknown_rows,
+            facts_read: summary.facts_read,
+            seconds: took.as_secs_f64(),
+            version: header.version,
+            catalog_version: header.catalog_version,
+            known_at: instant(header.known_at),
+            watermark: instant(header.watermark),
+            out: args.out.display().to_string(),
+        }
+    }
+
+    fn rows(&self) -> Vec<(&'static str, String)> {
+        let instant = |at: &Option<JsonInstant>| {
+            at.as_ref().map_or_else(|| "none yet".to_owned(), |at| at.0.to_string())
+        };
+        vec![
+            ("rows", self.rows.to_string()),
+            ("missing", self.missing.to_string()),
+            ("unknown", self.unknown.to_string()),
+            ("facts_read", self.facts_read.to_string()),
+            ("seconds", format!("{:.2}", self.seconds)),
+            ("catalog_version", self.catalog_version.to_string()),
+            ("known_at", instant(&self.known_at)),
+            ("watermark", instant(&self.watermark)),
+            ("version", self.version.clone()),
+            ("out", self.out.clone()),
+        ]
+    }
+}
+
+impl Report for TrainingReport {
+    fn write_table(&self, out: &mut dyn Write) -> io::Result<()> {
+        for (name, value) in self.rows() {
+            writeln!(out, "{name:<16} {value}")?;
+        }
+        Ok(())
+    }
+
+    fn csv(&self) -> Table {
+        let (names, values): (Vec<_>, Vec<_>) = self.rows().into_iter().unzip();
+        let mut table = Table::new(&names);
+        table.push(values);
+        table
+    }
+}

@@ -1,0 +1,117 @@
+//! Writing a training set on a thread of its own.
+
+use std::sync::Arc;
+
+use arrow_array::RecordBatch;
+use arrow_schema::{Field, Schema, SchemaRef};
+use millrace_client::{TrainingRows, TrainingSet};
+use millrace_proto::convert::from_timestamp;
+use tokio::sync::mpsc;
+
+use super::out::{OutFile, OutFormat, RowWriter};
+use crate::cli::{TrainingArgs, TrainingKnownAt};
+use crate::commands::Failure;
+
+/// What the file says of itself, by name.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Metadata(pub(super) Vec<(String, String)>);
+
+/// What is told to the writer.
+pub(super) enum Told {
+    /// Before any rows: what the set was made under, and the columns of features.
+    Begin { metadata: Metadata, features: SchemaRef },
+    /// Rows.
+    Rows(TrainingRows),
+    /// The set is whole.
+    End,
+}
+
+impl Told {
+    /// The beginning of a set whose header came.
+    pub(super) fn of(args: &TrainingArgs, set: &TrainingSet) -> Self {
+        let mut pairs = vec![("millrace.views", args.views.join(","))];
+        pairs.push((
+            "millrace.known_at",
+            match args.known_at {
+                TrainingKnownAt::AtEvent => "at-event".to_owned(),
+                TrainingKnownAt::Latest => "latest".to_owned(),
+                TrainingKnownAt::At(at) => at.to_string(),
+            },
+        ));
+        pairs.push(("millrace.include_late", args.include_late.to_string()));
+        if let Some(header) = set.header() {
+            let instant = |at: &prost_types::Timestamp| {
+                from_timestamp(at).map(|at| at.to_string()).unwrap_or_default()
+            };
+            pairs.push(("millrace.version", header.version.clone()));
+            pairs.push(("millrace.catalog_version", header.catalog_version.to_string()));
+            let known_at = header.known_at.as_ref().map(instant);
+            pairs.push(("millrace.log_known_at", known_at.unwrap_or_default()));
+            let watermark = header.watermark.as_ref().map(instant);
+            pairs.push(("millrace.watermark", watermark.unwrap_or_default()));
+        }
+        let metadata = Metadata(pairs.into_iter().map(|(k, v)| (k.to_owned(), v)).collect());
+        let features = set.schema().unwrap_or_else(|| Arc::new(Schema::empty()));
+        Self::Begin { metadata, features }
+    }
+}
+
+/// Writes what comes. Without its end nothing is left.
+///
+/// # Errors
+/// [`Failure::OutFile`], [`Failure::Spine`] where a column of the spine has the name of a feature.
+pub(super) fn write(
+    file: OutFile,
+    format: OutFormat,
+    mut from: mpsc::Receiver<Told>,
+) -> Result<(), Failure> {
+    let mut begun: Option<(Metadata, SchemaRef)> = None;
+    let mut writer: Option<RowWriter> = None;
+    while let Some(told) = from.blocking_recv() {
+        match told {
+            Told::Begin { metadata, features } => begun = Some((metadata, features)),
+            Told::Rows(rows) => {
+                let batch = joined(rows)?;
+                let writer = match &mut writer {
+                    Some(writer) => writer,
+                    none => {
+                        let metadata = begun.take().map(|(metadata, _)| metadata);
+                        let schema = batch.schema();
+                        none.insert(file.writer(format, &schema, &metadata.unwrap_or_default())?)
+                    }
+                };
+                writer.write(&batch).map_err(|e| file.failed(e))?;
+            }
+            Told::End => {
+                let writer = match (writer.take(), begun.take()) {
+                    (Some(writer), _) => writer,
+                    // No rows: the columns of features alone.
+                    (None, Some((metadata, schema))) => file.writer(format, &schema, &metadata)?,
+                    (None, None) => return Ok(()),
+                };
+                writer.finish().map_err(|e| file.failed(e))?;
+                return file.finish();
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The columns of the spine, then those of the features.
+fn joined(rows: TrainingRows) -> Result<RecordBatch, Failure> {
+    let Some(spine) = rows.spine else { return Ok(rows.features) };
+    let (left, right) = (spine.schema(), rows.features.schema());
+    for field in right.fields() {
+        if left.field_with_name(field.name()).is_ok() {
+            let reason = format!(
+                "its column {:?} has the name of a feature; give it another",
+                field.name()
+            );
+            return Err(Failure::Spine { path: "the spine".to_owned(), reason });
+        }
+    }
+    let fields: Vec<Arc<Field>> = left.fields().iter().chain(right.fields()).cloned().collect();
+    let columns = spine.columns().iter().chain(rows.features.columns()).cloned().collect();
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
+        .map_err(|e| Failure::Runtime(e.to_string()))
+}
