@@ -9,6 +9,7 @@ mod limits;
 mod publish;
 mod reads;
 mod report;
+mod training;
 mod usage;
 mod workload;
 
@@ -19,6 +20,7 @@ use millrace_client::arrow::ArrowEncodeError;
 use thiserror::Error;
 
 pub use report::BenchReport;
+pub use training::TrainingNumbers;
 
 use crate::cli::{BenchCommand, ClickprofileArgs};
 use crate::commands::Failure;
@@ -75,9 +77,12 @@ pub enum BenchError {
 /// # Errors
 /// [`Failure`].
 pub async fn run(command: &BenchCommand, printer: Printer) -> Result<Exit, Failure> {
-    let BenchCommand::Clickprofile(args) = command;
-    let report = clickprofile(args).await?;
-    printer.print(&report)?;
+    match command {
+        BenchCommand::Clickprofile(args) => printer.print(&clickprofile(args).await?)?,
+        BenchCommand::Training(args) => {
+            printer.print(&training::run(args.events, args.keys).await?)?;
+        }
+    }
     Ok(Exit::Done)
 }
 

@@ -433,6 +433,20 @@ pub enum BenchCommand {
     /// Clicks joined with profiles: publish, freshness and reads, on a server of its own
     #[command(after_help = examples::BENCH)]
     Clickprofile(ClickprofileArgs),
+    /// The same clicks as the rows of a training set, to Parquet
+    #[command(after_help = examples::BENCH)]
+    Training(BenchTrainingArgs),
+}
+
+/// `millrace bench training`
+#[derive(Debug, Clone, Args)]
+pub struct BenchTrainingArgs {
+    /// How many clicks; a tenth as many profile changes come on top
+    #[arg(long, value_name = "N", default_value_t = 2_000_000)]
+    pub events: u64,
+    /// How clicks spread over users
+    #[arg(long, value_enum, value_name = "HOW", default_value_t = KeySpread::Zipf)]
+    pub keys: KeySpread,
 }
 
 /// `millrace bench clickprofile`

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use millrace_catalog::{Catalog, View};
+use millrace_client::{Client, ClientError, TrainingSet};
 use millrace_proto::convert::to_timestamp;
 use millrace_proto::v1;
 use millrace_types::Micros;
@@ -33,11 +34,24 @@ const BATCHES_AHEAD: usize = 4;
 /// [`Failure::Usage`], [`Failure::UnknownView`], [`Failure::Spine`], [`Failure::OutFile`],
 /// [`Failure::Client`]. No file is left half written.
 pub async fn run(args: &TrainingArgs, global: &Global, printer: Printer) -> Result<Exit, Failure> {
-    let begun = Instant::now();
-    let format = OutFormat::of(&args.out)?;
+    // Mistakes that need no server.
+    OutFormat::of(&args.out)?;
     check(args)?;
     let client = session::client(global)?;
-    let catalog = session::catalog(&client).await?;
+    let report = make(&client, args).await?;
+    printer.print(&report)?;
+    hint(&report)?;
+    Ok(Exit::Done)
+}
+
+/// Reads a training set into a file.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) async fn make(client: &Client, args: &TrainingArgs) -> Result<TrainingReport, Failure> {
+    let begun = Instant::now();
+    let format = OutFormat::of(&args.out)?;
+    let catalog = session::catalog(client).await?;
     let views = views(args, &catalog)?;
     let spine = match &args.spine {
         Some(file) => {
@@ -53,49 +67,57 @@ pub async fn run(args: &TrainingArgs, global: &Global, printer: Printer) -> Resu
     let mut set = client.training_set(start(args), rows);
     let (to, from) = mpsc::channel(BATCHES_AHEAD);
     let writing = tokio::task::spawn_blocking(move || write::write(file, format, from));
-    let progress = progress();
-    let mut failed = None;
-    let mut told = false;
-    loop {
-        match set.next().await {
-            Ok(Some(rows)) => {
-                if !std::mem::replace(&mut told, true) {
-                    let _ = to.send(write::Told::of(args, &set)).await;
-                }
-                progress.inc(rows.features.num_rows() as u64);
-                // A writer that ended says why.
-                if to.send(write::Told::Rows(rows)).await.is_err() {
-                    break;
-                }
-            }
-            Ok(None) => break,
-            Err(error) => {
-                failed = Some(error);
-                break;
-            }
-        }
-    }
-    progress.finish_and_clear();
-    if !told && failed.is_none() {
-        let _ = to.send(write::Told::of(args, &set)).await;
-    }
-    if failed.is_none() && set.summary().is_some() {
+    let pumped = pump(args, &mut set, &to).await;
+    let failed = pumped.as_ref().err().cloned();
+    let taken = pumped.unwrap_or(0);
+    let whole = failed.is_none() && set.summary().is_some();
+    let report = TrainingReport::new(args, &set, taken, begun.elapsed());
+    // Nobody takes rows any more, so the reader ends wherever it is.
+    drop(set);
+    let read = match reading {
+        Some(reading) => join(reading).await?,
+        None => Ok(()),
+    };
+    // A spine that broke off looks to the server like one that ended: its file must not appear.
+    if whole && read.is_ok() {
         let _ = to.send(write::Told::End).await;
     }
     drop(to);
-    // Whichever of the three failed first made the others end.
     let written = join(writing).await?;
-    if let Some(reading) = reading {
-        join(reading).await??;
-    }
+    read?;
     if let Some(error) = failed {
         return Err(error.into());
     }
     written?;
-    let report = TrainingReport::new(args, &set, begun.elapsed());
-    printer.print(&report)?;
-    hint(&report)?;
-    Ok(Exit::Done)
+    Ok(report)
+}
+
+/// Takes rows of the set to the writer until either ends. Gives how many.
+async fn pump(
+    args: &TrainingArgs,
+    set: &mut TrainingSet,
+    to: &mpsc::Sender<write::Told>,
+) -> Result<u64, ClientError> {
+    let progress = progress();
+    let mut begun = false;
+    let mut taken = 0;
+    loop {
+        let rows = set.next().await;
+        if !begun && rows.is_ok() {
+            begun = true;
+            let _ = to.send(write::Told::of(args, set)).await;
+        }
+        let Some(rows) = rows.inspect_err(|_| progress.finish_and_clear())? else { break };
+        let count = rows.features.num_rows() as u64;
+        taken += count;
+        progress.inc(count);
+        // A writer that ended says why.
+        if to.send(write::Told::Rows(rows)).await.is_err() {
+            break;
+        }
+    }
+    progress.finish_and_clear();
+    Ok(taken)
 }
 
 async fn join<T>(task: tokio::task::JoinHandle<T>) -> Result<T, Failure> {

@@ -8,7 +8,8 @@ pub(crate) fn is_feature(answer: &Json, value: &FeatureValue, status: Status) ->
     answer["status"] == status.name() && is_feature_value(&answer["value"], value)
 }
 
-fn is_feature_value(answer: &Json, value: &FeatureValue) -> bool {
+/// Whether a feature of an answer has this value, to the last bit.
+pub(crate) fn is_feature_value(answer: &Json, value: &FeatureValue) -> bool {
     match value {
         FeatureValue::Scalar(value) => is_value(answer, value),
         FeatureValue::List(values) => is_list(answer, values, is_value),

@@ -9,6 +9,7 @@
 
 mod changes;
 mod server;
+mod training;
 mod wire;
 
 use std::time::Duration;
@@ -16,7 +17,7 @@ use std::time::Duration;
 use millrace_catalog::Catalog;
 use millrace_e2e_tests::{hours_from_now, wait_until};
 use millrace_proto::v1;
-use millrace_test_support::generate::{Case, Options, Rng, reads};
+use millrace_test_support::generate::{Case, Options, Read, Rng, reads};
 use millrace_test_support::record::requests;
 use millrace_test_support::{Oracle, RawRecord, ingest};
 use millrace_types::{KnownAt, Micros};
@@ -86,7 +87,7 @@ struct Run<'a> {
     server: Server,
     ingest: Channel,
     serving: Channel,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl<'a> Run<'a> {
@@ -113,7 +114,7 @@ impl<'a> Run<'a> {
             server,
             ingest,
             serving,
-            _folder: folder,
+            folder,
         }
     }
 
@@ -138,7 +139,22 @@ impl<'a> Run<'a> {
         }
         self.server.settle();
         self.read()?;
+        self.compare_training()?;
         self.compare_changes()
+    }
+
+    /// Every view as a training set, of rows that a read could ask for.
+    fn compare_training(&mut self) -> Result<(), String> {
+        let cli = self.server.cli();
+        let now = Micros(hours_from_now(0));
+        let all = reads(&self.oracle, &[], READS_EACH, &mut self.rng);
+        for view in self.catalog.views.iter().filter(|view| !view.features.is_empty()) {
+            let asked = all.iter().filter(|read| read.view == view.name && read.at <= now);
+            let rows: Vec<Read> =
+                asked.filter(|read| wire::read_request(read).is_some()).cloned().collect();
+            training::compare(&cli, &self.oracle, view, &rows, self.folder.path())?;
+        }
+        Ok(())
     }
 
     /// An instant after the last batch's, so that instants tell batches apart.

@@ -26,3 +26,4 @@ mod secure_hops;
 mod several;
 mod tails;
 mod traces;
+mod training;

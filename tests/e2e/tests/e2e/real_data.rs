@@ -65,6 +65,8 @@ fn check(data: &DataSet, expected: &OnceLock<Expected>, order: Order) {
             expected.features(),
             differences[..differences.len().min(5)].join("\n")
         );
+        let offline = expected.training_differences(&cli, folder.path(), "latest");
+        assert_eq!(offline, [""; 0], "{} {order:?}, {first} first, offline", data.name);
     }
 }
 
@@ -86,6 +88,8 @@ fn check_apart(data: &DataSet, expected: &OnceLock<Expected>) {
     publish(&cli, &pairs.collect::<Vec<_>>(), expected).expect("published");
     services.settle();
     assert_eq!(expected.differences(&cli), [""; 0], "{} apart", data.name);
+    let offline = expected.training_differences(&cli, folder.path(), "latest");
+    assert_eq!(offline, [""; 0], "{} apart, offline", data.name);
     for service in SERVICES {
         services.kill(service).expect("it can be killed");
     }

@@ -32,19 +32,27 @@ pub struct TrainingReport {
     pub known_at: Option<JsonInstant>,
     /// How far event time is complete.
     pub watermark: Option<JsonInstant>,
+    /// Whether a call broke and was taken up again; the counts beside `rows` are then of the rows since.
+    pub resumed: bool,
     /// The file.
     pub out: String,
 }
 
 impl TrainingReport {
-    pub(super) fn new(args: &TrainingArgs, set: &TrainingSet, took: Duration) -> Self {
+    pub(super) fn new(
+        args: &TrainingArgs,
+        set: &TrainingSet,
+        rows: u64,
+        took: Duration,
+    ) -> Self {
         let summary = set.summary().cloned().unwrap_or_default();
         let header = set.header().cloned().unwrap_or_default();
         let instant = |at: Option<prost_types::Timestamp>| {
             at.and_then(|at| from_timestamp(&at).ok()).map(JsonInstant)
         };
         Self {
-            rows: summary.rows,
+            rows,
+            resumed: set.was_resumed(),
             missing: summary.missing_rows,
             unknown: summary.unknown_rows,
             facts_read: summary.facts_read,
@@ -70,6 +78,7 @@ impl TrainingReport {
             ("catalog_version", self.catalog_version.to_string()),
             ("known_at", instant(&self.known_at)),
             ("watermark", instant(&self.watermark)),
+            ("resumed", self.resumed.to_string()),
             ("version", self.version.clone()),
             ("out", self.out.clone()),
         ]

@@ -9,7 +9,7 @@ use millrace_test_support::real_data::{DataSet, Loaded};
 use millrace_test_support::{Oracle, ingest};
 use millrace_types::{Entity, EntityKey, FeatureValue, KeyPart, KnownAt, Micros, Status, Value};
 
-use crate::answer::is_feature;
+use crate::answer::{is_feature, is_feature_value};
 
 /// Entities of each view: the most frequent ones, and some evenly spread over all.
 const HOTTEST: usize = 6;
@@ -26,6 +26,8 @@ pub(crate) struct Expected {
 
 struct ViewReads {
     view: String,
+    /// The kind of its entities.
+    kind: String,
     features: Vec<String>,
     keys: Vec<String>,
     /// At each instant, for each key, its answer.
@@ -70,6 +72,52 @@ impl Expected {
         self.views.iter().map(of).sum()
     }
 
+    /// Reads everything as training sets, known at this moment, and describes each feature that differs.
+    /// The spine of each view names its rows in an order of its own.
+    pub(crate) fn training_differences(
+        &self,
+        cli: &Cli,
+        folder: &Path,
+        known_at: &str,
+    ) -> Vec<String> {
+        let mut differences = Vec::new();
+        for reads in &self.views {
+            let mut rows: Vec<(usize, usize)> = (0..reads.keys.len())
+                .flat_map(|key| (0..reads.answers.len()).map(move |at| (key, at)))
+                .collect();
+            rows.sort_unstable_by_key(|(key, at)| (key * 7 + at * 13) % 31);
+            let mut spine = format!("{},at,row\n", reads.kind);
+            for (number, (key, at)) in rows.iter().enumerate() {
+                let at = reads.answers[*at].0.0;
+                spine.push_str(&format!("\"{}\",{at},{number}\n", reads.keys[*key]));
+            }
+            let path = folder.join(format!("{}.spine.csv", reads.view));
+            let out = folder.join(format!("{}.set.ndjson", reads.view));
+            std::fs::write(&path, spine).expect("a file can be written");
+            let spine = path.display().to_string();
+            let file = out.display().to_string();
+            let args = ["training", &reads.view, "--spine", &spine, "--known-at", known_at];
+            let told = cli.json(args.into_iter().chain(["--out", file.as_str()]));
+            assert_eq!(told.expect("a training set")["rows"], rows.len());
+            let text = std::fs::read_to_string(&out).expect("the set");
+            for (number, (line, (key, at))) in text.lines().zip(&rows).enumerate() {
+                let row: serde_json::Value = serde_json::from_str(line).expect("JSON");
+                assert_eq!(row["row"], number.to_string(), "rows keep their order");
+                let (at, answers) = &reads.answers[*at];
+                for (name, (value, _)) in reads.features.iter().zip(&answers[*key]) {
+                    if !is_feature_value(&row[name], value) {
+                        differences.push(format!(
+                            "{}.{name} of {} at {at}: {} instead of {value:?}",
+                            reads.view, reads.keys[*key], row[name],
+                        ));
+                    }
+                }
+            }
+            assert_eq!(text.lines().count(), rows.len());
+        }
+        differences
+    }
+
     /// Reads everything through the command line and describes each feature that differs.
     pub(crate) fn differences(&self, cli: &Cli) -> Vec<String> {
         let mut differences = Vec::new();
@@ -101,6 +149,7 @@ impl Expected {
 /// The entities and instants of a view.
 struct Sample<'a> {
     view: &'a View,
+    kind: String,
     keys: Vec<String>,
     entities: Vec<Entity>,
     instants: Vec<Micros>,
@@ -138,7 +187,8 @@ impl<'a> Sample<'a> {
             .map(|n| times[last * n / INSTANTS])
             .flat_map(|at| [at, at.plus(1)])
             .collect();
-        Self { view, keys, entities, instants }
+        let kind = catalog.kind(view.entity).expect("a checked catalog").name.clone();
+        Self { view, kind, keys, entities, instants }
     }
 
     fn reads(&self, oracle: &Oracle) -> ViewReads {
@@ -152,6 +202,7 @@ impl<'a> Sample<'a> {
         }
         ViewReads {
             view: self.view.name.clone(),
+            kind: self.kind.clone(),
             features: self.view.features.iter().map(|feature| feature.name.clone()).collect(),
             keys: self.keys.clone(),
             answers,

@@ -1,0 +1,121 @@
+//! `millrace bench training`: the clicks of the standard workload as a spine, from a Parquet file to a
+//! Parquet file, by the command itself.
+
+use std::path::Path;
+use std::time::Instant;
+
+use arrow_array::cast::AsArray as _;
+use arrow_array::types::Int64Type;
+use arrow_array::{ArrayRef, Int64Array, RecordBatch, TimestampMillisecondArray};
+use arrow_schema::{DataType, Field, Schema, TimeUnit};
+use parquet::arrow::ArrowWriter;
+use std::fs::File;
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::child::Child;
+use super::workload::{self, Workload};
+use super::{BenchError, publish, usage};
+use crate::cli::{KeySpread, TrainingArgs, TrainingKnownAt};
+use crate::commands::training;
+use crate::output::{Report, Table};
+
+/// The features of the workload's training set: the profile as of the click, counts and sums over two
+/// windows, and the last item.
+const FEATURES: [&str; 8] = [
+    "clicks_1h", "dwell_1h", "clicks_24h", "dwell_24h", "last_item", "country", "tier", "age",
+];
+
+/// What `bench training` measured.
+#[derive(Debug, Clone, Serialize)]
+pub struct TrainingNumbers {
+    rows_per_second: f64,
+    cpu_seconds_per_million: f64,
+    peak_rss_bytes: u64,
+    client_peak_rss_bytes: u64,
+    rows: u64,
+}
+
+/// Publishes the workload to a server of its own and reads its clicks as a training set.
+pub(super) async fn run(events: u64, spread: KeySpread) -> Result<TrainingNumbers, BenchError> {
+    super::say("preparing the workload");
+    let workload = Workload::generate(events, spread)?;
+    let child = Child::start().await?;
+    let client = child.client()?;
+    let source = workload::CATALOG.to_owned();
+    let request = millrace_proto::v1::ApplyCatalogRequest { source, ..Default::default() };
+    client.apply_catalog(request).await?;
+    super::say("publishing");
+    publish::run(&client, &child, &workload).await?;
+    let folder = tempfile::tempdir().map_err(|e| BenchError::Server(e.to_string()))?;
+    let (spine, out) = (folder.path().join("spine.parquet"), folder.path().join("set.parquet"));
+    write_spine(&workload, &spine)?;
+    drop(workload);
+    super::say("reading the training set");
+    let args = TrainingArgs {
+        views: vec!["user_activity".to_owned()],
+        spine: Some(spine),
+        events: false,
+        from: None,
+        to: None,
+        known_at: TrainingKnownAt::Latest,
+        out,
+        features: FEATURES.iter().map(|name| (*name).to_owned()).collect(),
+        include_late: false,
+        set_version: None,
+    };
+    let cpu = child.cpu_seconds()?;
+    let begun = Instant::now();
+    let report = training::make(&client, &args).await;
+    let report = report.map_err(|failure| BenchError::Task(failure.to_string()))?;
+    let seconds = begun.elapsed().as_secs_f64();
+    let cpu = child.cpu_seconds()? - cpu;
+    Ok(TrainingNumbers {
+        rows_per_second: (report.rows as f64 / seconds).round(),
+        cpu_seconds_per_million: (cpu / (report.rows as f64 / 1e6) * 100.0).round() / 100.0,
+        peak_rss_bytes: child.peak_rss_bytes()?,
+        client_peak_rss_bytes: usage::peak_rss_bytes(std::process::id())?,
+        rows: report.rows,
+    })
+}
+
+fn write_spine(workload: &Workload, path: &Path) -> Result<(), BenchError> {
+    let failed = |e: String| BenchError::Server(format!("write the spine: {e}"));
+    let schema = Arc::new(Schema::new(vec![
+        Field::new("user_id", DataType::Int64, false),
+        Field::new("at", DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into())), false),
+    ]));
+    let file = File::create(path).map_err(|e| failed(e.to_string()))?;
+    let writer = ArrowWriter::try_new(file, Arc::clone(&schema), None);
+    let mut writer = writer.map_err(|e| failed(e.to_string()))?;
+    for (_, batch) in workload.batches.iter().filter(|(stream, _)| *stream == "clicks") {
+        let column = |place: usize| batch.column(place).as_primitive::<Int64Type>().values();
+        let users: ArrayRef = Arc::new(Int64Array::from(column(0).to_vec()));
+        let ats = TimestampMillisecondArray::from(column(2).to_vec()).with_timezone("UTC");
+        let rows = RecordBatch::try_new(Arc::clone(&schema), vec![users, Arc::new(ats)])?;
+        writer.write(&rows).map_err(|e| failed(e.to_string()))?;
+    }
+    writer.close().map_err(|e| failed(e.to_string()))?;
+    Ok(())
+}
+
+impl Report for TrainingNumbers {
+    fn write_table(&self, out: &mut dyn Write) -> io::Result<()> {
+        self.csv().write_framed(out, &[1])
+    }
+
+    fn csv(&self) -> Table {
+        let mut table = Table::new(&["what", "value", "unit"]);
+        let mut row = |what: &str, value: String, unit: &str| {
+            table.push(vec![what.to_owned(), value, unit.to_owned()]);
+        };
+        let mib = |bytes: u64| format!("{:.0}", bytes as f64 / 1_048_576.0);
+        row("training set, Parquet to Parquet", format!("{:.0}", self.rows_per_second), "rows/s");
+        row("  CPU, client included", format!("{:.2}", self.cpu_seconds_per_million), "s/million");
+        row("  server memory, peak, publishing included", mib(self.peak_rss_bytes), "MiB");
+        row("  client memory, peak, workload included", mib(self.client_peak_rss_bytes), "MiB");
+        table
+    }
+}

@@ -1,0 +1,208 @@
+//! Training sets through the command line: forms, order, two clocks, bad input, broken calls.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use millrace_e2e_tests::{Finished, wait_until};
+use serde_json::Value;
+
+use crate::fixture::{CLICKS, PROFILES, Site};
+
+const VIEW: &str = "user_activity";
+
+/// A site with a few clicks and profiles of two users.
+fn site() -> Site {
+    let site = Site::new();
+    let clicks = [
+        CLICKS,
+        "e1,1,2026-03-01T10:00:00Z,,,500,1.5,a",
+        "e2,1,2026-03-01T10:10:00Z,,,700,2.25,b",
+        "e3,2,2026-03-01T11:00:00Z,,,900,,gift",
+        "e4,1,2026-03-01T12:00:00Z,,,,4.0,\"c, d\"",
+    ];
+    let profiles =
+        [PROFILES, "p1,1,2026-03-01T09:00:00Z,,,DE,3", "p2,1,2026-03-01T10:05:00Z,,,FR,4"];
+    assert_eq!(site.publish("profiles", &profiles).accepted, 2);
+    assert_eq!(site.publish("clicks", &clicks).accepted, 4);
+    site
+}
+
+/// A file of rows; gives its path.
+fn csv(site: &Site, name: &str, header: &str, rows: &[&str]) -> String {
+    let lines: Vec<&str> = std::iter::once(header).chain(rows.iter().copied()).collect();
+    site.file(name, &lines).display().to_string()
+}
+
+const SPINE: [&str; 4] = [
+    "2,2026-03-01T12:00:00Z,yes",
+    "1,2026-03-01T12:00:00Z,no",
+    "1,2026-03-01T10:01:00Z,\"a \"\"b\"\", c\"",
+    "7,2026-03-01T10:01:00Z,",
+];
+
+fn train(site: &Site, args: &[&str], out: &str) -> Finished {
+    let out = site.path(out).display().to_string();
+    let args = ["-o", "json", "training"].iter().chain(args).copied();
+    site.cli().run(args.chain(["--out", out.as_str()])).expect("it ends")
+}
+
+fn rows(path: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(path).expect("the set");
+    text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
+/// Files that are not whole, or none that should be.
+fn partial(site: &Site) -> Vec<String> {
+    let folder = site.path("x").parent().expect("a folder").to_owned();
+    let names = fs::read_dir(folder).expect("a folder").flatten().map(|e| e.file_name());
+    names.filter_map(|n| n.into_string().ok()).filter(|n| n.contains("partial")).collect()
+}
+
+#[test]
+fn rows_are_what_reads_at_their_instants_say() {
+    let site = site();
+    let spine = csv(&site, "spine.csv", "user_id,at,label", &SPINE);
+    let done = train(&site, &[VIEW, "--spine", &spine, "--known-at", "latest"], "set.ndjson");
+    let told = done.expect_code(0).expect("made").json().expect("JSON");
+    assert_eq!((&told["rows"], &told["missing"]), (&4.into(), &1.into()), "{told}");
+    let rows = rows(&site.path("set.ndjson"));
+    for (row, line) in rows.iter().zip(SPINE) {
+        let mut cells = line.split(',');
+        let (user, at) = (cells.next().expect("a user"), cells.next().expect("an instant"));
+        assert_eq!((row["user_id"].to_string(), row["at"].as_str()), (user.to_owned(), Some(at)));
+        let read = site.cli().get([VIEW, user, "--at", at]).expect("read");
+        let features = read[0]["features"].as_object().expect("features");
+        for (name, feature) in features {
+            assert_eq!(row[name], feature["value"], "{name} of {user} at {at}");
+        }
+    }
+    assert_eq!(rows[2]["label"], "a \"b\", c", "other columns stay");
+    assert_eq!(rows[1]["country"], "FR");
+    assert_eq!(rows[2]["country"], "DE", "the version as of the row");
+}
+
+#[test]
+fn every_form_holds_the_same_and_a_version_makes_it_again() {
+    let site = site();
+    let spine = csv(&site, "spine.csv", "user_id,at,label", &SPINE);
+    let made = |from: &str, out: &str, version: &[&str]| -> Value {
+        let args = [VIEW, "--spine", from, "--known-at", "latest"];
+        let args: Vec<&str> = args.iter().chain(version).copied().collect();
+        train(&site, &args, out).expect_code(0).expect("made").json().expect("JSON")
+    };
+    let first = made(&spine, "set.parquet", &[]);
+    let version = first["version"].as_str().expect("a version").to_owned();
+    // The features of a set are read back as a spine's other columns would be, so a set without them:
+    // what names its rows goes through Parquet and Arrow and is answered alike.
+    let events = [VIEW, "--events", "--known-at", "latest"];
+    for out in ["events.parquet", "events.arrow", "events.csv", "events.ndjson"] {
+        train(&site, &events, out).expect_code(0).expect("made");
+    }
+    let of_events = rows(&site.path("events.ndjson"));
+    assert_eq!(of_events.len(), 4);
+    assert_eq!(of_events[0]["id"], "e1", "an entity's events in the order of time");
+    // More facts come: a set of that version does not see them.
+    site.publish("clicks", &[CLICKS, "e9,1,2026-03-01T09:59:00Z,,,1,1.0,a"]);
+    let again = made(&spine, "again.ndjson", &["--set-version", &version]);
+    assert_eq!(again["version"], version.as_str());
+    made(&spine, "before.ndjson", &["--set-version", &version]);
+    let newer = made(&spine, "newer.ndjson", &[]);
+    assert_ne!(newer["version"], version.as_str());
+    assert_eq!(rows(&site.path("again.ndjson")), rows(&site.path("before.ndjson")));
+    assert_ne!(rows(&site.path("again.ndjson")), rows(&site.path("newer.ndjson")));
+    let csv = fs::read_to_string(site.path("events.csv")).expect("the set");
+    assert_eq!(csv.lines().count(), 5, "a header and the rows");
+}
+
+#[test]
+fn published_history_is_not_known_at_its_events_and_that_is_said() {
+    let site = site();
+    let done = train(&site, &[VIEW, "--events", "--known-at", "at-event"], "set.ndjson");
+    let done = done.expect_code(0).expect("made");
+    assert!(done.stderr.contains("100.0 % of the rows are empty"), "{}", done.stderr);
+    assert_eq!(done.json().expect("JSON")["unknown"], 4);
+}
+
+#[test]
+fn what_cannot_be_a_spine_is_named_and_leaves_nothing_behind() {
+    let site = site();
+    let spine = |name: &str, header: &str, rows: &[&str]| csv(&site, name, header, rows);
+    let good = spine("good.csv", "user_id,at", &["1,2026-03-01T12:00:00Z"]);
+    let cases: [(Vec<String>, i32, &str); 9] = [
+        (vec![VIEW.into(), spine("k.csv", "who,at", &["1,5"])], 1, "\"user_id\""),
+        (vec![VIEW.into(), spine("a.csv", "user_id,when", &["1,5"])], 1, "\"at\""),
+        (vec![VIEW.into(), spine("n.csv", "user_id,at", &["1,5", "2,"])], 1, "spine[1].at"),
+        (vec![VIEW.into(), spine("u.csv", "user_id,at", &[",5"])], 1, "spine[0].user_id"),
+        (vec![VIEW.into(), spine("t.csv", "user_id,at", &["1,5", "1,noon"])], 1, "line 3"),
+        (
+            vec![VIEW.into(), spine("f.csv", "user_id,at", &["1,2999-01-01T00:00:00Z"])],
+            1,
+            "ahead of now",
+        ),
+        (vec!["nothing".into(), good.clone()], 1, "no view called \"nothing\""),
+        (vec![VIEW.into(), good.clone(), "--features".into(), "nix".into()], 1, "no feature \"nix\""),
+        (vec![VIEW.into(), site.path("none.csv").display().to_string()], 1, "none.csv"),
+    ];
+    for (mut args, code, says) in cases {
+        let spine = args.remove(1);
+        let mut args: Vec<&str> = args.iter().map(String::as_str).collect();
+        args.extend(["--spine", &spine, "--known-at", "latest"]);
+        let done = train(&site, &args, "set.parquet");
+        assert_eq!(done.code, code, "{args:?}: {}", done.stderr);
+        assert!(done.stderr.contains(says), "{args:?} says {}", done.stderr);
+    }
+    let ahead = [VIEW, "--spine", &good, "--known-at", "2999-01-01T00:00:00Z"];
+    let done = train(&site, &ahead, "set.parquet");
+    assert!(done.stderr.contains("ahead of now"), "{}", done.stderr);
+    let nowhere = train(&site, &[VIEW, "--spine", &good, "--known-at", "latest"], "no/where.csv");
+    assert_eq!(nowhere.code, 1, "{}", nowhere.stderr);
+    assert!(nowhere.stderr.contains("cannot write"), "{}", nowhere.stderr);
+    assert!(!site.path("set.parquet").exists());
+    assert_eq!(partial(&site), [""; 0]);
+    // Before all history a row is no error: it is empty.
+    let early = spine("early.csv", "user_id,at", &["1,1970-01-01T00:00:00Z"]);
+    let done = train(&site, &[VIEW, "--spine", &early, "--known-at", "latest"], "early.ndjson");
+    assert_eq!(done.expect_code(0).expect("made").json().expect("JSON")["missing"], 1);
+}
+
+/// A server that is killed in the middle is found again, and the set is what it would have been.
+#[test]
+fn a_set_is_taken_up_again_where_its_call_broke() {
+    const ROWS: usize = 400_000;
+    let mut site = site();
+    let lines: Vec<String> =
+        (0..ROWS).map(|n| format!("{},2026-03-01T12:00:{:02}Z", n % 5, n % 60)).collect();
+    let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+    let spine = csv(&site, "spine.csv", "user_id,at", &lines);
+    let args = [VIEW, "--spine", &spine, "--known-at", "latest"];
+    let whole = train(&site, &args, "whole.ndjson").expect_code(0).expect("made");
+    assert_eq!(whole.json().expect("JSON")["resumed"], false);
+    let out = site.path("broken.ndjson");
+    let file = out.display().to_string();
+    let command = site.cli().command(["-o", "json", "training"].into_iter().chain(args).chain([
+        "--out",
+        file.as_str(),
+    ]));
+    let mut command = command.expect("the binary");
+    command.stdout(std::process::Stdio::piped());
+    let child = command.spawn().expect("it starts");
+    // Some rows are there, and more are to come.
+    wait_until("rows", Duration::from_secs(60), || {
+        let folder = out.parent()?;
+        let found = fs::read_dir(folder).ok()?.flatten().find(|entry| {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            name.contains("broken") && entry.metadata().is_ok_and(|m| m.len() > 1 << 20)
+        });
+        found.map(|_| ())
+    });
+    site.crash_and_restart();
+    let done = child.wait_with_output().expect("it ends");
+    assert!(done.status.success(), "{done:?}");
+    let told: Value = serde_json::from_slice(&done.stdout).expect("JSON");
+    assert_eq!(told["resumed"], true, "the server was killed too late: {told}");
+    assert_eq!(told["rows"], ROWS);
+    let same = fs::read(&out).expect("the set") == fs::read(site.path("whole.ndjson")).expect("it");
+    assert!(same, "a set that was taken up again differs");
+    assert_eq!(partial(&site), [""; 0]);
+}
