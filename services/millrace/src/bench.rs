@@ -80,7 +80,7 @@ pub async fn run(command: &BenchCommand, printer: Printer) -> Result<Exit, Failu
     match command {
         BenchCommand::Clickprofile(args) => printer.print(&clickprofile(args).await?)?,
         BenchCommand::Training(args) => {
-            printer.print(&training::run(args.events, args.keys).await?)?;
+            printer.print(&training::run(args).await?)?;
         }
     }
     Ok(Exit::Done)

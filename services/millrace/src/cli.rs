@@ -447,6 +447,9 @@ pub struct BenchTrainingArgs {
     /// How clicks spread over users
     #[arg(long, value_enum, value_name = "HOW", default_value_t = KeySpread::Zipf)]
     pub keys: KeySpread,
+    /// Leave the workload and the set in this folder, for other programs to measure
+    #[arg(long, value_name = "DIR")]
+    pub keep: Option<PathBuf>,
 }
 
 /// `millrace bench clickprofile`

@@ -7,7 +7,7 @@ use std::time::Instant;
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::Int64Type;
 use arrow_array::{ArrayRef, Int64Array, RecordBatch, TimestampMillisecondArray};
-use arrow_schema::{DataType, Field, Schema, TimeUnit};
+use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef, TimeUnit};
 use parquet::arrow::ArrowWriter;
 use std::fs::File;
 use std::io::{self, Write};
@@ -18,7 +18,7 @@ use serde::Serialize;
 use super::child::Child;
 use super::workload::{self, Workload};
 use super::{BenchError, publish, usage};
-use crate::cli::{KeySpread, TrainingArgs, TrainingKnownAt};
+use crate::cli::{BenchTrainingArgs, TrainingArgs, TrainingKnownAt};
 use crate::commands::training;
 use crate::output::{Report, Table};
 
@@ -39,9 +39,9 @@ pub struct TrainingNumbers {
 }
 
 /// Publishes the workload to a server of its own and reads its clicks as a training set.
-pub(super) async fn run(events: u64, spread: KeySpread) -> Result<TrainingNumbers, BenchError> {
+pub(super) async fn run(options: &BenchTrainingArgs) -> Result<TrainingNumbers, BenchError> {
     super::say("preparing the workload");
-    let workload = Workload::generate(events, spread)?;
+    let workload = Workload::generate(options.events, options.keys)?;
     let child = Child::start().await?;
     let client = child.client()?;
     let source = workload::CATALOG.to_owned();
@@ -49,9 +49,15 @@ pub(super) async fn run(events: u64, spread: KeySpread) -> Result<TrainingNumber
     client.apply_catalog(request).await?;
     super::say("publishing");
     publish::run(&client, &child, &workload).await?;
-    let folder = tempfile::tempdir().map_err(|e| BenchError::Server(e.to_string()))?;
-    let (spine, out) = (folder.path().join("spine.parquet"), folder.path().join("set.parquet"));
+    let temporary = tempfile::tempdir().map_err(|e| BenchError::Server(e.to_string()))?;
+    let folder = options.keep.as_deref().unwrap_or(temporary.path());
+    let (spine, out) = (folder.join("spine.parquet"), folder.join("set.parquet"));
     write_spine(&workload, &spine)?;
+    if options.keep.is_some() {
+        for stream in ["clicks", "profiles"] {
+            write_stream(&workload, stream, &folder.join(format!("{stream}.parquet")))?;
+        }
+    }
     drop(workload);
     super::say("reading the training set");
     let args = TrainingArgs {
@@ -82,20 +88,38 @@ pub(super) async fn run(events: u64, spread: KeySpread) -> Result<TrainingNumber
 }
 
 fn write_spine(workload: &Workload, path: &Path) -> Result<(), BenchError> {
-    let failed = |e: String| BenchError::Server(format!("write the spine: {e}"));
     let schema = Arc::new(Schema::new(vec![
         Field::new("user_id", DataType::Int64, false),
         Field::new("at", DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into())), false),
     ]));
-    let file = File::create(path).map_err(|e| failed(e.to_string()))?;
-    let writer = ArrowWriter::try_new(file, Arc::clone(&schema), None);
-    let mut writer = writer.map_err(|e| failed(e.to_string()))?;
-    for (_, batch) in workload.batches.iter().filter(|(stream, _)| *stream == "clicks") {
+    let clicks = workload.batches.iter().filter(|(stream, _)| *stream == "clicks");
+    let rows = clicks.map(|(_, batch)| {
         let column = |place: usize| batch.column(place).as_primitive::<Int64Type>().values();
         let users: ArrayRef = Arc::new(Int64Array::from(column(0).to_vec()));
         let ats = TimestampMillisecondArray::from(column(2).to_vec()).with_timezone("UTC");
-        let rows = RecordBatch::try_new(Arc::clone(&schema), vec![users, Arc::new(ats)])?;
-        writer.write(&rows).map_err(|e| failed(e.to_string()))?;
+        RecordBatch::try_new(Arc::clone(&schema), vec![users, Arc::new(ats)])
+    });
+    write(Arc::clone(&schema), rows, path)
+}
+
+/// The facts of a stream, in the order in which they were sent.
+fn write_stream(workload: &Workload, stream: &str, path: &Path) -> Result<(), BenchError> {
+    let batches = || workload.batches.iter().filter(|(name, _)| *name == stream);
+    let Some((_, first)) = batches().next() else { return Ok(()) };
+    write(first.schema(), batches().map(|(_, batch)| Ok(batch.clone())), path)
+}
+
+fn write(
+    schema: SchemaRef,
+    batches: impl Iterator<Item = Result<RecordBatch, ArrowError>>,
+    path: &Path,
+) -> Result<(), BenchError> {
+    let failed = |e: String| BenchError::Server(format!("write {}: {e}", path.display()));
+    let file = File::create(path).map_err(|e| failed(e.to_string()))?;
+    let writer = ArrowWriter::try_new(file, schema, None);
+    let mut writer = writer.map_err(|e| failed(e.to_string()))?;
+    for batch in batches {
+        writer.write(&batch?).map_err(|e| failed(e.to_string()))?;
     }
     writer.close().map_err(|e| failed(e.to_string()))?;
     Ok(())
