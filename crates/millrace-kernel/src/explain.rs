@@ -8,12 +8,13 @@ use std::sync::Arc;
 
 use millrace_catalog::{Source, Window};
 use millrace_types::entity::entity_hash;
+use millrace_types::fact::encode_body;
 use millrace_types::{
     Chunk, DecodeError, Entity, FactBody, FactView, KnownAt, Micros, Op, Position, RowView,
     StreamId, Value, Verdict,
 };
 
-use crate::entity::{EntityState, Outcome};
+use crate::entity::EntityState;
 use crate::evaluate::FeatureOutcome;
 use crate::page::id_hash;
 use crate::plan::{FeaturePlan, KindPlan, Plan, ViewPlan};
@@ -60,9 +61,10 @@ pub struct ExplainedFact {
     pub stream: StreamId,
     /// The fact.
     pub body: FactBody,
-    /// When its chunk became known.
+    /// Since when it counts: what an import stated, else when its chunk became known; the least of
+    /// its copies.
     pub known_at: KnownAt,
-    /// The chunk it stands in.
+    /// The chunk of that copy.
     pub position: Position,
     /// Why it does not count; `None` when it does.
     pub left_out: Option<LeftOut>,
@@ -96,13 +98,44 @@ struct Learned {
     position: Position,
 }
 
+impl Learned {
+    /// Keeps the copy that was learned first.
+    fn first(&mut self, other: Self) {
+        if other.known_at < self.known_at {
+            *self = other;
+        }
+    }
+}
+
 /// A fact that has no part in the state.
 #[derive(Debug)]
 struct Apart {
-    stream: usize,
+    copy: Copied,
     body: FactBody,
     learned: Learned,
     why: LeftOut,
+}
+
+/// What the copies of a fact have in common: its stream and what it says, whatever known_at an import
+/// stated. Of RETRACTs only id and revision count.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Copied {
+    stream: usize,
+    bytes: Box<[u8]>,
+}
+
+impl Copied {
+    fn new(stream: usize, fact: &FactView<'_>) -> Self {
+        let FactView { id, revision, at, seq, op, row, .. } = *fact;
+        let mut bytes = Vec::with_capacity(fact.bytes.len());
+        match op {
+            Op::Retract => encode_body(&mut bytes, op, Micros(0), 0, revision, None, id, &[]),
+            Op::Assert | Op::End => {
+                encode_body(&mut bytes, op, at, seq, revision, None, id, row.as_bytes());
+            }
+        }
+        Self { stream, bytes: bytes.into() }
+    }
 }
 
 /// Gathers one entity's facts from the log of its slot, to explain one feature.
@@ -115,12 +148,12 @@ pub struct Explainer {
     feature: usize,
     known_at: KnownAt,
     state: EntityState,
-    /// What was LATE and what came later than `known_at`, each as a set.
-    late: EntityState,
-    later: EntityState,
-    /// By stream and encoded fact, when and where it was learned first.
-    learned: HashMap<(usize, Box<[u8]>), Learned>,
+    /// Of each fact of the state, the copy that was learned first.
+    learned: HashMap<Copied, Learned>,
+    /// What was LATE and what came later than `known_at`, each fact once, in the order of arrival.
     apart: Vec<Apart>,
+    /// Where each stands in `apart`.
+    places: HashMap<(LeftOut, Copied), usize>,
     facts: u64,
 }
 
@@ -141,8 +174,6 @@ impl Explainer {
         Some(Self {
             hash: entity_hash(&kind.kind_name, entity.key.as_bytes()),
             state: EntityState::new(kind.clone()),
-            late: EntityState::new(kind.clone()),
-            later: EntityState::new(kind.clone()),
             plan: kind,
             entity,
             view,
@@ -150,6 +181,7 @@ impl Explainer {
             known_at,
             learned: HashMap::new(),
             apart: Vec::new(),
+            places: HashMap::new(),
             facts: 0,
         })
     }
@@ -175,23 +207,27 @@ impl Explainer {
             let Some(stream) = self.plan.stream_index(record.stream).filter(|_| here) else {
                 continue;
             };
-            let learned = Learned { known_at: chunk.header.known_at, position };
+            let known_at = record.body.known_in(chunk.header.known_at);
+            let (copy, learned) =
+                (Copied::new(stream, &record.body), Learned { known_at, position });
             if verdict == Verdict::Late {
-                self.set_apart(stream, &record.body, learned, LeftOut::Late);
-            } else if chunk.header.known_at > self.known_at {
-                self.set_apart(stream, &record.body, learned, LeftOut::AfterKnownAt);
-            } else if self.state.apply(stream, &record.body, u64::MAX) != Outcome::Duplicate {
-                self.learned.insert((stream, record.body.bytes.into()), learned);
+                self.set_apart(copy, &record.body, learned, LeftOut::Late);
+            } else if known_at > self.known_at {
+                self.set_apart(copy, &record.body, learned, LeftOut::AfterKnownAt);
+            } else {
+                self.state.apply(stream, &record.body, u64::MAX);
+                self.learned.entry(copy).or_insert(learned).first(learned);
             }
         }
         Ok(())
     }
 
     /// Notes a fact that has no part in the state, once.
-    fn set_apart(&mut self, stream: usize, fact: &FactView<'_>, learned: Learned, why: LeftOut) {
-        let set = if why == LeftOut::Late { &mut self.late } else { &mut self.later };
-        if set.apply(stream, fact, u64::MAX) != Outcome::Duplicate {
-            self.apart.push(Apart { stream, body: fact.to_body(), learned, why });
+    fn set_apart(&mut self, copy: Copied, fact: &FactView<'_>, learned: Learned, why: LeftOut) {
+        let place = *self.places.entry((why, copy.clone())).or_insert(self.apart.len());
+        match self.apart.get_mut(place) {
+            Some(apart) => apart.learned.first(learned),
+            None => self.apart.push(Apart { copy, body: fact.to_body(), learned, why }),
         }
     }
 
@@ -238,14 +274,14 @@ impl Explainer {
             .chain(reads.iter().map(|join| view.joins[*join]))
             .collect();
         for apart in std::mem::take(&mut self.apart) {
-            let mut buffer = Vec::new();
-            let fact = apart.body.view(&mut buffer);
+            let stream = apart.copy.stream;
             // A LATE fact may have had another copy in time, or a replay since.
-            let known = self.state.has(apart.stream, &fact)
-                || (apart.why == LeftOut::Late && self.later.has(apart.stream, &fact));
-            if concerned.contains(&apart.stream) && !known {
+            let later = |copy| self.places.contains_key(&(LeftOut::AfterKnownAt, copy));
+            let known = self.learned.contains_key(&apart.copy)
+                || (apart.why == LeftOut::Late && later(apart.copy));
+            if concerned.contains(&stream) && !known {
                 explained.push(ExplainedFact {
-                    stream: self.plan.streams[apart.stream].id,
+                    stream: self.plan.streams[stream].id,
                     body: apart.body,
                     known_at: apart.learned.known_at,
                     position: apart.learned.position,
@@ -329,7 +365,7 @@ impl Explainer {
     }
 
     fn explained(&self, stream: usize, fact: &FactView<'_>) -> ExplainedFact {
-        let learned = self.learned.get(&(stream, fact.bytes.into())).copied();
+        let learned = self.learned.get(&Copied::new(stream, fact)).copied();
         let never = Learned { known_at: KnownAt::default(), position: Position::START };
         debug_assert!(learned.is_some(), "the state holds only facts that were learned");
         let Learned { known_at, position } = learned.unwrap_or(never);

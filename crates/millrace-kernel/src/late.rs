@@ -27,13 +27,14 @@ pub struct LatePlace {
 pub struct LateFact {
     /// Where it stands.
     pub place: LatePlace,
-    /// When its chunk became known.
+    /// Since when it was known: what an import stated, else when its chunk became known.
     pub known_at: KnownAt,
     /// The entity it is routed to.
     pub entity: Entity,
     /// The fact.
     pub body: FactBody,
-    /// The first chunk in which the same fact takes effect: that of its replay, as a rule.
+    /// The first chunk in which the same fact takes effect, that of its replay as a rule, and since when
+    /// that copy counts.
     pub in_effect: Option<(Position, KnownAt)>,
 }
 
@@ -113,7 +114,8 @@ impl LateScan {
             let same = self.by_entity.entry(entity_hash(name, record.key)).or_default();
             same.push(self.found.len());
             let entity = Entity { kind: record.kind, key: EntityKey::from_bytes(record.key)? };
-            let (body, known_at) = (record.body.to_body(), chunk.header.known_at);
+            let known_at = record.body.known_in(chunk.header.known_at);
+            let body = record.body.to_body();
             self.found.push(LateFact { place, known_at, entity, body, in_effect: None });
         }
         Ok(())
@@ -150,7 +152,7 @@ impl LateScan {
                     && *late.body.id == *record.body.id
                     && late.body.view(&mut buffer).same_payload(&record.body);
                 if same && late.in_effect.is_none() {
-                    late.in_effect = Some((position, chunk.header.known_at));
+                    late.in_effect = Some((position, record.body.known_in(chunk.header.known_at)));
                 }
             }
         }

@@ -506,6 +506,7 @@ impl SlotCore {
         header.known_at = work.known_at;
         header.catalog_version = self.plan.catalog.version;
         header.facts = records.len() as u32;
+        header.least_stated = records.iter().filter_map(|r| r.body.known_at).min();
         header.verdicts = work
             .judged
             .iter()

@@ -1,7 +1,8 @@
 //! Chunks of the slot log: a header with what was judged, then the facts as ingest encoded them.
 //!
-//! Layout (version 1, persisted): `version u8 · crc32 u32 little-endian over all that follows ·
-//! header length varint · header · facts`.
+//! Layout (persisted): `version u8 · crc32 u32 little-endian over all that follows · header length
+//! varint · header · facts`. Version 1 holds published facts alone; version 2 is written where an
+//! import stated the known_at of facts, and its header ends with the least of them.
 
 use crate::codec::{DecodeError, Reader, put_bytes, put_signed, put_varint};
 use crate::entity::{Entity, EntityKey, KindId};
@@ -10,7 +11,10 @@ use crate::position::KnownAt;
 use crate::time::Micros;
 use crate::verdict::{RejectReason, Verdict};
 
-const VERSION: u8 = 1;
+/// A chunk of published facts.
+const PUBLISHED: u8 = 1;
+/// A chunk with facts whose known_at an import stated.
+const STATED: u8 = 2;
 
 /// What an ingest incarnation says of one stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +54,8 @@ pub struct ChunkHeader {
     pub catalog_version: u32,
     /// The number of fact records.
     pub facts: u32,
+    /// The least known_at that an import stated for one of its facts; `None` where none did.
+    pub least_stated: Option<KnownAt>,
     /// The least and greatest `at` of its facts.
     pub at_range: Option<(Micros, Micros)>,
     /// The verdicts other than ACCEPTED, by the index of the fact, ascending.
@@ -92,6 +98,14 @@ impl ChunkHeader {
     #[must_use]
     pub fn may_contain(&self, entity_hash: u64) -> bool {
         self.filter.binary_search(&fingerprint(entity_hash)).is_ok()
+    }
+
+    /// True when a fact of the chunk may count for a reader as known at `known_at`: the chunk is known
+    /// by then, or an import stated so of one of its facts. Which of them do is told by
+    /// [`FactView::known_in`](crate::fact::FactView::known_in).
+    #[must_use]
+    pub fn may_be_known(&self, known_at: KnownAt) -> bool {
+        self.known_at <= known_at || self.least_stated.is_some_and(|stated| stated <= known_at)
     }
 
     /// The verdicts of all facts, in order.
@@ -142,9 +156,16 @@ impl ChunkHeader {
             put_varint(out, u64::from(f - last));
             last = *f;
         });
+        if let Some(stated) = self.least_stated {
+            put_signed(out, stated.0);
+        }
     }
 
-    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+    fn version(&self) -> u8 {
+        if self.least_stated.is_some() { STATED } else { PUBLISHED }
+    }
+
+    fn decode(version: u8, reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let known_at = KnownAt(reader.signed("known_at")?);
         let catalog_version = reader.u32("catalog version")?;
         let facts = reader.u32("fact count")?;
@@ -180,10 +201,15 @@ impl ChunkHeader {
                 .ok_or(DecodeError::Invalid { what: "fingerprint", found: u64::from(step) })?;
             Ok(last)
         })?;
+        let least_stated = match version {
+            STATED => Some(KnownAt(reader.signed("least stated known_at")?)),
+            _ => None,
+        };
         Ok(Self {
             known_at,
             catalog_version,
             facts,
+            least_stated,
             at_range,
             verdicts,
             dirtied,
@@ -206,7 +232,7 @@ pub fn encode_chunk<'a>(
     let mut head = Vec::with_capacity(64 + header.filter.len() * 4);
     header.encode(&mut head);
     let mut out = Vec::with_capacity(head.len() + 4096);
-    out.push(VERSION);
+    out.push(header.version());
     out.extend_from_slice(&[0; 4]);
     put_bytes(&mut out, &head);
     for part in facts {
@@ -222,12 +248,16 @@ pub fn encode_chunk<'a>(
 #[must_use]
 pub fn fact_count(chunk: &[u8]) -> Option<u32> {
     let mut reader = Reader::new(chunk);
-    reader.u8("chunk version").ok().filter(|version| *version == VERSION)?;
+    reader.u8("chunk version").ok().filter(|version| is_known(*version))?;
     reader.take(4, "checksum").ok()?;
     let mut header = Reader::new(reader.bytes("header").ok()?);
     header.signed("known_at").ok()?;
     header.u32("catalog version").ok()?;
     header.u32("fact count").ok()
+}
+
+fn is_known(version: u8) -> bool {
+    matches!(version, PUBLISHED | STATED)
 }
 
 impl<B: AsRef<[u8]>> Chunk<B> {
@@ -239,14 +269,10 @@ impl<B: AsRef<[u8]>> Chunk<B> {
     pub fn decode(bytes: B) -> Result<Self, DecodeError> {
         let all = bytes.as_ref();
         let mut reader = Reader::new(all);
-        match reader.u8("chunk version")? {
-            VERSION => {}
-            found => {
-                return Err(DecodeError::Invalid {
-                    what: "chunk version",
-                    found: u64::from(found),
-                });
-            }
+        let version = reader.u8("chunk version")?;
+        if !is_known(version) {
+            let found = u64::from(version);
+            return Err(DecodeError::Invalid { what: "chunk version", found });
         }
         let mut sum = [0; 4];
         sum.copy_from_slice(reader.take(4, "checksum")?);
@@ -254,7 +280,7 @@ impl<B: AsRef<[u8]>> Chunk<B> {
         if expected != found {
             return Err(DecodeError::Checksum { expected, found });
         }
-        let header = ChunkHeader::decode(&mut Reader::new(reader.bytes("header")?))?;
+        let header = ChunkHeader::decode(version, &mut Reader::new(reader.bytes("header")?))?;
         let facts_at = all.len() - reader.rest().len();
         Ok(Self { header, bytes, facts_at })
     }
@@ -397,6 +423,7 @@ mod tests {
             known_at: KnownAt(1_700_000_000_000_000),
             catalog_version: 3,
             facts,
+            least_stated: None,
             at_range: Some((Micros(-5), Micros(9))),
             verdicts: vec![
                 (0, Verdict::Repaired { rows: 7 }),
@@ -418,8 +445,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn chunks_round_trip(facts in prop::collection::vec(any_fact(), 1..5)) {
-            let header = header(facts[0].entity.clone(), facts.len() as u32);
+        fn chunks_round_trip(
+            facts in prop::collection::vec(any_fact(), 1..5),
+            least_stated in any::<Option<i64>>(),
+        ) {
+            let header = ChunkHeader {
+                least_stated: least_stated.map(KnownAt),
+                ..header(facts[0].entity.clone(), facts.len() as u32)
+            };
             let parts: Vec<Vec<u8>> = facts
                 .iter()
                 .map(|f| { let mut out = Vec::new(); f.encode(&mut out); out })
@@ -429,6 +462,8 @@ mod tests {
             prop_assert_eq!(&chunk.header, &header);
             let back: Vec<_> = chunk.records().map(|r| r.unwrap().to_fact().unwrap()).collect();
             prop_assert_eq!(back, facts);
+            prop_assert_eq!(bytes[0], if least_stated.is_some() { STATED } else { PUBLISHED });
+            prop_assert_eq!(fact_count(&bytes), Some(header.facts));
         }
 
         #[test]
@@ -444,8 +479,39 @@ mod tests {
 
         #[test]
         fn any_bytes_are_a_chunk_or_refused(bytes: Vec<u8>) {
-            let _ = ChunkHeader::decode(&mut Reader::new(&bytes));
+            for version in [PUBLISHED, STATED] {
+                let _ = ChunkHeader::decode(version, &mut Reader::new(&bytes));
+            }
         }
+    }
+
+    #[test]
+    fn a_chunk_of_published_facts_is_written_as_ever() {
+        let header = ChunkHeader { known_at: KnownAt(5), facts: 1, ..ChunkHeader::default() };
+        let bytes = encode_chunk(&header, [&b"x"[..]]);
+        // The bytes that earlier versions wrote: what is in a log is read for ever.
+        let sum = [0xfe, 0x95, 0x3c, 0x70];
+        let rest = [12, 10, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, b'x'];
+        assert_eq!(bytes, [&[PUBLISHED][..], &sum, &rest].concat());
+        assert_eq!(Chunk::decode(bytes.as_slice()).unwrap().header, header);
+    }
+
+    #[test]
+    fn another_version_is_refused() {
+        let mut bytes = encode_chunk(&ChunkHeader::default(), []);
+        bytes[0] = STATED + 1;
+        let refused = DecodeError::Invalid { what: "chunk version", found: 3 };
+        assert_eq!(Chunk::decode(bytes.as_slice()).unwrap_err(), refused);
+        assert_eq!(fact_count(&bytes), None);
+    }
+
+    #[test]
+    fn a_chunk_may_be_known_from_the_least_it_states() {
+        let published = ChunkHeader { known_at: KnownAt(9), ..ChunkHeader::default() };
+        let stated = ChunkHeader { least_stated: Some(KnownAt(4)), ..published.clone() };
+        let known = |header: &ChunkHeader, at| header.may_be_known(KnownAt(at));
+        assert_eq!([8, 9].map(|at| known(&published, at)), [false, true]);
+        assert_eq!([3, 4, 9].map(|at| known(&stated, at)), [false, true, true]);
     }
 
     #[test]

@@ -55,7 +55,8 @@ pub struct FactBody {
     pub op: Op,
     /// The values.
     pub row: Row,
-    /// The stated known_at of an import; `None` for published facts, which get their chunk's.
+    /// The stated known_at of an import; `None` for published facts, which get their chunk's. See
+    /// [`FactView::known_in`].
     pub known_at: Option<KnownAt>,
 }
 
@@ -217,6 +218,16 @@ impl<'a> FactView<'a> {
         OrderKey { at: self.at, seq: self.seq, id: self.id }
     }
 
+    /// Since when this copy counts, in a chunk with this known_at: what an import stated, else the
+    /// chunk's. Of what a chunk is told nothing can have been known later than the chunk, whatever
+    /// clocks say: so whoever has everything up to a chunk may answer as known at the chunk's. Of
+    /// several copies of a fact the least counts.
+    #[inline]
+    #[must_use]
+    pub fn known_in(&self, chunk: KnownAt) -> KnownAt {
+        self.known_at.map_or(chunk, |stated| stated.min(chunk))
+    }
+
     /// An owned copy.
     #[must_use]
     pub fn to_body(&self) -> FactBody {
@@ -337,6 +348,23 @@ pub(crate) mod tests {
                 },
             },
         )
+    }
+
+    #[test]
+    fn a_stated_known_at_counts_up_to_its_chunks() {
+        let known_in = |stated: Option<i64>| {
+            let body = FactBody {
+                id: b"a"[..].into(),
+                revision: 0,
+                at: Micros(1),
+                seq: 0,
+                op: Op::Assert,
+                row: Row::from_values(&[]),
+                known_at: stated.map(KnownAt),
+            };
+            body.view(&mut Vec::new()).known_in(KnownAt(100)).0
+        };
+        assert_eq!([None, Some(-3), Some(99), Some(101)].map(known_in), [100, -3, 99, 100]);
     }
 
     proptest! {

@@ -11,7 +11,7 @@ use millrace_catalog::{Catalog, Stream};
 use millrace_placement::Slots;
 use millrace_proto::v1::TypedRow;
 use millrace_store::Seen;
-use millrace_types::{Micros, SlotId};
+use millrace_types::{KnownAt, Micros, SlotId};
 
 use crate::arrow::{ArrowPayload, PayloadError};
 use crate::batch::Sequences;
@@ -71,6 +71,10 @@ pub struct Job<'a> {
     pub payload: &'a Payload,
     /// What the producer's window says of each sequence from the first on; empty: nothing.
     pub seen: &'a [Seen],
+    /// Since when each fact was known, in an import; empty where facts are published.
+    pub known_at: &'a [KnownAt],
+    /// Ingest's clock: nothing was known later.
+    pub now: Micros,
     /// The latest event time allowed now.
     pub latest_at: Micros,
     /// What the records may take, in bytes, with what refused rows would have taken.

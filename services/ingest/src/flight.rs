@@ -188,7 +188,7 @@ impl Ingest {
         drop(tickets);
         drop(holds);
         drop(held);
-        if verdicts.may_mark() && encoded.stream().is_some() {
+        if verdicts.may_mark() && encoded.stream().is_some() && !batch.is_import() {
             let refused: Vec<u32> = encoded.refusals.iter().map(|(index, ..)| *index).collect();
             let Batch { stream, producer, sequences, .. } = &batch;
             self.windows.mark(stream, producer, sequences, &refused).await;

@@ -11,7 +11,7 @@ use millrace_client::port::{
 use millrace_placement::Slots;
 use millrace_store::{ProducerWindows, Seen};
 use millrace_telemetry::TraceContext;
-use millrace_types::{Micros, StreamId, StreamWatermark};
+use millrace_types::{KnownAt, Micros, StreamId, StreamWatermark};
 
 use crate::arrow::PayloadError;
 use crate::batch::Sequences;
@@ -97,6 +97,8 @@ pub struct Batch {
     pub sequences: Sequences,
     /// Its facts.
     pub payload: Payload,
+    /// Since when each fact was known, ascending, in an import; empty where facts are published.
+    pub known_at: Vec<KnownAt>,
     /// The size of the request, in bytes.
     pub request_bytes: usize,
     /// The watermark it states.
@@ -105,6 +107,15 @@ pub struct Batch {
     pub idle: bool,
     /// What the producer says of its trace.
     pub trace: TraceContext,
+}
+
+impl Batch {
+    /// True when the batch states since when its facts were known. The producer's window has no part
+    /// in it.
+    #[must_use]
+    pub fn is_import(&self) -> bool {
+        !self.known_at.is_empty()
+    }
 }
 
 /// Counters of the service.
@@ -227,9 +238,13 @@ impl Ingest {
         self.land(flight).await
     }
 
-    /// Asks the producer's window and encodes.
+    /// Asks the producer's window, unless it is an import, and encodes.
     pub(crate) async fn prepare(&self, batch: Batch) -> Result<Flight, IngestError> {
-        let seen = self.windows.ask(&batch.stream, &batch.producer, &batch.sequences).await;
+        // What an import states counts for facts that were published too.
+        let seen = match batch.is_import() {
+            true => Vec::new(),
+            false => self.windows.ask(&batch.stream, &batch.producer, &batch.sequences).await,
+        };
         let catalog = self.ports.catalog.current();
         let mut encoded = self.encode(&batch, &seen, &catalog);
         // What is not known here may have been applied at another process a moment ago.
@@ -256,6 +271,8 @@ impl Ingest {
             sequences: &batch.sequences,
             payload: &batch.payload,
             seen,
+            known_at: &batch.known_at,
+            now: self.ports.clock.now(),
             latest_at: self.latest_at(),
             bytes_max: bytes_max(batch, catalog),
         });

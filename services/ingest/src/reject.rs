@@ -6,6 +6,9 @@ use millrace_catalog::{Stream, TimeUnit};
 use millrace_types::limits::{FACT_BYTES_MAX, ID_BYTES_MAX, KEY_BYTES_MAX};
 use millrace_types::{FieldType, Micros, RejectReason};
 
+/// The field of a request that states since when its facts were known.
+pub(crate) const KNOWN_AT: &str = "known_at_us";
+
 /// The rule a row breaks, with what was found. Small and `Copy`, because a batch may hold one for
 /// every row; the text is made when the answer is.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -47,6 +50,13 @@ pub enum Rule {
         /// The latest one allowed now.
         latest: Micros,
     },
+    /// An import states that the fact was known later than now.
+    KnownAtAhead {
+        /// What is stated.
+        known_at: Micros,
+        /// Ingest's clock.
+        now: Micros,
+    },
     /// The id exceeds [`ID_BYTES_MAX`].
     IdTooLarge(usize),
     /// A key exceeds [`KEY_BYTES_MAX`].
@@ -67,7 +77,8 @@ impl Rule {
             | Self::InstantRange { .. }
             | Self::Nanos(_)
             | Self::NoAt
-            | Self::Negative(_) => RejectReason::BadRow,
+            | Self::Negative(_)
+            | Self::KnownAtAhead { .. } => RejectReason::BadRow,
             Self::NoKey | Self::NoKeyAtAll => RejectReason::MissingKey,
             Self::AtAhead { .. } => RejectReason::AtOutOfBounds,
             Self::IdTooLarge(_) | Self::KeyTooLarge(_) | Self::FactTooLarge(_) => {
@@ -103,6 +114,9 @@ impl fmt::Display for Rule {
                     "the event time {at} lies too far ahead; at present {latest} is the latest"
                 )
             }
+            Self::KnownAtAhead { known_at, now } => {
+                write!(f, "the known_at {known_at} lies ahead of now, {now}: nothing is known yet")
+            }
             Self::IdTooLarge(n) => {
                 write!(f, "the id takes {n} bytes; at most {ID_BYTES_MAX} are allowed")
             }
@@ -131,9 +145,12 @@ impl Refusal {
         Self { rule, field: Some(field) }
     }
 
-    /// The name of the field that is to blame; empty where none is.
+    /// The name of the field that is to blame, of the row or of the request; empty where none is.
     #[must_use]
     pub fn field_name(self, stream: Option<&Stream>) -> &str {
+        if matches!(self.rule, Rule::KnownAtAhead { .. }) {
+            return KNOWN_AT;
+        }
         let field = self.field.and_then(|index| stream?.fields.get(index));
         field.map_or("", |f| f.name.as_str())
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use millrace_proto::convert::{from_timestamp, id_text};
 use millrace_proto::v1;
 use millrace_telemetry::TraceContext;
-use millrace_types::{Micros, Verdict};
+use millrace_types::{KnownAt, Micros, Verdict};
 use prost::Message as _;
 
 use crate::arrow::ArrowStreams;
@@ -14,6 +14,7 @@ use crate::budget::Cost;
 use crate::encode::Payload;
 use crate::error::IngestError;
 use crate::ingest::Batch;
+use crate::reject::KNOWN_AT;
 use crate::verdicts::{Answer, Exception};
 
 /// Greatest size of the name of a producer or a stream, in bytes.
@@ -59,11 +60,13 @@ impl Batch {
             request.sequences,
             payload.facts(),
         )?;
+        let known_at = known_at(request.known_at_us, payload.facts())?;
         Ok(Self {
             producer: Arc::from(request.producer_id),
             stream: Arc::from(request.stream),
             sequences,
             payload,
+            known_at,
             request_bytes,
             stated,
             idle: request.idle,
@@ -79,6 +82,24 @@ impl Batch {
             bytes: u32::try_from(self.request_bytes).unwrap_or(u32::MAX),
         }
     }
+}
+
+/// What an import states of each fact; nothing of facts that are published.
+fn known_at(stated: Vec<i64>, facts: usize) -> Result<Vec<KnownAt>, IngestError> {
+    if !stated.is_empty() && stated.len() != facts {
+        let rule = format!("states {} instants for {facts} facts; one a fact", stated.len());
+        return Err(IngestError::field(KNOWN_AT, rule));
+    }
+    let back = stated.windows(2).position(|pair| pair[1] < pair[0]);
+    if let Some(before) = back.map(|index| (index, Micros(stated[index]))) {
+        let (index, before) = (before.0 + 1, before.1);
+        let rule = format!(
+            "must not go back: {} of fact {index} lies before {before} of the fact in front of it",
+            Micros(stated[index])
+        );
+        return Err(IngestError::field(KNOWN_AT, rule));
+    }
+    Ok(stated.into_iter().map(KnownAt).collect())
 }
 
 fn name(field: &'static str, text: &str) -> Result<(), IngestError> {

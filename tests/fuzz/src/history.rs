@@ -42,10 +42,12 @@ pub(crate) static HISTORY: LazyLock<History> = LazyLock::new(|| {
     core.open_epoch(1);
     let (mut chunks, mut snapshots) = (Vec::new(), Vec::new());
     let mut ver = 1_000;
-    for batch in case.batches() {
+    for (number, batch) in case.batches().into_iter().enumerate() {
         let mut bytes = Vec::new();
         for record in &batch {
-            for fact in facts(&catalog, record, None).unwrap_or_default() {
+            for mut fact in facts(&catalog, record, None).unwrap_or_default() {
+                // Every third batch is one of an import.
+                fact.body.known_at = (number % 3 == 2).then_some(KnownAt(ver / 2));
                 fact.encode(&mut bytes);
             }
         }

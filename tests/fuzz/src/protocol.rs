@@ -170,6 +170,8 @@ fn publish(request: v1::PublishRequest) -> bool {
         sequences: &batch.sequences,
         payload: &batch.payload,
         seen: &[],
+        known_at: &batch.known_at,
+        now: Micros::MAX,
         latest_at: Micros::MAX,
         bytes_max: 8 << 20,
     };

@@ -70,10 +70,10 @@ impl Oracle {
         &self.catalog
     }
 
-    /// Takes a fact of a chunk with this known_at; the known_at an import states goes before it.
-    /// Facts that were REJECTED or LATE are not to be inserted.
+    /// Takes a fact of a chunk with this known_at; the known_at an import states goes before it,
+    /// unless it lies after the chunk's. Facts that were REJECTED or LATE are not to be inserted.
     pub fn insert(&mut self, known_at: KnownAt, fact: Fact) {
-        let known_at = fact.body.known_at.unwrap_or(known_at);
+        let known_at = fact.body.known_at.map_or(known_at, |stated| stated.min(known_at));
         let Fact { stream, entity, body } = fact;
         self.facts.entry(entity).or_default().push(Known { known_at, stream, body });
     }

@@ -4,8 +4,8 @@ use bytes::{Bytes, BytesMut};
 use millrace_proto::convert::to_timestamp;
 use millrace_proto::v1;
 use millrace_telemetry::Span;
-use millrace_types::Micros;
 use millrace_types::limits::BATCH_FACTS_MAX;
+use millrace_types::{KnownAt, Micros};
 use prost::Message as _;
 
 use crate::error::ClientError;
@@ -25,6 +25,9 @@ pub struct Batch {
     pub sequences: Vec<u64>,
     /// The facts.
     pub payload: Payload,
+    /// Since when each fact was known, in an import: any instants up to now, none before the one in
+    /// front of it. Empty for facts that are published.
+    pub known_at: Vec<KnownAt>,
     /// How far event time is complete, where the producer knows better than its facts.
     pub watermark: Option<Micros>,
     /// The producer has nothing more to send for now.
@@ -69,6 +72,7 @@ impl Batch {
             next_sequence: None,
             sequences: Vec::new(),
             payload,
+            known_at: Vec::new(),
             watermark: None,
             idle: false,
             traceparent: String::new(),
@@ -131,6 +135,7 @@ impl Prepared {
             idle: batch.idle,
             traceparent,
             tracestate,
+            known_at_us: batch.known_at.iter().map(|known_at| known_at.0).collect(),
         };
         let bytes = request.encoded_len() + schema.len();
         if bytes > bytes_max {
@@ -185,6 +190,11 @@ fn check(batch: &Batch, facts: usize) -> Result<u64, ClientError> {
     if facts > BATCH_FACTS_MAX {
         return error("payload", format!("holds {facts} facts; at most {BATCH_FACTS_MAX} go"));
     }
+    let known_at = &batch.known_at;
+    if !known_at.is_empty() && (known_at.len() != facts || !known_at.is_sorted()) {
+        let rule = "must hold one instant a fact, none before the one in front of it; or none at all";
+        return error("known_at", rule.to_owned());
+    }
     let first = batch.first_sequence;
     let after_last = if batch.sequences.is_empty() {
         match first.checked_add(facts as u64) {
@@ -237,6 +247,16 @@ mod tests {
             let error = Prepared::try_new(batch, 1_000).unwrap_err();
             assert!(matches!(error, ClientError::InvalidBatch { field: "sequences", .. }));
         }
+        for wrong in [vec![1], vec![2, 1], vec![1, 2, 3]] {
+            let mut batch = Batch::new("p", "clicks", 5, rows(2));
+            batch.known_at = wrong.into_iter().map(KnownAt).collect();
+            let error = Prepared::try_new(batch, 1_000).unwrap_err();
+            assert!(matches!(error, ClientError::InvalidBatch { field: "known_at", .. }));
+        }
+        let mut import = Batch::new("p", "clicks", 5, rows(2));
+        import.known_at = vec![KnownAt(-7), KnownAt(-7)];
+        let import = Prepared::try_new(import, 1_000).unwrap().request(false);
+        assert_eq!(import.known_at_us, [-7, -7]);
         let top = Batch::new("p", "clicks", u64::MAX, rows(2));
         let top = Prepared::try_new(top, 1_000).unwrap_err();
         assert!(matches!(top, ClientError::InvalidBatch { field: "first_sequence", .. }));

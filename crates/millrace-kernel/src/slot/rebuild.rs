@@ -41,7 +41,9 @@ impl Fold {
         Self { plan, states, known_at, covered: Position::START, facts: 0 }
     }
 
-    /// Takes a chunk in. Facts judged LATE or REJECTED are left out.
+    /// Takes a chunk in. Facts judged LATE or REJECTED are left out, and those that were not known at
+    /// the fold's instant, fact by fact: a later chunk may hold what an import states to have been known
+    /// before. A repeat counts like its first copy, so that the least known_at of its copies decides.
     ///
     /// # Errors
     /// [`DecodeError`] when the chunk's facts do not decode.
@@ -51,7 +53,7 @@ impl Fold {
         chunk: &Chunk<B>,
     ) -> Result<(), DecodeError> {
         self.covered = position;
-        if chunk.header.known_at > self.known_at {
+        if !chunk.header.may_be_known(self.known_at) {
             return Ok(());
         }
         if !self.states.keys().any(|hash| chunk.header.may_contain(*hash)) {
@@ -60,7 +62,8 @@ impl Fold {
         for (record, verdict) in chunk.records().zip(chunk.header.all_verdicts()) {
             let record = record?;
             self.facts += 1;
-            if matches!(verdict, Verdict::Late | Verdict::Rejected(_)) {
+            let known_at = record.body.known_in(chunk.header.known_at);
+            if known_at > self.known_at || matches!(verdict, Verdict::Late | Verdict::Rejected(_)) {
                 continue;
             }
             let name = self.plan.kind(record.kind).map_or("", |k| k.kind_name.as_str());

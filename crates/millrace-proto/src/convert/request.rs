@@ -16,6 +16,7 @@ impl From<PublishBatchRequest> for PublishRequest {
             idle,
             traceparent,
             tracestate,
+            known_at_us,
         } = from;
         Self {
             producer_id,
@@ -29,6 +30,7 @@ impl From<PublishBatchRequest> for PublishRequest {
             idle,
             traceparent,
             tracestate,
+            known_at_us,
         }
     }
 }
@@ -47,6 +49,7 @@ impl From<PublishRequest> for PublishBatchRequest {
             idle,
             traceparent,
             tracestate,
+            known_at_us,
         } = from;
         Self {
             producer_id,
@@ -60,6 +63,7 @@ impl From<PublishRequest> for PublishBatchRequest {
             idle,
             traceparent,
             tracestate,
+            known_at_us,
         }
     }
 }
@@ -84,6 +88,7 @@ mod tests {
             idle: true,
             traceparent: "t".to_owned(),
             tracestate: "s".to_owned(),
+            known_at_us: vec![-1, 5],
         };
         let unary = PublishBatchRequest::from(streamed.clone());
         assert_eq!(unary.encode_to_vec(), streamed.encode_to_vec());

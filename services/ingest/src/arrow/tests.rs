@@ -93,6 +93,8 @@ fn encode(payload: Payload, bytes_max: usize) -> Result<usize, PayloadError> {
         sequences: &sequences,
         payload: &payload,
         seen: &[],
+        known_at: &[],
+        now: Micros(NOON),
         latest_at: Micros(NOON + 300_000_000),
         bytes_max,
     })?;

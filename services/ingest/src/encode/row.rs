@@ -10,7 +10,7 @@ use millrace_types::codec::put_varint;
 use millrace_types::entity::{KeyError, encode_key, entity_hash};
 use millrace_types::fact::{encode_body, encode_route};
 use millrace_types::limits::{FACT_BYTES_MAX, ID_BYTES_MAX, KEY_BYTES_MAX};
-use millrace_types::{KeyPart, Micros, Op, ValueRef};
+use millrace_types::{KeyPart, KnownAt, Micros, Op, ValueRef};
 
 use super::Job;
 use crate::reject::{Refusal, Rule};
@@ -97,6 +97,8 @@ pub(super) struct RowCoder<'a> {
     stream: &'a Stream,
     kinds: Vec<&'a Kind>,
     slots: Slots,
+    known_at: &'a [KnownAt],
+    now: Micros,
     latest_at: Micros,
     producer: &'a str,
     pub(super) scratch: &'a mut Scratch,
@@ -111,8 +113,8 @@ impl<'a> RowCoder<'a> {
     ) -> Self {
         // A checked catalog has every kind that its streams name.
         let kinds = stream.keys.iter().filter_map(|key| job.catalog.kind(key.kind)).collect();
-        let (latest_at, producer) = (job.latest_at, job.producer);
-        Self { stream, kinds, slots, latest_at, producer, scratch }
+        let Job { known_at, now, latest_at, producer, .. } = *job;
+        Self { stream, kinds, slots, known_at, now, latest_at, producer, scratch }
     }
 
     /// Checks and encodes a row; one that is `seen` is only checked.
@@ -125,9 +127,10 @@ impl<'a> RowCoder<'a> {
         seen: bool,
     ) -> Result<Outcome, Refusal> {
         let before = self.scratch.records.len();
-        let valid = self.check(rows, row, sequence);
+        let known_at = self.known_at.get(fact as usize).copied();
+        let valid = self.check(rows, row, sequence, known_at);
         if let (Ok(valid), false) = (&valid, seen) {
-            self.write(fact, valid);
+            self.write(fact, valid, known_at);
         }
         let written = self.scratch.records.len() - before;
         self.scratch.spent += written.max(self.scratch.row.len());
@@ -144,6 +147,7 @@ impl<'a> RowCoder<'a> {
         rows: &'r impl RowSource,
         row: usize,
         sequence: u64,
+        known_at: Option<KnownAt>,
     ) -> Result<Valid<'r>, Refusal> {
         self.fields(rows, row)?;
         let said = self.said(rows, row)?;
@@ -153,6 +157,10 @@ impl<'a> RowCoder<'a> {
         let revision = if said.names { u64::MAX } else { stated };
         let id = self.id(rows, row, said, sequence)?;
         let id_bytes = self.id_bytes(id).len();
+        if let Some(known_at) = known_at.filter(|known_at| known_at.0 > self.now.0) {
+            let rule = Rule::KnownAtAhead { known_at: Micros(known_at.0), now: self.now };
+            return Err(Refusal { rule, field: None });
+        }
         let key_too_large = self.keys(rows, row)?;
         if said.op != Op::Retract && at > self.latest_at {
             let rule = Rule::AtAhead { at, latest: self.latest_at };
@@ -329,7 +337,7 @@ impl<'a> RowCoder<'a> {
     }
 
     /// Writes one record for each key.
-    fn write(&mut self, fact: u32, valid: &Valid<'_>) {
+    fn write(&mut self, fact: u32, valid: &Valid<'_>, known_at: Option<KnownAt>) {
         let Scratch { records, index, row, id, keys, routes, .. } = &mut *self.scratch;
         let id = match valid.id {
             Id::Given(bytes) => bytes,
@@ -342,7 +350,7 @@ impl<'a> RowCoder<'a> {
             let start = records.len() as u32;
             encode_route(records, kind.id, key, self.stream.id);
             let Valid { op, at, seq, revision, .. } = *valid;
-            encode_body(records, op, at, seq, revision, None, id, row);
+            encode_body(records, op, at, seq, revision, known_at, id, row);
             index.push(Record {
                 slot: self.slots.slot_of(hash).0,
                 fact,

@@ -61,6 +61,8 @@ fn job<'a>(
         sequences,
         payload,
         seen: &[],
+        known_at: &[],
+        now: Micros(NOON),
         latest_at: LATEST,
         bytes_max: 64 << 20,
     }
