@@ -1,6 +1,7 @@
 //! Runs a case through the simulated slot and compares everything with the oracle.
 
 mod explain;
+mod imports;
 mod late;
 mod stored;
 mod training;
@@ -33,7 +34,10 @@ struct Check<'a> {
     case: &'a Case,
     sim: Sim,
     oracle: Oracle,
+    /// Those of chunks, and what imports stated.
     known_ats: Vec<KnownAt>,
+    /// What is in effect, with the known_at of its chunk.
+    in_effect: Vec<(KnownAt, Fact)>,
     rng: Rng,
     watermarks: StatedWatermarks,
     /// By stream the greatest `at` so far.
@@ -67,6 +71,7 @@ pub fn run(
         sim,
         oracle,
         known_ats: Vec::new(),
+        in_effect: Vec::new(),
         rng,
         watermarks: StatedWatermarks::default(),
         latest: BTreeMap::new(),
@@ -101,6 +106,7 @@ impl Check<'_> {
             if facts.is_empty() {
                 continue;
             }
+            self.import_some(&mut facts);
             let beside = self.watermarks_after(&facts);
             let (known_at, judged) = self.sim.publish(&facts, &beside);
             self.known_ats.push(known_at);
@@ -131,7 +137,7 @@ impl Check<'_> {
         }
         for (fact, judged) in facts.into_iter().zip(judged) {
             let shown = format!("{fact:?}");
-            let expected = self.expect(known_at, fact);
+            let expected = self.expect(known_at, fact, *judged);
             if !self.may_be(*judged, expected) {
                 return Err(Failure(format!("{judged:?} instead of {expected:?} of {shown}")));
             }
@@ -181,7 +187,8 @@ impl Check<'_> {
             let expected = match position_at {
                 // A dirty entity answers as of the chunk before it became dirty.
                 Some(known_at) if rebuilding => {
-                    self.oracle.read(&read.view, &read.entity, read.at, known_at)
+                    let before = self.oracle_up_to(known_at);
+                    before.read(&read.view, &read.entity, read.at, KnownAt::MAX)
                 }
                 _ => expected,
             };

@@ -61,6 +61,7 @@ fn random_histories_equal_the_oracle() {
     // A run that never got somewhere proves nothing about it.
     if cases >= 1_000 {
         for what in [
+            "import",
             "dirty",
             "rebuild",
             "restart from a mark",

@@ -71,17 +71,15 @@ impl Check<'_> {
     /// Every fact is listed once, and known and late facts are told apart as the oracle does.
     fn compare_left_out(&self, read: &Read, explanation: &Explanation) -> Result<(), String> {
         let listed = explanation.used.iter().chain(&explanation.left_out);
-        let mut seen: Vec<(millrace_types::StreamId, &FactBody)> = Vec::new();
+        let mut seen: Vec<(millrace_types::StreamId, FactBody)> = Vec::new();
         for fact in listed {
-            let key = (fact.stream, &fact.body);
+            let key = (fact.stream, published(&fact.body));
             if seen.contains(&key) {
                 return Err(format!("{key:?} is listed twice"));
             }
-            seen.push(key);
-            let late = self
-                .late
-                .iter()
-                .any(|l| l.stream == fact.stream && l.entity == read.entity && l.body == fact.body);
+            let late = self.late.iter().any(|l| {
+                (l.stream, published(&l.body)) == key && l.entity == read.entity
+            });
             if late != (fact.left_out == Some(LeftOut::Late)) {
                 return Err(format!("{key:?} late: {late}"));
             }
@@ -89,6 +87,12 @@ impl Check<'_> {
             if !late && after != (fact.left_out == Some(LeftOut::AfterKnownAt)) {
                 return Err(format!("{key:?} after known_at: {after}"));
             }
+            let (stream, entity) = (fact.stream, read.entity.clone());
+            let least = self.least_known_at(&Fact { stream, entity, body: fact.body.clone() });
+            if !late && least != Some(fact.known_at) {
+                return Err(format!("{key:?} known at {:?}, not {least:?}", fact.known_at));
+            }
+            seen.push(key);
         }
         let mut streams: Vec<_> = seen.iter().map(|(stream, _)| *stream).collect();
         streams.sort_unstable();
@@ -96,7 +100,7 @@ impl Check<'_> {
         for stream in streams {
             let known = self.oracle.distinct_facts(&read.entity, stream);
             let late = self.late.iter().filter(|l| l.stream == stream && l.entity == read.entity);
-            let mut late: Vec<&FactBody> = late.map(|l| &l.body).collect();
+            let mut late: Vec<FactBody> = late.map(|l| published(&l.body)).collect();
             late.sort_unstable_by_key(|body| format!("{body:?}"));
             late.dedup();
             let found = seen.iter().filter(|(s, _)| *s == stream).count();
@@ -106,4 +110,9 @@ impl Check<'_> {
         }
         Ok(())
     }
+}
+
+/// The fact without what an import stated: what its copies have in common.
+fn published(body: &FactBody) -> FactBody {
+    FactBody { known_at: None, ..body.clone() }
 }

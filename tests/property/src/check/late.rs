@@ -41,13 +41,19 @@ impl Check<'_> {
         }
     }
 
-    /// The oracle's verdict; a LATE fact stays out of it.
-    pub(super) fn expect(&mut self, known_at: KnownAt, fact: Fact) -> Judged {
+    /// The oracle's verdict; a LATE fact stays out of it, and so does the repeat of a fact in effect
+    /// that went LATE because that one is not at hand.
+    pub(super) fn expect(&mut self, known_at: KnownAt, fact: Fact, judged: Judged) -> Judged {
         if self.oracle.is_late(&fact, &self.watermarks) {
             self.sim.reach("late");
             self.late.push(fact);
             return Verdict::Late.into();
         }
+        if judged.verdict == Verdict::Late {
+            let verdict = self.oracle.clone().insert_judged(known_at, fact);
+            return verdict;
+        }
+        self.in_effect.push((known_at, fact.clone()));
         self.oracle.insert_judged(known_at, fact)
     }
 
@@ -122,6 +128,7 @@ impl Check<'_> {
                 let (known_at, judged) = self.sim.publish(&facts, &beside);
                 self.known_ats.push(known_at);
                 for (fact, judged) in facts.into_iter().zip(judged) {
+                    self.in_effect.push((known_at, fact.clone()));
                     let expected = self.oracle.insert_judged(known_at, fact);
                     if !self.may_be(judged, expected) || judged.verdict == Verdict::Late {
                         return Err(Failure(format!("replayed: {judged:?}, not {expected:?}")));

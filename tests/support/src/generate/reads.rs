@@ -48,7 +48,7 @@ pub fn reads(oracle: &Oracle, known_ats: &[KnownAt], each: usize, rng: &mut Rng)
                 let known_at = match known_ats {
                     [] => KnownAt::MAX,
                     _ if rng.percent(65) => KnownAt::MAX,
-                    some => KnownAt(rng.pick(some).0 - i64::from(rng.percent(30))),
+                    some => KnownAt(rng.pick(some).0.saturating_sub(i64::from(rng.percent(30)))),
                 };
                 reads.push(Read { view: view.name.clone(), entity: entity.clone(), at, known_at });
             }
