@@ -192,7 +192,8 @@ fn check(batch: &Batch, facts: usize) -> Result<u64, ClientError> {
     }
     let known_at = &batch.known_at;
     if !known_at.is_empty() && (known_at.len() != facts || !known_at.is_sorted()) {
-        let rule = "must hold one instant a fact, none before the one in front of it; or none at all";
+        let rule =
+            "must hold one instant a fact, none before the one in front of it; or none at all";
         return error("known_at", rule.to_owned());
     }
     let first = batch.first_sequence;

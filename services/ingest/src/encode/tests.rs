@@ -83,7 +83,12 @@ fn record_batch(stream: &Stream, columns: &[Column]) -> RecordBatch {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
     #[test]
-    fn encodes_what_the_reference_says(columns in columns(), bits in 0..7u32, seen_mask: u16) {
+    fn encodes_what_the_reference_says(
+        columns in columns(),
+        bits in 0..7u32,
+        seen_mask: u16,
+        import in any::<Option<[i8; 16]>>(),
+    ) {
         let catalog = catalog(1);
         let stream = &catalog.streams[0];
         let slots = Slots::try_new(1 << bits).unwrap();
@@ -95,13 +100,23 @@ proptest! {
         let seen: Vec<Seen> = (0..rows)
             .map(|i| if seen_mask >> i & 1 == 1 { Seen::Yes } else { Seen::No })
             .collect();
-        let job = Job { seen: &seen, ..job(&catalog, "all", &sequences, &payload) };
+        // Around now, which is the last instant that may be stated.
+        let stated = |of: [i8; 16]| -> Vec<KnownAt> {
+            of.iter().cycle().take(rows).map(|after| KnownAt(NOON + i64::from(*after))).collect()
+        };
+        let known_at = import.map(stated).unwrap_or_default();
+        let job = Job {
+            seen: &seen,
+            known_at: &known_at,
+            ..job(&catalog, "all", &sequences, &payload)
+        };
         let encoded = Encoder::new(slots).encode(job).unwrap();
         let facts = read_back(&encoded, slots);
         let mut max_at = None;
         for row in 0..rows {
             let cells: Vec<&Cell> = columns.iter().map(|(_, cells)| &cells[row]).collect();
-            let expected = reference::facts(stream, &cells, "p", 7 + row as u64);
+            let stated = known_at.get(row).copied();
+            let expected = reference::facts(stream, &cells, "p", 7 + row as u64, stated);
             let refusal = encoded.refusals.iter().find(|(index, ..)| *index as usize == row);
             let found = match refusal {
                 Some((_, refusal, _)) => {

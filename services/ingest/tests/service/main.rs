@@ -4,6 +4,7 @@
 
 mod catalog;
 mod flow;
+mod imports;
 mod join;
 mod publish;
 mod resend;

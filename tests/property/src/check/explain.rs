@@ -77,9 +77,10 @@ impl Check<'_> {
             if seen.contains(&key) {
                 return Err(format!("{key:?} is listed twice"));
             }
-            let late = self.late.iter().any(|l| {
-                (l.stream, published(&l.body)) == key && l.entity == read.entity
-            });
+            let late = self
+                .late
+                .iter()
+                .any(|l| (l.stream, published(&l.body)) == key && l.entity == read.entity);
             if late != (fact.left_out == Some(LeftOut::Late)) {
                 return Err(format!("{key:?} late: {late}"));
             }

@@ -4,12 +4,13 @@ use millrace_catalog::Stream;
 use millrace_types::limits::{FACT_BYTES_MAX, ID_BYTES_MAX};
 use millrace_types::value::canonical_double;
 use millrace_types::{
-    Entity, EntityKey, Fact, FactBody, KeyPart, KindId, Micros, Op, RejectReason, Row, StreamId,
-    Value,
+    Entity, EntityKey, Fact, FactBody, KeyPart, KindId, KnownAt, Micros, Op, RejectReason, Row,
+    StreamId, Value,
 };
 
 use super::LATEST;
 use super::generate::Cell;
+use crate::testing::NOON;
 
 /// Why a row is refused, and the field that is to blame.
 pub(super) type Refused = (RejectReason, String);
@@ -64,6 +65,7 @@ pub(super) fn facts(
     cells: &[&Cell],
     producer: &str,
     sequence: u64,
+    known_at: Option<KnownAt>,
 ) -> Result<Vec<Fact>, Refused> {
     let row = values(stream, cells)?;
     let undoes = text(&row[7]);
@@ -86,6 +88,9 @@ pub(super) fn facts(
         (None, Value::String(id)) => id.to_string(),
         (None, _) => format!("{producer}/{sequence:020}"),
     };
+    if known_at.is_some_and(|known_at| known_at.0 > NOON) {
+        return Err(bad("known_at_us"));
+    }
     let Value::Int64(user) = row[0] else {
         return Err((RejectReason::MissingKey, "user".to_owned()));
     };
@@ -112,7 +117,7 @@ pub(super) fn facts(
         Ok(Fact {
             stream: StreamId(0),
             entity: Entity { kind: KindId(kind), key },
-            body: FactBody { id, revision, at, seq, op, row, known_at: None },
+            body: FactBody { id, revision, at, seq, op, row, known_at },
         })
     };
     keys.into_iter().map(fact).collect()
