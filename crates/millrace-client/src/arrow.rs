@@ -1,6 +1,6 @@
 //! Batches from Arrow record batches.
 
-use arrow_array::RecordBatch;
+use arrow_array::{Array as _, RecordBatch};
 use arrow_ipc::writer::StreamWriter;
 use arrow_schema::{ArrowError, DataType, Schema};
 use bytes::Bytes;
@@ -53,7 +53,10 @@ impl ArrowEncoder {
     /// # Errors
     /// [`ArrowEncodeError::Arrow`] when it does not have the encoder's schema.
     pub fn encode(&mut self, batch: &RecordBatch) -> Result<Payload, ArrowEncodeError> {
-        self.writer.get_mut().reserve(batch.get_array_memory_size() + 1_024);
+        // Of a slice of a larger batch its own part alone: what is reserved is held until it is sent.
+        let bytes = batch.columns().iter().map(|c| c.to_data().get_slice_memory_size());
+        let bytes: usize = bytes.sum::<Result<_, _>>()?;
+        self.writer.get_mut().reserve(bytes + 1_024);
         let written = self.writer.write(batch);
         // Also after an error, so that nothing of it is left for the next batch.
         let batches = std::mem::take(self.writer.get_mut());

@@ -14,7 +14,9 @@ use crate::files::Format;
 use crate::security::{ClientArgs, SecurityArgs};
 use crate::serve::ServeKeys;
 pub(crate) use values::duration;
-pub use values::{ReadInstant, Source, SourceError, TailFrom, TrainingKnownAt};
+pub use values::{
+    KnownAtField, KnownAtFieldError, ReadInstant, Source, SourceError, TailFrom, TrainingKnownAt,
+};
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -137,6 +139,9 @@ pub enum Command {
     /// Send files of facts and count what became of them
     #[command(after_help = examples::PUBLISH)]
     Publish(PublishArgs),
+    /// Send files of history that say since when their facts were known
+    #[command(after_help = examples::IMPORT)]
+    Import(ImportArgs),
     /// Read the features of entities
     #[command(after_help = examples::GET)]
     Get(GetArgs),
@@ -265,6 +270,24 @@ pub struct PublishArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub rate: Option<u64>,
     /// The name of this numbering of facts; by default a hash of the file's content
+    #[arg(long, value_name = "ID", value_parser = values::producer)]
+    pub producer: Option<String>,
+    /// The format of the files; by default from their names
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub format: Option<Format>,
+}
+
+/// `millrace import`
+#[derive(Debug, Clone, Args)]
+pub struct ImportArgs {
+    /// A stream and a file of its facts; - is standard input
+    #[arg(required = true, value_name = "STREAM=FILE", value_parser = Source::parse)]
+    pub sources: Vec<Source>,
+    /// The field or column that says since when the rows of a stream were known; by default its `at`
+    #[arg(long, value_name = "STREAM=FIELD", value_parser = KnownAtField::parse)]
+    pub known_at: Vec<KnownAtField>,
+    /// The name of this numbering of facts, as they were published; by default a hash of the file's
+    /// content
     #[arg(long, value_name = "ID", value_parser = values::producer)]
     pub producer: Option<String>,
     /// The format of the files; by default from their names

@@ -6,6 +6,7 @@ pub mod doctor;
 pub mod explain;
 mod failure;
 pub mod get;
+pub mod import;
 pub mod late;
 pub mod publish;
 mod session;

@@ -1,7 +1,7 @@
 //! Rows read from files: CSV, NDJSON and Parquet to Arrow record batches in a stream's schema.
 //!
 //! Everything here is synchronous and bounded: a reader holds one record and one batch at a time
-//! (at most [`BATCH_ROWS`] rows or about [`BATCH_BYTES`] bytes of values), so it belongs on a
+//! (at most [`BATCH_ROWS_MAX`] rows or about [`BATCH_BYTES`] bytes of values), so it belongs on a
 //! blocking thread behind a bounded channel. Each row keeps the line it came from (a CSV record's
 //! first physical line, an NDJSON line, a Parquet row, all from 1), and a row that does not parse
 //! becomes a [`RejectedRow`] with its field and rule while the rest goes on.
@@ -28,7 +28,7 @@ mod parquet;
 mod source;
 mod text;
 
-pub use batch::{BATCH_BYTES, BATCH_ROWS, RejectedRow, RowBatch, arrow_schema};
+pub use batch::{BATCH_BYTES, BATCH_ROWS, BATCH_ROWS_MAX, RejectedRow, RowBatch, arrow_schema};
 pub use error::{CellError, ReadError, RowError};
 pub use format::Format;
 pub use source::{ContentHash, Input, Progress, hash_content};
@@ -52,7 +52,7 @@ trait RowSource {
 
 impl RowReader {
     /// Opens `input` and checks, before any row is read, that it has a column for every field of
-    /// the stream. Batches have at most `rows_max` rows, and at most [`BATCH_ROWS`]; `progress`
+    /// the stream. Batches have at most `rows_max` rows, and at most [`BATCH_ROWS_MAX`]; `progress`
     /// counts what has been read.
     ///
     /// # Errors

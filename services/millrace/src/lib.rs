@@ -6,6 +6,7 @@
 
 pub mod bench;
 pub mod cli;
+mod clock;
 pub mod commands;
 pub mod cql;
 #[doc(hidden)]
@@ -80,6 +81,10 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         }
         Command::Publish(args) => {
             let run = commands::publish::run(&args, &global, printer);
+            client_runtime()?.block_on(traced(run))
+        }
+        Command::Import(args) => {
+            let run = commands::import::run(&args, &global, printer);
             client_runtime()?.block_on(traced(run))
         }
         Command::Get(args) => {

@@ -12,6 +12,7 @@ Examples:
   millrace demo                                     See it work in a minute
   millrace dev --catalog catalog.yaml               Run all of it in one process
   millrace publish clicks=clicks.csv.gz             Send facts
+  millrace import clicks=2023.parquet               Send history, known when it happened
   millrace get user_activity 42 -o json             Read features
   millrace training user_activity --events --known-at latest --out train.parquet
   millrace tail user_activity --until-idle          Print the joined rows
@@ -82,6 +83,23 @@ Examples:
   millrace training user_activity --spine labels.parquet --known-at at-event --out train.parquet
   millrace training user_activity --events --known-at latest --out all.arrow
   millrace training user_activity item_activity --spine pairs.csv --known-at latest --out t.csv";
+
+pub(super) const IMPORT: &str = "\
+The rows of all files are merged in the order in which they were known, which they have to keep: a
+file whose known_at goes back ends the import before that row. A row that was not known by now, or does
+not say since when, is rejected like any other bad row. Facts that were published before are DUPLICATE,
+and count from the instant stated here if that is earlier; so running an import again completes it.
+Exits with 3 if facts were rejected or late.
+
+What is read as known at an instant (get --known-at) changes by an import of what was known by then.
+
+Formats: CSV with a header row, NDJSON, Parquet; CSV and NDJSON may be gzipped.
+
+Examples:
+  millrace import clicks=clicks.csv.gz profiles=profiles.parquet
+  millrace import clicks=clicks.csv --known-at clicks=received_at
+  millrace import clicks=2022.parquet clicks=2023.parquet -o json
+  my-export | millrace import clicks=- --producer export-2026-03-01 --format ndjson";
 
 pub(super) const GET: &str = "\
 Windows end just before the instant of the read. History read at `now` has empty windows: ask

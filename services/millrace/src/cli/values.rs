@@ -141,6 +141,35 @@ impl Source {
     }
 }
 
+/// The field of a stream that says since when its rows were known, written `STREAM=FIELD`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownAtField {
+    /// The stream.
+    pub stream: String,
+    /// The field.
+    pub field: String,
+}
+
+/// Not `STREAM=FIELD`.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("name the stream and the field as STREAM=FIELD, such as clicks=received_at")]
+pub struct KnownAtFieldError;
+
+impl KnownAtField {
+    /// Reads `STREAM=FIELD`.
+    ///
+    /// # Errors
+    /// [`KnownAtFieldError`] when one of the two is missing.
+    pub fn parse(text: &str) -> Result<Self, KnownAtFieldError> {
+        match text.split_once('=') {
+            Some((stream, field)) if !stream.is_empty() && !field.is_empty() => {
+                Ok(Self { stream: stream.to_owned(), field: field.to_owned() })
+            }
+            _ => Err(KnownAtFieldError),
+        }
+    }
+}
+
 /// Reads a time limit: a number with `ms`, `s`, `m` or `h`; without a unit seconds.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let split = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(text.len());

@@ -326,6 +326,10 @@ fn read_step(error: &ReadError) -> Option<&'static str> {
         ReadError::Io { .. } => Some(
             "repair or fetch the file again; what was sent before is counted once, so send it whole",
         ),
+        ReadError::KnownAtBack { .. } => Some(
+            "nothing of that row or after it was sent; sort the file by that field and import it again: \
+             what was sent is counted once",
+        ),
         ReadError::MissingColumns { .. } | ReadError::DuplicateColumn { .. } => {
             Some("nothing was sent; rename columns of the file, or fields of the catalog")
         }

@@ -5,14 +5,15 @@
 //! thread and the task, and the publisher's window behind them.
 
 mod pace;
-mod plan;
-mod progress;
-mod rows;
-mod send;
+pub(super) mod plan;
+pub(super) mod progress;
+pub(super) mod rows;
+pub(super) mod send;
 mod summary;
 
 use std::sync::Arc;
 
+use millrace_catalog::Stream;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -22,15 +23,18 @@ pub use summary::{EXCEPTIONS_MAX, ExceptionLine, Summary};
 use super::{Failure, session};
 use crate::cli::{Global, PublishArgs};
 use crate::exit::Exit;
+use crate::files::BATCH_ROWS;
 use crate::output::Printer;
 use pace::Pace;
-use plan::Producer;
+use plan::{Files, Producer};
 use progress::PublishProgress;
 
 /// Producers that send at the same time; more files wait their turn.
 const PRODUCERS_AT_ONCE: usize = 64;
+/// How many batches a second a paced publish is cut into, so that facts flow and do not gush.
+const PACED_BATCHES_PER_SECOND: u64 = 10;
 /// Bytes of batches that all producers together hold unanswered.
-const UNANSWERED_BYTES: usize = 64 * 1024 * 1024;
+pub(super) const UNANSWERED_BYTES: usize = 64 * 1024 * 1024;
 /// Bytes that each may hold, however many there are.
 const UNANSWERED_BYTES_MIN: usize = 2 * 1024 * 1024;
 
@@ -40,13 +44,18 @@ const UNANSWERED_BYTES_MIN: usize = 2 * 1024 * 1024;
 /// [`Failure::Usage`], [`Failure::UnknownStream`] and most of [`Failure::Read`] before anything is
 /// sent. After one that comes later, what was acknowledged until then was counted and printed.
 pub async fn run(args: &PublishArgs, global: &Global, printer: Printer) -> Result<Exit, Failure> {
-    plan::check(args)?;
+    let files = Files {
+        sources: args.sources.clone(),
+        producer: args.producer.clone(),
+        format: args.format,
+    };
+    files.check()?;
     let client = session::client(global)?;
     let catalog = session::catalog(&client).await?;
-    let producers = {
-        let args = args.clone();
-        on_blocking_thread(move || plan::prepare(&args, &catalog)).await??
-    };
+    let rows_max = args.rate.map_or(BATCH_ROWS, |rate| rate / PACED_BATCHES_PER_SECOND);
+    let as_read = |stream: &Stream| Ok(stream.clone());
+    let open = move || files.open(&catalog, rows_max, as_read);
+    let producers = on_blocking_thread(open).await??;
     let started = Instant::now();
     let (mut summary, failure) = send_all(producers, &client, args.rate).await;
     summary.seconds = started.elapsed().as_secs_f64();
@@ -104,7 +113,11 @@ async fn send_all(
     (all, failure)
 }
 
-async fn on_blocking_thread<T: Send + 'static>(
+/// Runs work that waits for files.
+///
+/// # Errors
+/// [`Failure::Runtime`] when the thread died.
+pub(super) async fn on_blocking_thread<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Failure> {
     tokio::task::spawn_blocking(work).await.map_err(|e| Failure::Runtime(e.to_string()))

@@ -15,8 +15,10 @@ use millrace_types::{FieldType, RejectReason, ValueRef};
 use super::error::RowError;
 use super::text::Cell;
 
-/// Greatest number of rows of a batch, rejected ones included.
+/// The usual number of rows of a batch, rejected ones included.
 pub const BATCH_ROWS: u64 = 4_096;
+/// Greatest number of rows of a batch, rejected ones included.
+pub const BATCH_ROWS_MAX: u64 = 16_384;
 /// Bytes of values after which a batch ends: it holds at most this and one row more.
 pub const BATCH_BYTES: usize = 1024 * 1024;
 
@@ -92,7 +94,7 @@ pub(crate) struct BatchBuilder {
 }
 
 impl BatchBuilder {
-    /// Makes batches of at most `rows_max` rows, and at most [`BATCH_ROWS`].
+    /// Makes batches of at most `rows_max` rows, and at most [`BATCH_ROWS_MAX`].
     pub(crate) fn new(stream: &Stream, rows_max: u64) -> Self {
         Self {
             schema: arrow_schema(stream),
@@ -103,7 +105,7 @@ impl BatchBuilder {
             first: 0,
             next: 0,
             bytes: 0,
-            rows_max: rows_max.clamp(1, BATCH_ROWS),
+            rows_max: rows_max.clamp(1, BATCH_ROWS_MAX),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 
-use millrace_types::{FieldType, RejectReason};
+use millrace_types::{FieldType, Micros, RejectReason};
 use thiserror::Error;
 
 /// Characters of a value that a message quotes.
@@ -131,6 +131,25 @@ pub enum ReadError {
         line: u64,
         /// Why.
         source: io::Error,
+    },
+    /// Since when rows were known goes back. The rows before this line were read.
+    #[error(
+        "{input}:{line}: field {field}: known_at goes back, and an import keeps its order: {known_at} \
+         lies before {before} of line {before_line}"
+    )]
+    KnownAtBack {
+        /// The file.
+        input: String,
+        /// The line of the row.
+        line: u64,
+        /// The field that says since when rows were known.
+        field: String,
+        /// What the row says.
+        known_at: Micros,
+        /// What the row in front of it says.
+        before: Micros,
+        /// The line of that one.
+        before_line: u64,
     },
     /// Columns are missing.
     #[error("{input} lacks {} of stream {stream}: {}{}", columns(missing.len()), Missing(missing), listing(found))]

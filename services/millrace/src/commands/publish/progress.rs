@@ -1,4 +1,4 @@
-//! The progress bar of a publish: how much of the files, and how many facts, were answered.
+//! The progress bar of a publish or an import: how much of the files, and how many facts, were answered.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,14 +10,14 @@ use crate::files::Progress;
 
 /// Shows how far all files together are. Only on a terminal: elsewhere nothing is drawn.
 #[derive(Debug, Clone)]
-pub(super) struct PublishProgress {
+pub(in crate::commands) struct PublishProgress {
     bar: ProgressBar,
     files: Arc<[Progress]>,
     facts: Arc<AtomicU64>,
 }
 
 impl PublishProgress {
-    pub(super) fn start(producers: &[Producer]) -> Self {
+    pub(in crate::commands) fn start(producers: &[Producer]) -> Self {
         let jobs = || producers.iter().flat_map(|producer| &producer.jobs);
         let total: Option<u64> = jobs().map(|job| job.bytes).sum();
         // The bar draws on standard error, and hides itself where that is no terminal.
@@ -36,7 +36,7 @@ impl PublishProgress {
     }
 
     /// More facts were answered.
-    pub(super) fn answered(&self, facts: u64) {
+    pub(in crate::commands) fn answered(&self, facts: u64) {
         let facts = self.facts.fetch_add(facts, Ordering::Relaxed) + facts;
         if self.bar.is_hidden() {
             return;
@@ -46,7 +46,7 @@ impl PublishProgress {
         self.bar.set_message(format!("{facts} facts, {:.0}/s", facts as f64 / seconds));
     }
 
-    pub(super) fn finish(&self) {
+    pub(in crate::commands) fn finish(&self) {
         self.bar.finish_and_clear();
     }
 }

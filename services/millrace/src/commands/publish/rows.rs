@@ -14,25 +14,25 @@ const BATCHES_AHEAD: usize = 4;
 
 /// Rows that follow each other in a file, ready to be sent.
 #[derive(Debug)]
-pub(super) struct EncodedRows {
+pub(in crate::commands) struct EncodedRows {
     /// The rows that parsed; [`Payload::None`] when all were rejected.
-    pub(super) payload: Payload,
+    pub(in crate::commands) payload: Payload,
     /// The sequence of each of them; empty where there are no holes.
-    pub(super) sequences: Vec<u64>,
+    pub(in crate::commands) sequences: Vec<u64>,
     /// The line of each of them.
-    pub(super) lines: Vec<u64>,
+    pub(in crate::commands) lines: Vec<u64>,
     /// The rows that did not parse.
-    pub(super) rejected: Vec<RejectedRow>,
+    pub(in crate::commands) rejected: Vec<RejectedRow>,
     /// The first sequence covered.
-    pub(super) first: u64,
+    pub(in crate::commands) first: u64,
     /// The one after the last.
-    pub(super) next: u64,
+    pub(in crate::commands) next: u64,
     /// Bytes of the file that were read by then.
-    pub(super) read_bytes: u64,
+    pub(in crate::commands) read_bytes: u64,
 }
 
 /// Starts reading; the receiver ends with the file, or with why it could not be read on.
-pub(super) fn start(job: Job) -> mpsc::Receiver<Result<EncodedRows, Failure>> {
+pub(in crate::commands) fn start(job: Job) -> mpsc::Receiver<Result<EncodedRows, Failure>> {
     let (sender, receiver) = mpsc::channel(BATCHES_AHEAD);
     tokio::task::spawn_blocking(move || {
         let read = || -> Result<(), Failure> {

@@ -17,6 +17,9 @@ use super::summary::{ExceptionLine, Summary};
 use crate::commands::Failure;
 use crate::files::{Progress, RejectedRow};
 
+/// The field of a request that says since when facts were known.
+const KNOWN_AT: &str = "known_at_us";
+
 /// What a producer is sent with.
 pub(super) struct Sending {
     pub(super) client: Client,
@@ -27,18 +30,27 @@ pub(super) struct Sending {
 }
 
 /// What is known of a batch while its answer is awaited.
-struct Sent {
-    lines: Vec<u64>,
-    rejected: Vec<RejectedRow>,
+#[derive(Debug, Default)]
+pub(in crate::commands) struct Sent {
+    /// The line of each row sent.
+    pub(in crate::commands) lines: Vec<u64>,
+    /// The rows that did not parse.
+    pub(in crate::commands) rejected: Vec<RejectedRow>,
     /// Bytes of the file that were read by then.
-    read_bytes: u64,
+    pub(in crate::commands) read_bytes: u64,
 }
 
 /// A file, for messages and for the progress bar.
-struct Names {
-    stream: String,
-    file: String,
-    answered: Progress,
+#[derive(Debug)]
+pub(in crate::commands) struct Names {
+    /// Its stream.
+    pub(in crate::commands) stream: String,
+    /// The file.
+    pub(in crate::commands) file: String,
+    /// In an import, the field that says since when its rows were known.
+    pub(in crate::commands) known_at: Option<String>,
+    /// How much of it had been read for the facts that were answered.
+    pub(in crate::commands) answered: Progress,
 }
 
 impl Sending {
@@ -59,6 +71,7 @@ impl Sending {
         let names = Names {
             stream: job.stream.name.clone(),
             file: job.input.to_string(),
+            known_at: None,
             answered: job.answered.clone(),
         };
         let options = PublisherOptions { bytes_max: self.bytes_max, ..PublisherOptions::default() };
@@ -102,7 +115,7 @@ impl Sending {
         }
         let mut farewell = Batch::new(producer, stream, end, Payload::None);
         farewell.idle = true;
-        let known = Sent { lines: Vec::new(), rejected: Vec::new(), read_bytes: end_bytes };
+        let known = Sent { read_bytes: end_bytes, ..Sent::default() };
         hand_over(&publisher, farewell, &sent, known).await?;
         Ok(Ok(()))
     }
@@ -117,20 +130,21 @@ impl Sending {
     ) -> Result<(), Failure> {
         while let Some(batch) = sent.recv().await {
             let answer = outcomes.next().await.unwrap_or(Err(ClientError::PublisherEnded))?;
-            let facts = batch.lines.len() + batch.rejected.len();
-            names.answered.set(batch.read_bytes);
-            count(names, batch, answer, summary);
-            self.progress.answered(facts as u64);
+            self.progress.answered(names.count(batch, answer, summary));
         }
         Ok(())
     }
 }
 
-async fn hand_over(
+/// Sends a batch, and passes what is known of it to whoever takes its answer.
+///
+/// # Errors
+/// [`Failure::Client`] for a batch that cannot be sent.
+pub(in crate::commands) async fn hand_over<T>(
     publisher: &Publisher,
     batch: Batch,
-    sent: &mpsc::Sender<Sent>,
-    known: Sent,
+    sent: &mpsc::Sender<T>,
+    known: T,
 ) -> Result<(), Failure> {
     // Before the batch, so that whoever takes its answer knows it. The receiver is gone only when
     // an answer failed, and that is what is reported.
@@ -142,18 +156,28 @@ async fn hand_over(
     }
 }
 
-/// Counts the facts of a batch and lists its exceptions by line.
-fn count(names: &Names, batch: Sent, answer: Published, summary: &mut Summary) {
-    let rejected = batch.rejected.len() as u64;
-    summary.count(VerdictCounts { rejected, ..VerdictCounts::default() });
-    let mut lines: Vec<ExceptionLine> =
-        batch.rejected.into_iter().map(|row| local_exception(names, row)).collect();
-    let result = answer.result;
-    summary.count(result.counts.map(VerdictCounts::from).unwrap_or_default());
-    summary.exceptions_omitted += result.exceptions_omitted;
-    lines.extend(result.exceptions.into_iter().map(|e| exception(names, &batch.lines, e)));
-    lines.sort_by_key(|exception| exception.line);
-    lines.into_iter().for_each(|exception| summary.list(exception));
+impl Names {
+    /// Counts the facts of a batch and lists its exceptions by line; gives how many facts it had.
+    pub(in crate::commands) fn count(
+        &self,
+        batch: Sent,
+        answer: Published,
+        summary: &mut Summary,
+    ) -> u64 {
+        self.answered.set(batch.read_bytes);
+        let rejected = batch.rejected.len() as u64;
+        let facts = batch.lines.len() as u64 + rejected;
+        summary.count(VerdictCounts { rejected, ..VerdictCounts::default() });
+        let mut lines: Vec<ExceptionLine> =
+            batch.rejected.into_iter().map(|row| local_exception(self, row)).collect();
+        let result = answer.result;
+        summary.count(result.counts.map(VerdictCounts::from).unwrap_or_default());
+        summary.exceptions_omitted += result.exceptions_omitted;
+        lines.extend(result.exceptions.into_iter().map(|e| exception(self, &batch.lines, e)));
+        lines.sort_by_key(|exception| exception.line);
+        lines.into_iter().for_each(|exception| summary.list(exception));
+        facts
+    }
 }
 
 fn local_exception(names: &Names, row: RejectedRow) -> ExceptionLine {
@@ -180,7 +204,12 @@ fn exception(names: &Names, lines: &[u64], exception: v1::FactException) -> Exce
         | v1::Verdict::Duplicate => "CONFLICT",
     };
     let reason = RejectReason::try_from(exception.reason()).ok().map(RejectReason::name);
-    let field = Some(exception.field).filter(|field| !field.is_empty());
+    let field = match (exception.field.as_str(), &names.known_at) {
+        ("", _) => None,
+        // The request's name of what the file has in a field of its own.
+        (KNOWN_AT, Some(field)) => Some(field.clone()),
+        (field, _) => Some(field.to_owned()),
+    };
     let named = field.as_ref().filter(|field| !exception.message.contains(field.as_str()));
     let place = named.map(|field| format!("field {field}: ")).unwrap_or_default();
     ExceptionLine {
