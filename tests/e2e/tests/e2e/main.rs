@@ -14,6 +14,7 @@ mod folders;
 mod follower;
 mod full_disk;
 mod histories;
+mod imports;
 mod jaeger;
 mod kills;
 mod late;
