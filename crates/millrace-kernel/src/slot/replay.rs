@@ -38,7 +38,8 @@ impl SlotCore {
         chunk: &Chunk<B>,
     ) -> Result<(), DecodeError> {
         // No chunk stands between the one before and this one, so any known_at below this one's
-        // names the same facts. The watermarks are the mark's: nothing of a dirty entity is final.
+        // names the same facts, imports apart. The watermarks are the mark's: nothing of a dirty entity
+        // is final.
         let before = Before {
             position: Position { epoch: position.epoch, sequence: position.sequence - 1 },
             known_at: KnownAt(chunk.header.known_at.0 - 1),

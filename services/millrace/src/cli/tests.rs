@@ -64,6 +64,19 @@ fn publish_takes_streams_with_files() {
 }
 
 #[test]
+fn import_takes_fields_of_streams() {
+    let line = "millrace import clicks=a.csv profiles=b.csv --known-at clicks=seen --known-at \
+                profiles=x=y";
+    let Command::Import(import) = parse(line).unwrap().command else { panic!("import") };
+    assert_eq!(import.sources.len(), 2);
+    let fields: Vec<_> =
+        import.known_at.iter().map(|of| (of.stream.as_str(), of.field.as_str())).collect();
+    assert_eq!(fields, [("clicks", "seen"), ("profiles", "x=y")]);
+    assert!(error("millrace import clicks=a.csv --known-at seen").contains("STREAM=FIELD"));
+    assert!(error("millrace import clicks=a.csv --rate 10").contains("--rate"));
+}
+
+#[test]
 fn dev_has_the_documented_defaults() {
     let Command::Dev(dev) = parse("millrace dev").unwrap().command else { panic!("dev") };
     assert_eq!(dev.data, PathBuf::from(".millrace"));

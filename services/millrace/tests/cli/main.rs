@@ -6,6 +6,7 @@
 mod catalogs;
 mod doctor;
 mod help;
+mod imports;
 mod operations;
 mod process;
 mod publish;

@@ -55,8 +55,10 @@ pub(crate) struct Received {
     pub(crate) producer: String,
     pub(crate) stream: String,
     pub(crate) sequences: Vec<u64>,
+    pub(crate) first: u64,
     pub(crate) next: u64,
     pub(crate) ids: Vec<String>,
+    pub(crate) known_at: Vec<i64>,
     pub(crate) idle: bool,
 }
 
@@ -217,8 +219,10 @@ impl Played {
             producer: request.producer_id,
             stream: request.stream,
             sequences,
+            first,
             next: request.next_sequence,
             ids: facts.into_iter().map(|(id, _)| id).collect(),
+            known_at: request.known_at_us,
             idle: request.idle,
         });
         v1::PublishResult {

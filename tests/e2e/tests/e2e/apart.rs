@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use millrace_e2e_tests::{Apart, ApartOptions, Cli, SERVICES};
-use serde_json::Value;
+use millrace_e2e_tests::{Apart, ApartOptions, Cli, PublishReport, SERVICES};
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::crash::{USERS, clicks, expected_counts};
@@ -70,10 +70,16 @@ impl Place {
 
     /// Every user's count and sum.
     pub(crate) fn counts(&self) -> Vec<(Value, Value)> {
+        self.counts_with(&[])
+    }
+
+    /// The same with further arguments of the read.
+    fn counts_with(&self, more: &[&str]) -> Vec<(Value, Value)> {
         let keys: Vec<String> = (0..USERS).map(|user| user.to_string()).collect();
         let mut args: Vec<&str> = vec!["user_activity"];
         args.extend(keys.iter().map(String::as_str));
         args.extend(["--at", "2030-01-01T00:00:00Z", "--features", "clicks,spend"]);
+        args.extend(more);
         let rows = self.cli().get(args).expect("read");
         let feature = |row: &Value, name: &str| row["features"][name]["value"].clone();
         rows.iter().map(|row| (feature(row, "clicks"), feature(row, "spend"))).collect()
@@ -81,6 +87,31 @@ impl Place {
 }
 
 /// Each service ends cleanly when asked, and what it held is there when it is back.
+#[test]
+fn an_import_is_read_as_of_the_past_beside_stored_heads() {
+    let mut place = Place::new();
+    let total = 2_000;
+    let file = pair("clicks", &place.clicks("clicks.csv", 0..total));
+    let report = place.cli().publish([&file]).expect("published");
+    assert_eq!(report.accepted, total as u64, "{report:?}");
+    // A click a second from 2024-03-01T08:00:00Z on; half of them happened by then.
+    let half = ((1_709_280_000 + 1_000 - 1) * 1_000_000_i64).to_string();
+    let known = ["--known-at", half.as_str()];
+    assert_eq!(place.settled_counts(), expected_counts(total));
+    let nothing = vec![(json!(0), Value::Null); USERS];
+    assert_eq!(place.counts_with(&known), nothing);
+    let imported = place.cli().run(["-o", "json", "import", &file]).expect("it ends");
+    let report = PublishReport::read(&imported).expect("imported");
+    assert_eq!(report.duplicate, total as u64, "what was published: {report:?}");
+    assert_eq!(place.settled_counts(), expected_counts(total));
+    assert_eq!(place.counts_with(&known), expected_counts(total / 2));
+    for service in ["join", "feature-serving"] {
+        place.kill_and_start(service);
+        assert_eq!(place.settled_counts(), expected_counts(total));
+        assert_eq!(place.counts_with(&known), expected_counts(total / 2));
+    }
+}
+
 #[test]
 fn services_drain_one_by_one() {
     let mut place = Place::new();
