@@ -57,6 +57,9 @@ pub(super) struct Run {
     pub(super) is_last: bool,
 }
 
+/// Runs in the order in which they are to be sent, or why there are no more.
+pub(super) type Runs = mpsc::Receiver<Result<Run, Failure>>;
+
 impl History {
     /// A file at its first row.
     ///
@@ -84,9 +87,7 @@ impl History {
 
 /// Starts merging; the receiver ends with the files, or with why one could not be read on. Gives the
 /// producer and the names of each file by its index.
-pub(super) fn start(
-    histories: Vec<History>,
-) -> (mpsc::Receiver<Result<Run, Failure>>, Vec<(String, Names)>) {
+pub(super) fn start(histories: Vec<History>) -> (Runs, Vec<(String, Names)>) {
     let (sender, receiver) = mpsc::channel(BATCHES_AHEAD);
     let mut files = Vec::with_capacity(histories.len());
     let mut merge = Merge(Vec::with_capacity(histories.len()));
@@ -97,20 +98,16 @@ pub(super) fn start(
     merge.0.sort_by_key(|(_, rows)| !rows.is_changelog);
     tokio::task::spawn_blocking(move || {
         loop {
-            let window = merge.window();
-            let (runs, failure) = match window {
-                Ok(runs) if runs.is_empty() => return,
-                Ok(runs) => (runs, None),
-                Err(failure) => (Vec::new(), Some(failure)),
-            };
-            let failed = failure.is_some();
-            for run in runs.into_iter().map(Ok).chain(failure.map(Err)) {
+            let mut runs = Vec::new();
+            let window = merge.window(&mut runs);
+            let is_over = runs.is_empty() || window.is_err();
+            for run in runs.into_iter().map(Ok).chain(window.err().map(Err)) {
                 // Nobody receives any more after a failure elsewhere: that one is reported.
                 if sender.blocking_send(run).is_err() {
                     return;
                 }
             }
-            if failed {
+            if is_over {
                 return;
             }
         }
@@ -122,22 +119,21 @@ pub(super) fn start(
 struct Merge(Vec<(usize, Rows)>);
 
 impl Merge {
-    /// The runs of the next window, and of files that end; none when all files have ended.
+    /// Adds the runs of the next window, and of files that end; none when all files have ended.
     ///
     /// # Errors
-    /// [`Failure::Read`] when a file cannot be read on, or its known_at goes back. Then nothing of the
-    /// window is given, also not of other files.
-    fn window(&mut self) -> Result<Vec<Run>, Failure> {
-        let mut runs = Vec::new();
+    /// [`Failure::Read`] when a file cannot be read on, or its known_at goes back. Then no row of the
+    /// window is given but rejected ones, also not of other files.
+    fn window(&mut self, runs: &mut Vec<Run>) -> Result<(), Failure> {
         for (file, rows) in &mut self.0 {
-            rows.fill(*file, &mut runs)?;
+            rows.fill(*file, runs)?;
         }
         let ends = self.0.iter().filter_map(|(_, rows)| rows.last_known_at());
         let up_to = ends.min();
         for (file, rows) in &mut self.0 {
             runs.extend(rows.cut(*file, up_to)?);
         }
-        Ok(runs)
+        Ok(())
     }
 }
 

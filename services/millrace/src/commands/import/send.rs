@@ -3,7 +3,7 @@
 use millrace_client::{Batch, Client, ClientError, Outcomes, Publisher, PublisherOptions};
 use tokio::sync::mpsc;
 
-use super::merge::{self, History, Run};
+use super::merge::{self, History, Run, Runs};
 use crate::commands::Failure;
 use crate::commands::publish::progress::PublishProgress;
 use crate::commands::publish::rows::EncodedRows;
@@ -39,7 +39,7 @@ pub(super) async fn send(
 /// Hands batches over until the files end; the inner error is one of reading them.
 async fn send_runs(
     files: &[(String, Names)],
-    mut runs: mpsc::Receiver<Result<Run, Failure>>,
+    mut runs: Runs,
     publisher: Publisher,
     sent: mpsc::Sender<SentOf>,
 ) -> Result<Result<(), Failure>, Failure> {

@@ -74,9 +74,10 @@ impl Fixture {
         merge.0.sort_by_key(|(_, rows)| !rows.is_changelog);
         let mut all = Vec::new();
         loop {
-            match merge.window() {
-                Ok(runs) if runs.is_empty() => return (all, None),
-                Ok(runs) => all.extend(runs),
+            let before = all.len();
+            match merge.window(&mut all) {
+                Ok(()) if all.len() == before => return (all, None),
+                Ok(()) => {}
                 Err(failure) => return (all, Some(failure)),
             }
         }
