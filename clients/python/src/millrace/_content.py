@@ -45,8 +45,11 @@ def hash_rows(rows: Iterable[Mapping[str, object]]) -> str:
 def _whole(column: pa.ChunkedArray) -> pa.Array:
     whole = column.combine_chunks()
     if pa.types.is_dictionary(whole.type):
-        return whole.dictionary_decode()
-    return whole
+        whole = whole.dictionary_decode()
+    # Views have few functions of their own.
+    if whole.type == pa.string_view():
+        return whole.cast(pa.large_string())
+    return whole.cast(pa.large_binary()) if whole.type == pa.binary_view() else whole
 
 
 def _feed_column(digest: Any, column: pa.Array) -> None:
@@ -66,9 +69,9 @@ def _feed_column(digest: Any, column: pa.Array) -> None:
 
 
 def _text_family(kind: pa.DataType) -> str | None:
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or kind == pa.string_view():
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         return "string"
-    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or kind == pa.binary_view():
+    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
         return "binary"
     return None
 
