@@ -63,7 +63,7 @@ def test_what_a_table_says_has() -> None:
 
 def test_records_are_told_apart_by_names_types_and_values() -> None:
     at = datetime(2024, 3, 1, tzinfo=timezone.utc)
-    rows = [
+    rows: list[list[dict[str, object]]] = [
         [{"a": 1}],
         [{"a": 1}, {"a": 1}],
         [{"a": 1.0}],

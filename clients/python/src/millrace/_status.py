@@ -22,8 +22,14 @@ DOMAIN = "millrace.dev"
 #: The trailer that holds a google.rpc.Status.
 DETAILS = "grpc-status-details-bin"
 
-#: What grpc says of a handshake that trust ended. One that a restart cut short has no SSL error.
-UNTRUSTED = ("SSL_ERROR_SSL", "CERTIFICATE_VERIFY_FAILED", "Peer name")
+#: What grpc says of a connection that trust ended, on this side or, as an alert that it tells as
+#: corruption, on the other. One that a restart cut short has none of it.
+UNTRUSTED = (
+    "SSL_ERROR_SSL",
+    "Hostname Verification Check failed",
+    "Peer name",
+    "TSI_DATA_CORRUPTED",
+)
 #: What grpc says of a call that the transport ended, with codes that say nothing of that.
 CUT_SHORT = ("RST_STREAM", "Stream removed", "GOAWAY")
 
