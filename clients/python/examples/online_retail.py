@@ -142,8 +142,7 @@ def main() -> None:
 
         training = client.training_set(VIEW, spine=spine, features=FEATURES, known_at="latest")
         offline = training.to_arrow()
-        assert training.summary is not None
-        print(f"training set: {training.summary}, version {training.version}")
+        print(f"training set: {offline.num_rows} rows, as known at {training.known_at}")
 
         rows = offline.to_pandas()
         is_test = rows["at"] >= TEST_FROM

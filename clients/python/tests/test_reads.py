@@ -93,6 +93,8 @@ def test_keys_and_instants_are_what_python_has(
         ([""], {}, "keys"),
         ([()], {}, "keys"),
         ([2**63], {}, "keys"),
+        ("abc", {}, "keys"),
+        ([1], {"features": "abc"}, "features"),
         ([1], {"at": "yesterday"}, "at"),
         ([1], {"at": datetime(2024, 3, 1)}, "at"),
         ([1], {"known_at": 1.5}, "known_at"),

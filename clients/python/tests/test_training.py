@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import threading
 from collections.abc import Iterator
 from datetime import datetime, timezone
@@ -16,6 +17,7 @@ import pyarrow as pa
 import pytest
 from fake_server import FakeServer, Refusal, broken
 from google.protobuf.timestamp_pb2 import Timestamp
+from millrace import _training_call
 from millrace.v1 import serving_pb2
 
 Requests = Iterator[serving_pb2.GetTrainingSetRequest]
@@ -300,17 +302,18 @@ def test_events_are_taken_up_by_their_cursor(
 
 
 def test_calls_that_break_without_a_row_are_given_up(
-    server: FakeServer, client: millrace.Client
+    server: FakeServer, client: millrace.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(_training_call, "ATTEMPTS", 3)
     fake = Training(server)
-    fake.ends = [(7, broken())] + [
-        (0, Refusal(grpc.StatusCode.UNAVAILABLE, "NOT_SERVING", retry_after=0.001))
-    ] * 100
+    refusal = Refusal(grpc.StatusCode.UNAVAILABLE, "NOT_SERVING", retry_after=0.001)
+    fake.ends = [(7, broken())] * 2 + [(0, refusal)] * 100
     found = client.training_set("view", spine=spine_of(20))
     with pytest.raises(millrace.Unavailable) as caught:
         found.to_arrow()
     assert caught.value.reason == "NOT_SERVING"
-    assert 3 < len(fake.starts) < 20
+    # The first two had rows and the third did not; three more are tried.
+    assert len(fake.starts) == 2 + 3
 
 
 def test_an_earlier_set_is_asked_for_by_its_version(
@@ -473,3 +476,24 @@ def test_several_views_are_joined_to_the_same_rows(
     client.training_set(["a", "b"], spine=spine_of(3), features={"b": ["x", "y"]}).to_arrow()
     found = [(view.view, list(view.features)) for view in training.starts[0].views]
     assert found == [("a", []), ("b", ["x", "y"])]
+
+
+def test_a_set_that_nobody_holds_ends_its_call(
+    server: FakeServer, client: millrace.Client
+) -> None:
+    ended = threading.Event()
+
+    def answer(requests: Requests, context: Any) -> Responses:
+        context.add_callback(ended.set)
+        yield header(FEATURES)
+        # Waits for a spine that never ends.
+        for _ in requests:
+            pass
+
+    server.on("GetTrainingSet", answer)
+    batch = pa.RecordBatch.from_pydict({"user": [1], "at": [1]})
+    spine = pa.RecordBatchReader.from_batches(batch.schema, itertools.repeat(batch))
+    found = client.training_set("view", spine=spine)
+    assert not ended.is_set()
+    del found
+    assert ended.wait(timeout=60)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from ._instants import Instant, to_datetime, to_timestamp
 from ._services import Role, Serving
@@ -20,7 +20,7 @@ MOMENTS = {"now": serving_pb2.MOMENT_NOW, "latest": serving_pb2.MOMENT_LATEST}
 def read(
     role: Role[Serving],
     view: str,
-    keys: Sequence[Key],
+    keys: Iterable[Key],
     *,
     features: Sequence[str] | None,
     at: Instant | str | None,
@@ -28,6 +28,10 @@ def read(
     timeout: float,
 ) -> Features:
     """Reads in as many calls as it takes, all at the instant of the first."""
+    for field, given in (("keys", keys), ("features", features)):
+        if isinstance(given, (str, bytes)):
+            raise InvalidInput(field, f"must be a list, such as [{given!r}]")
+    keys = list(keys)
     request = serving_pb2.GetFeaturesRequest(view=view, features=features or ())
     _set_at(request, at)
     if known_at is not None:

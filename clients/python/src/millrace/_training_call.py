@@ -15,8 +15,9 @@ from ._spine import Spine
 from .errors import DeadlineExceeded, InvalidInput, MillraceError, ProtocolError
 from .v1 import serving_pb2
 
-#: So many calls in a row may break without a row between them.
-ATTEMPTS = 8
+#: So many calls in a row may break without a row between them. With the pauses between them that is
+#: about half a minute, twice as long as a service that nobody reaches is tried.
+ATTEMPTS = 32
 
 
 class TrainingCall:

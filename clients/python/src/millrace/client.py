@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal
 
@@ -68,7 +68,7 @@ class Client:
     def get_features(
         self,
         view: str,
-        keys: Sequence[Key],
+        keys: Iterable[Key],
         *,
         features: Sequence[str] | None = None,
         at: Instant | Literal["now", "latest"] | None = None,

@@ -108,6 +108,11 @@ class TrainingSet:
     ) -> None:
         self.close()
 
+    def __del__(self) -> None:
+        # A thread of grpc holds the call, which would wait for ever for somebody to read it.
+        if hasattr(self, "_call"):
+            self.close()
+
     def __repr__(self) -> str:
         return f"<TrainingSet of {', '.join(self.schema.names)}>"
 
