@@ -38,7 +38,12 @@ def _optional(name: str) -> Any:
 def is_columnar(rows: object) -> bool:
     """Whether it is a table or a frame, and not an iterable of records."""
     arrow = (pa.Table, pa.RecordBatch, pa.RecordBatchReader)
-    return isinstance(rows, arrow) or _is_pandas(rows) or hasattr(rows, "__arrow_c_stream__")
+    return (
+        isinstance(rows, arrow)
+        or _is_frame(rows, "pandas")
+        or _is_frame(rows, "polars")
+        or hasattr(rows, "__arrow_c_stream__")
+    )
 
 
 def is_once(rows: object) -> bool:
@@ -59,8 +64,11 @@ def reader(rows: object, field: str) -> pa.RecordBatchReader:
         return rows.to_reader()
     if isinstance(rows, pa.RecordBatch):
         return pa.RecordBatchReader.from_batches(rows.schema, [rows])
-    if _is_pandas(rows):
+    if _is_frame(rows, "pandas"):
         return pa.Table.from_pandas(rows, preserve_index=False).to_reader()
+    if _is_frame(rows, "polars"):
+        frame: Any = rows
+        return frame.to_arrow().to_reader()
     if hasattr(rows, "__arrow_c_stream__"):
         return pa.RecordBatchReader.from_stream(rows)
     raise InvalidInput(
@@ -70,9 +78,10 @@ def reader(rows: object, field: str) -> pa.RecordBatchReader:
     )
 
 
-def _is_pandas(rows: object) -> bool:
+def _is_frame(rows: object, library: str) -> bool:
+    """Whether it is a DataFrame of a library, which need not be there."""
     kind = type(rows)
-    return kind.__module__.partition(".")[0] == "pandas" and kind.__name__ == "DataFrame"
+    return kind.__module__.partition(".")[0] == library and kind.__name__ == "DataFrame"
 
 
 def plain(batch: pa.RecordBatch) -> pa.RecordBatch:

@@ -20,8 +20,8 @@ class Batch:
     facts: int
 
     @property
-    def bytes(self) -> int:
-        """What it takes in flight, its schema included."""
+    def size(self) -> int:
+        """What it takes in flight in bytes, its schema included."""
         return self.request.ByteSize() + len(self.schema)
 
 
@@ -56,7 +56,7 @@ class Window:
 
     def push(self, batch: Batch) -> None:
         """Adds a batch behind all others."""
-        self._batches.append((batch, batch.bytes))
+        self._batches.append((batch, batch.size))
 
     def restart(self) -> None:
         """A new call begins: it has seen nothing and granted nothing."""
