@@ -266,6 +266,25 @@ def test_a_spine_is_sent_as_it_is_answered_and_kept_no_longer(
     assert sum(batch.num_rows for batch in reader) == count - 1_000
 
 
+def test_answers_are_taken_while_the_source_is_read(
+    training: Training, client: millrace.Client
+) -> None:
+    """A source may wait for what became of its first rows."""
+    answered = threading.Event()
+    table = spine_of(20)
+
+    def source() -> Iterator[pa.RecordBatch]:
+        yield table.slice(0, 7).to_batches()[0]
+        assert answered.wait(timeout=60)
+        yield table.slice(7).to_batches()[0]
+
+    spine = pa.RecordBatchReader.from_batches(table.schema, source())
+    reader = client.training_set("view", spine=spine).reader
+    first = reader.read_next_batch()
+    answered.set()
+    check(pa.Table.from_batches([first, *reader]), 20)
+
+
 @pytest.mark.parametrize("seen", [0, 7, 49])
 def test_a_call_that_breaks_is_taken_up_where_it_was(
     training: Training, client: millrace.Client, seen: int
@@ -312,7 +331,7 @@ def test_calls_that_break_without_a_row_are_given_up(
     with pytest.raises(millrace.Unavailable) as caught:
         found.to_arrow()
     assert caught.value.reason == "NOT_SERVING"
-    # The first two had rows and the third did not; three more are tried.
+    # The first two had rows before they broke; then three more are tried.
     assert len(fake.starts) == 2 + 3
 
 

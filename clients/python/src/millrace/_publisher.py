@@ -37,6 +37,8 @@ class Publisher:
         self._batches = source.batches()
         self._has_more = True
         self._window = Window()
+        #: Held while the source is read, and then before the other.
+        self._reading = threading.Lock()
         self._changed = threading.Condition()
         #: The number of the call in progress; requests of another one end.
         self._number = 0
@@ -92,28 +94,34 @@ class Publisher:
 
     def _next(self, number: int) -> ingest_pb2.PublishRequest | None:
         """The next request of a call; None when everything is answered or the call is over."""
-        with self._changed:
-            while number == self._number and not self._is_done():
-                if self._window.may_send():
-                    return self._window.send()
-                if self._has_more and not self._window.has_unsent:
-                    self._read()
-                elif not self._wait():
-                    return None
-        return None
+        # The thread of an older call may be reading still: what it reads is the next one's.
+        with self._reading:
+            while True:
+                with self._changed:
+                    if number != self._number or self._is_done():
+                        return None
+                    if self._window.may_send():
+                        return self._window.send()
+                    if self._window.has_unsent or not self._has_more:
+                        if not self._wait():
+                            return None
+                        continue
+                # Answers are taken meanwhile, however long the source takes.
+                self._read()
 
     def _read(self) -> None:
+        batch, failure = None, None
         try:
             batch = next(self._batches, None)
         except Exception as error:
             # What was read before is still sent and answered.
-            self._failure, batch = error, None
-        if batch is None:
-            self._has_more = False
-            self._changed.notify_all()
-        else:
-            self._window.push(batch)
-        self._quiet_since = time.monotonic()
+            failure = error
+        with self._changed:
+            self._failure = self._failure or failure
+            self._has_more = batch is not None
+            if batch is not None:
+                self._window.push(batch)
+            self._quiet_since = time.monotonic()
 
     def _wait(self) -> bool:
         """Waits for an answer; False when none came for too long, which ends the call."""

@@ -40,6 +40,8 @@ class Spine:
         self.schema: pa.Schema = source.schema.remove_metadata()
         self._sent_schema = _sent_schema(self.schema, keys)
         self._source = iter(source)
+        #: Held while the source is read, and then before the other.
+        self._reading = threading.Lock()
         self._lock = threading.Lock()
         self._call = 0
         #: Rows that are not answered, in order, each batch as large as a message.
@@ -113,28 +115,33 @@ class Spine:
 
     def _next(self, call: int) -> pa.RecordBatch | None:
         """The next batch of a call; None at the end, and when another call took over."""
-        with self._lock:
-            if call != self._call:
-                return None
-            if self._sent < len(self._unanswered):
-                batch = self._unanswered[self._sent]
-            else:
-                if not self._ahead and not self._read():
+        # The thread of an older call may be reading still: what it reads is the next one's.
+        with self._reading:
+            while True:
+                with self._lock:
+                    if call != self._call:
+                        return None
+                    if self._sent == len(self._unanswered) and self._ahead:
+                        self._unanswered.append(self._ahead.popleft())
+                    if self._sent < len(self._unanswered):
+                        self._sent += 1
+                        return self._unanswered[self._sent - 1]
+                # Answers are taken meanwhile, however long the source takes.
+                if not self._read():
                     return None
-                batch = self._ahead.popleft()
-                self._unanswered.append(batch)
-            self._sent += 1
-            return batch
 
     def _read(self) -> bool:
+        """Reads the source on; False at its end."""
         for batch in self._source:
+            if batch.num_rows == 0:
+                continue
             batch = pa.RecordBatch.from_arrays(batch.columns, schema=self.schema)
             rows = _rows_of_a_message(self._to_send(batch))
             for start in range(0, batch.num_rows, rows):
                 self._ahead.append(batch.slice(start, rows))
-            if self._ahead:
-                return True
-        self._is_read = True
+            return True
+        with self._lock:
+            self._is_read = True
         return False
 
     def _to_send(self, batch: pa.RecordBatch) -> pa.RecordBatch:
