@@ -105,3 +105,12 @@ def test_what_is_read_once_needs_a_name(rows: object) -> None:
 def test_what_is_no_rows_is_refused(rows: object) -> None:
     with pytest.raises(InvalidInput, match="rows: .* neither a table nor an iterable of dicts"):
         Source("clicks", rows, producer=None, first_sequence=0)
+
+
+@pytest.mark.parametrize("row", [[1], {1: 2}, "text"])
+def test_a_row_that_is_no_record_is_named(row: object) -> None:
+    with pytest.raises(InvalidInput, match="rows: row 1 is .* not a dict by field"):
+        name([{"a": 1}, row])
+    given = Source("clicks", iter([{"a": 1}, row]), producer="p", first_sequence=0)
+    with pytest.raises(InvalidInput, match="rows: row 1 is .* not a dict by field"):
+        list(given.batches())

@@ -18,15 +18,12 @@ FACTS_MAX = 16_384
 #: Bytes of facts of a request; a server takes 4 MiB.
 BYTES_MAX = 1024 * 1024
 
-#: What can be published: a table or frame, or records.
-Rows = object
-
 
 class Source:
     """Rows of a stream, numbered, and the name of who numbered them."""
 
     def __init__(
-        self, stream: str, rows: Rows, *, producer: str | None, first_sequence: int
+        self, stream: str, rows: object, *, producer: str | None, first_sequence: int
     ) -> None:
         """Reads what has to be hashed, which is nothing if `producer` is given.
 
@@ -50,11 +47,11 @@ class Source:
         self._table: pa.RecordBatchReader | None = None
         self._records: Iterable[Mapping[str, object]] = ()
         if is_columnar(rows):
-            whole = rows if is_once(rows) else reader(rows, "rows").read_all()
+            whole = rows if producer else reader(rows, "rows").read_all()
             content = "" if producer else hash_table(whole)
             self._table = reader(whole, "rows")
         elif isinstance(rows, Iterable) and not isinstance(rows, (str, bytes, Mapping)):
-            content = "" if producer else hash_rows(rows)
+            content = "" if producer else hash_rows(_checked(rows))
             self._records = rows
         else:
             raise InvalidInput(
@@ -88,7 +85,7 @@ class Source:
     def _typed(self) -> Iterator[tuple[int, ingest_pb2.PublishRequest, bytes]]:
         rows: list[fact_pb2.TypedRow] = []
         size = 0
-        for record in self._records:
+        for record in _checked(self._records):
             row = typed_row(record)
             if rows and (len(rows) == FACTS_MAX or size + row.ByteSize() > BYTES_MAX):
                 yield len(rows), self._request(rows=rows), b""
@@ -116,3 +113,10 @@ class Source:
             rows=rows,
             idle=idle,
         )
+
+
+def _checked(rows: Iterable[Mapping[str, object]]) -> Iterator[Mapping[str, object]]:
+    for number, row in enumerate(rows):
+        if not isinstance(row, Mapping) or not all(isinstance(name, str) for name in row):
+            raise InvalidInput("rows", f"row {number} is {row!r}, and not a dict by field")
+        yield row
