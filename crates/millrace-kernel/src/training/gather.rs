@@ -166,7 +166,7 @@ impl<B: AsRef<[u8]>> SlotFacts<B> {
         let Some(stream) = self.streams.get(usize::from(record.stream.0)).copied().flatten() else {
             return;
         };
-        let known_at = record.body.known_at.unwrap_or(chunk_known_at);
+        let known_at = record.body.known_in(chunk_known_at);
         if matches!(self.known, AsKnown::At(most) if known_at > most) {
             return;
         }
@@ -288,7 +288,7 @@ impl<'a, B: AsRef<[u8]>> EntityFacts<'a, B> {
 
     /// When it became known.
     pub(super) fn known_at(&self, place: &FactRef, fact: &FactView<'_>) -> KnownAt {
-        fact.known_at.unwrap_or(self.slot.chunks[place.chunk as usize].known_at)
+        fact.known_in(self.slot.chunks[place.chunk as usize].known_at)
     }
 
     pub(super) fn plan(&self) -> &'a Arc<KindPlan> {
