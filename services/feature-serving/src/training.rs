@@ -30,7 +30,7 @@ use crate::error::ReadError;
 use crate::read::Reader;
 use batches::{Encoder, Rows};
 use question::{KnownAsked, Question, Resolved, RowsFrom};
-use slot::{SlotError, Slots, blocking, hash};
+use slot::{SlotError, Slots, blocking};
 use spine::{Section, Spine};
 use version::{EventCursor, SetVersion};
 
@@ -136,6 +136,7 @@ impl Reader {
             store: self.log.store(),
             resolved: Arc::clone(&resolved),
             ends: version.ends.clone(),
+            placement: self.slots,
             facts_bytes: self.training_bytes / 4 / self.cores.max(1),
             rows_bytes: self.training_bytes / 2,
             rows_taken: AtomicUsize::new(0),
@@ -340,29 +341,19 @@ impl Making {
     }
 }
 
-/// The rows of a section by slot, each with the hash of its entity, in the order of the hashes.
+/// The rows of a section by slot, each with the hash of its entity.
 fn by_slot(
     slots: &Slots,
     kind: usize,
     section: &Section,
     range: std::ops::Range<usize>,
 ) -> Vec<(SlotId, Vec<(u64, u32)>)> {
-    let asked = &slots.resolved.kinds[kind];
-    let count = slots.ends.len() as u32;
-    let placement = millrace_placement::Slots::try_new(count).ok();
+    let placement = slots.placement;
     let mut by_slot: Vec<Vec<(u64, u32)>> = vec![Vec::new(); slots.ends.len()];
-    let mut key = Vec::new();
-    for row in range {
-        section.key(kind, row, &mut key);
-        let hash = hash(asked, &key);
-        let slot = placement.map_or(SlotId(0), |p| p.slot_of(hash));
-        by_slot[slot.0 as usize].push((hash, row as u32));
+    let hashes = &section.hashes[kind][range.clone()];
+    for (hash, row) in hashes.iter().zip(range) {
+        by_slot[placement.slot_of(*hash).0 as usize].push((*hash, row as u32));
     }
     let found = by_slot.into_iter().enumerate().filter(|(_, rows)| !rows.is_empty());
-    found
-        .map(|(slot, mut rows)| {
-            rows.sort_unstable();
-            (SlotId(slot as u32), rows)
-        })
-        .collect()
+    found.map(|(slot, rows)| (SlotId(slot as u32), rows)).collect()
 }

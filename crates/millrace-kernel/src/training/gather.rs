@@ -102,8 +102,12 @@ impl<B: AsRef<[u8]>> SlotFacts<B> {
     /// Names an entity to gather: from the first one on only named ones are. Gives its number, the same
     /// one for the same key.
     pub fn name(&mut self, key: &[u8]) -> u32 {
+        self.name_hashed(entity_hash(&self.plan.kind_name, key), key)
+    }
+
+    /// The same, for who knows the entity's hash.
+    pub fn name_hashed(&mut self, hash: u64, key: &[u8]) -> u32 {
         self.takes_all = false;
-        let hash = entity_hash(&self.plan.kind_name, key);
         self.find(hash, key).unwrap_or_else(|| self.insert(hash, key))
     }
 
@@ -248,6 +252,12 @@ pub struct EntityFacts<'a, B> {
 }
 
 impl<B: AsRef<[u8]>> GatheredSlot<B> {
+    /// How many entities there are; their numbers are below it.
+    #[must_use]
+    pub fn entities(&self) -> u32 {
+        self.entities.len() as u32
+    }
+
     /// The key of an entity.
     ///
     /// # Panics

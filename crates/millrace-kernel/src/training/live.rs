@@ -1,20 +1,30 @@
 //! The live facts of one stream of one entity, in order.
 
 use hashbrown::HashTable;
-use millrace_types::{FactView, Op};
+use millrace_types::{FactView, Op, RowView};
 
-use super::gather::{EntityFacts, FactRef};
+use super::gather::EntityFacts;
 use crate::facts::live_among;
 use crate::page::id_hash;
 
 /// Up to this many facts ids are compared with each other; beyond it by a table.
 const COMPARE_MAX: usize = 16;
 
+/// A live fact, by what a sweep needs of it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LiveFact<'a> {
+    pub(super) at: i64,
+    pub(super) row: RowView<'a>,
+    pub(super) op: Op,
+    /// Its place among the facts of the entity.
+    place: u32,
+}
+
 /// The live facts of a stream.
 #[derive(Debug, Default)]
 pub(super) struct Live<'a> {
     /// In the order `(at, seq, id)`.
-    pub(super) facts: Vec<FactView<'a>>,
+    pub(super) facts: Vec<LiveFact<'a>>,
     /// Whether every fact was known by its instant, and no two have one id: what was known at an
     /// instant is then what happened up to it.
     pub(super) is_plain: bool,
@@ -23,48 +33,74 @@ pub(super) struct Live<'a> {
 impl<'a> Live<'a> {
     /// The live facts among all those of a stream.
     pub(super) fn of<B: AsRef<[u8]>>(entity: &EntityFacts<'a, B>, stream: usize) -> Self {
-        let of_stream = || entity.facts.iter().filter(|f| usize::from(f.stream) == stream);
-        let mut is_plain = of_stream().all(|f| f.in_time);
-        let mut facts: Vec<FactView<'a>> = of_stream().map(|f: &FactRef| entity.fact(f)).collect();
-        let same = same_ids(&facts);
-        let retracts = facts.iter().any(|f| f.op == Op::Retract);
+        let mut facts: Vec<LiveFact<'a>> = Vec::with_capacity(entity.facts.len());
+        let mut ids: Vec<&'a [u8]> = Vec::with_capacity(entity.facts.len());
+        let (mut is_plain, mut retracts) = (true, false);
+        for (place, found) in entity.facts.iter().enumerate() {
+            if usize::from(found.stream) != stream {
+                continue;
+            }
+            let fact = entity.fact(found);
+            is_plain &= found.in_time;
+            retracts |= fact.op == Op::Retract;
+            ids.push(fact.id);
+            let place = place as u32;
+            facts.push(LiveFact { at: fact.at.0, row: fact.row, op: fact.op, place });
+        }
+        let same = same_ids(&ids);
         if retracts || !same.is_empty() {
             is_plain = false;
-            facts = live_facts(facts, same);
+            facts = live_facts(entity, facts, same);
         }
-        if !facts.is_sorted_by(|a, b| a.order_key() <= b.order_key()) {
-            facts.sort_by(|a, b| a.order_key().cmp(&b.order_key()));
+        let mut live = Self { facts, is_plain };
+        live.sort(entity);
+        live
+    }
+
+    /// Facts mostly come in order, and few share an instant: only those are decoded once more.
+    fn sort<B: AsRef<[u8]>>(&mut self, entity: &EntityFacts<'a, B>) {
+        if !self.facts.is_sorted_by_key(|fact| fact.at) {
+            self.facts.sort_by_key(|fact| fact.at);
         }
-        Self { facts, is_plain }
+        for at_once in self.facts.chunk_by_mut(|a, b| a.at == b.at).filter(|same| same.len() > 1) {
+            at_once.sort_by(|a, b| {
+                let key = |fact: &LiveFact<'a>| fact.view(entity).order_key();
+                key(a).cmp(&key(b))
+            });
+        }
     }
 
     /// The index of the first fact with `at` not before this one.
     pub(super) fn place_at(&self, at: i64) -> usize {
-        self.facts.partition_point(|f| f.at.0 < at)
+        self.facts.partition_point(|f| f.at < at)
+    }
+}
+
+impl<'a> LiveFact<'a> {
+    /// The whole fact.
+    pub(super) fn view<B: AsRef<[u8]>>(&self, entity: &EntityFacts<'a, B>) -> FactView<'a> {
+        entity.fact(&entity.facts[self.place as usize])
     }
 }
 
 /// The ids that several facts have: for each the indexes of its facts.
-fn same_ids(facts: &[FactView<'_>]) -> Vec<Vec<u32>> {
+fn same_ids(ids: &[&[u8]]) -> Vec<Vec<u32>> {
     let mut groups: Vec<Vec<u32>> = Vec::new();
-    let mut group = |first: u32, next: u32| match groups.iter_mut().find(|g| g[0] == first) {
-        Some(group) => group.push(next),
-        None => groups.push(vec![first, next]),
-    };
-    if facts.len() <= COMPARE_MAX {
-        for (next, fact) in facts.iter().enumerate() {
-            if let Some(first) = facts[..next].iter().position(|f| f.id == fact.id) {
-                group(first as u32, next as u32);
+    if ids.len() <= COMPARE_MAX {
+        for (next, id) in ids.iter().enumerate() {
+            let Some(first) = ids[..next].iter().position(|before| before == id) else { continue };
+            match groups.iter_mut().find(|group| group[0] as usize == first) {
+                Some(group) => group.push(next as u32),
+                None => groups.push(vec![first as u32, next as u32]),
             }
         }
         return groups;
     }
     // By the first fact of each id, and the place of its group once there is one.
-    let mut table: HashTable<(u32, u32)> = HashTable::with_capacity(facts.len());
-    let mut groups: Vec<Vec<u32>> = Vec::new();
-    for (next, fact) in facts.iter().enumerate() {
-        let hash = id_hash(fact.id);
-        match table.find_mut(hash, |(first, _)| facts[*first as usize].id == fact.id) {
+    let mut table: HashTable<(u32, u32)> = HashTable::with_capacity(ids.len());
+    for (next, id) in ids.iter().enumerate() {
+        let hash = id_hash(id);
+        match table.find_mut(hash, |(first, _)| ids[*first as usize] == *id) {
             Some((first, place)) => {
                 if *place == u32::MAX {
                     *place = groups.len() as u32;
@@ -74,7 +110,7 @@ fn same_ids(facts: &[FactView<'_>]) -> Vec<Vec<u32>> {
             }
             None => {
                 let entry = (next as u32, u32::MAX);
-                table.insert_unique(hash, entry, |(n, _)| id_hash(facts[*n as usize].id));
+                table.insert_unique(hash, entry, |(n, _)| id_hash(ids[*n as usize]));
             }
         }
     }
@@ -82,10 +118,14 @@ fn same_ids(facts: &[FactView<'_>]) -> Vec<Vec<u32>> {
 }
 
 /// The live facts, given those that share their id with others.
-fn live_facts<'a>(facts: Vec<FactView<'a>>, same: Vec<Vec<u32>>) -> Vec<FactView<'a>> {
+fn live_facts<'a, B: AsRef<[u8]>>(
+    entity: &EntityFacts<'a, B>,
+    facts: Vec<LiveFact<'a>>,
+    same: Vec<Vec<u32>>,
+) -> Vec<LiveFact<'a>> {
     let mut keep: Vec<bool> = facts.iter().map(|f| f.op != Op::Retract).collect();
     for group in same {
-        let live = live_among(group.iter().map(|n| facts[*n as usize]));
+        let live = live_among(group.iter().map(|n| facts[*n as usize].view(entity)));
         for (index, place) in group.into_iter().enumerate() {
             keep[place as usize] = Some(index) == live;
         }

@@ -95,7 +95,7 @@ impl<'p> Slide<'p> {
         column: &Column<'a>,
         take: impl FnOnce(Cell<'_>, Status) -> R,
     ) -> R {
-        let values = &column.values[self.start..self.end];
+        let values = column.values.get(self.start..self.end).unwrap_or_default();
         match (&self.kept, self.feature.aggregate) {
             (Kept::Sum(partial), _) => {
                 let (value, status) = partial.finish(self.feature);
@@ -113,7 +113,7 @@ impl<'p> Slide<'p> {
                 take(Cell::List(values.iter().rev().take(n).copied().collect()), Status::Present)
             }
             (Kept::Places, _) => {
-                let (value, status) = count(values.len() as u64);
+                let (value, status) = count((self.end - self.start) as u64);
                 take((&value).into(), status)
             }
         }
@@ -130,14 +130,15 @@ fn one<R>(value: Option<ValueRef<'_>>, take: impl FnOnce(Cell<'_>, Status) -> R)
 impl Kept {
     #[inline]
     fn add(&mut self, place: usize, column: &Column<'_>) {
-        let value = column.values[place];
         match self {
             Self::Places => {}
             // A sum does not ask where a value stands.
-            Self::Sum(partial) => partial.add(nowhere(column.ats[place]), value),
+            Self::Sum(partial) => {
+                partial.add(nowhere(column.ats[place]), column.values[place]);
+            }
             Self::Extremes { places, least } => {
                 let beaten = |back: &usize| {
-                    let order = value.total_cmp(column.values[*back]);
+                    let order = column.values[place].total_cmp(column.values[*back]);
                     if *least { order.is_le() } else { order.is_ge() }
                 };
                 while places.back().is_some_and(beaten) {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use millrace_catalog::Source;
-use millrace_types::{FactView, Micros, OrderKey, Status, ValueRef};
+use millrace_types::{Micros, OrderKey, Status, ValueRef};
 
 use super::column::{Column, Versions, columns};
 use super::gather::{EntityFacts, GatheredSlot};
@@ -148,10 +148,10 @@ impl Sweeper {
     ) {
         let live = Live::of(entity, self.plan.views[self.view].events);
         for fact in &live.facts[live.place_at(from.0)..] {
-            if fact.at >= to {
+            if fact.at >= to.0 {
                 break;
             }
-            take(fact.order_key());
+            take(fact.view(entity).order_key());
         }
     }
 
@@ -165,7 +165,7 @@ impl Sweeper {
 
     /// The first instant at which the view has a fact of the entity.
     fn first(&self, live: &[Live<'_>]) -> Option<Micros> {
-        let first = |stream: &usize| live[*stream].facts.first().map(|f: &FactView<'_>| f.at);
+        let first = |stream: &usize| live[*stream].facts.first().map(|fact| Micros(fact.at));
         self.streams.iter().filter_map(first).min()
     }
 

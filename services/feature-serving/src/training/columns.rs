@@ -16,6 +16,9 @@ use millrace_types::{FieldType, Status, ValueRef};
 /// Bytes of values after which a part of a view's columns ends.
 const PART_BYTES: usize = 4 << 20;
 
+/// Rows that a part has room for from the beginning.
+const PART_ROWS: usize = 64 * 1024;
+
 /// The Arrow type of a feature's values.
 pub(crate) fn feature_type(feature: &Feature) -> DataType {
     let argument = feature.argument.map_or(DataType::Int64, |a| value_type(a.ty));
@@ -76,16 +79,16 @@ enum Scalars {
 
 impl Scalars {
     #[expect(clippy::wildcard_enum_match_arm, reason = "the types of Arrow are not ours")]
-    fn new(ty: &DataType) -> Self {
+    fn new(ty: &DataType, rows: usize) -> Self {
         match ty {
-            DataType::Boolean => Self::Bool(BooleanBuilder::new()),
-            DataType::Float64 => Self::Double(Float64Builder::new()),
-            DataType::Utf8 => Self::Utf8(StringBuilder::new()),
-            DataType::Binary => Self::Binary(BinaryBuilder::new()),
-            DataType::Timestamp(..) => {
-                Self::Instant(TimestampMicrosecondBuilder::new().with_timezone("UTC"))
-            }
-            _ => Self::Int64(Int64Builder::new()),
+            DataType::Boolean => Self::Bool(BooleanBuilder::with_capacity(rows)),
+            DataType::Float64 => Self::Double(Float64Builder::with_capacity(rows)),
+            DataType::Utf8 => Self::Utf8(StringBuilder::with_capacity(rows, 8 * rows)),
+            DataType::Binary => Self::Binary(BinaryBuilder::with_capacity(rows, 8 * rows)),
+            DataType::Timestamp(..) => Self::Instant(
+                TimestampMicrosecondBuilder::with_capacity(rows).with_timezone("UTC"),
+            ),
+            _ => Self::Int64(Int64Builder::with_capacity(rows)),
         }
     }
 
@@ -150,8 +153,8 @@ struct Column {
 }
 
 impl Column {
-    fn new(ty: DataType) -> Self {
-        let values = Scalars::new(scalar_of(&ty));
+    fn new(ty: DataType, rows: usize) -> Self {
+        let values = Scalars::new(scalar_of(&ty), rows);
         Self { ty, values, ends: Vec::new(), valid: Vec::new(), counts: Int64Builder::new() }
     }
 
@@ -235,9 +238,10 @@ pub(crate) struct Part {
 }
 
 impl ViewColumns {
-    /// Columns of these types.
-    pub(crate) fn new(types: impl IntoIterator<Item = DataType>) -> Self {
-        let columns = types.into_iter().map(Column::new).collect();
+    /// Columns of these types, for so many rows.
+    pub(crate) fn new(types: impl IntoIterator<Item = DataType>, rows: usize) -> Self {
+        let rows = rows.min(PART_ROWS);
+        let columns = types.into_iter().map(|ty| Column::new(ty, rows)).collect();
         Self { columns, rows: 0, bytes: 0, parts: Vec::new(), ended: 0 }
     }
 

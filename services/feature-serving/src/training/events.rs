@@ -99,7 +99,7 @@ fn sweep(
 ) -> Result<Events, ReadError> {
     let asked = &slots.resolved.views[0];
     let sweeper = sweeper(facts, &asked.name, &asked.features)?;
-    let mut columns = ViewColumns::new(asked.types.iter().cloned());
+    let mut columns = ViewColumns::new(asked.types.iter().cloned(), 1_024);
     let mut named = Named::new(slots);
     let mut swept = Swept::default();
     let mut instants = Vec::new();

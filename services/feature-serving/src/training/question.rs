@@ -109,7 +109,6 @@ pub(crate) struct AskedView {
 #[derive(Debug, Clone)]
 pub(crate) struct AskedKind {
     pub(crate) kind: KindId,
-    pub(crate) name: String,
     pub(crate) streams: Vec<StreamId>,
     /// Places among the views.
     pub(crate) views: Vec<usize>,
@@ -146,9 +145,8 @@ impl Resolved {
             let types = features.iter().map(|f| feature_type(&view.features[*f])).collect();
             views.push(AskedView { name: name.clone(), features, types });
             let at = kinds.iter().position(|k| k.kind == view.entity).unwrap_or_else(|| {
-                let name = catalog.kind(view.entity).map(|k| k.name.clone()).unwrap_or_default();
                 let (kind, streams, views) = (view.entity, Vec::new(), Vec::new());
-                kinds.push(AskedKind { kind, name, streams, views });
+                kinds.push(AskedKind { kind, streams, views });
                 kinds.len() - 1
             });
             kinds[at].views.push(place);

@@ -9,7 +9,6 @@ use bytes::Bytes;
 use millrace_client::port::StorePort;
 use millrace_kernel::training::{GatheredSlot, SlotFacts, Sweeper, Swept};
 use millrace_store::{LogPage, StoreError};
-use millrace_types::entity::entity_hash;
 use millrace_types::{Micros, Position, SlotId};
 
 use super::columns::{Part, ViewColumns};
@@ -26,6 +25,7 @@ pub(super) struct Slots {
     pub(super) resolved: Arc<Resolved>,
     /// By slot, up to where its log is read.
     pub(super) ends: Vec<Position>,
+    pub(super) placement: millrace_placement::Slots,
     /// Bytes that the facts of a slot may take.
     pub(super) facts_bytes: usize,
     /// Bytes that rows may take, and do.
@@ -124,7 +124,7 @@ impl Slots {
         })
     }
 
-    /// The rows of a spine that fall to a slot, given with the hashes of their entities, which ascend.
+    /// The rows of a spine that fall to a slot, given with the hashes of their entities.
     pub(super) async fn rows(
         self: &Arc<Self>,
         slot: SlotId,
@@ -136,17 +136,17 @@ impl Slots {
         let mut out = Vec::new();
         while let Some(rows) = pending.pop() {
             let (slots, spine) = (Arc::clone(self), Arc::clone(section));
-            let (facts, numbered) = blocking(move || slots.name(kind, &spine, &rows)).await??;
-            match self.gather(slot, facts).await? {
+            let named = blocking(move || slots.name(kind, &spine, rows)).await??;
+            match self.gather(slot, named.facts).await? {
                 Gathered::Whole(facts) => {
                     let slots = Arc::clone(self);
                     let views = self.resolved.kinds[kind].views.clone();
-                    let swept = blocking(move || slots.sweep(&facts, &views, numbered.0)).await?;
+                    let swept = blocking(move || slots.sweep(&facts, &views, &named.rows)).await?;
                     out.push(swept?);
                 }
                 Gathered::DivideAt(middle) => {
-                    let mut first = numbered.1;
-                    let second = first.split_off(first.partition_point(|(h, _)| *h <= middle));
+                    let below = |(hash, _): &(u64, u32)| *hash <= middle;
+                    let (first, second) = named.hashed.into_iter().partition(below);
                     pending.extend([second, first]);
                 }
             }
@@ -154,22 +154,22 @@ impl Slots {
         Ok(out)
     }
 
-    /// Names the entities of rows. Gives each row's entity, instant and number, and the rows back.
-    #[expect(clippy::type_complexity, reason = "handed on at once")]
+    /// Names the entities of rows.
     fn name(
         &self,
         kind: usize,
         section: &Section,
-        rows: &[(u64, u32)],
-    ) -> Result<(SlotFacts<Bytes>, (Vec<Row>, Vec<(u64, u32)>)), ReadError> {
+        hashed: Vec<(u64, u32)>,
+    ) -> Result<Named, ReadError> {
         let mut facts = self.facts_of(&self.resolved.kinds[kind])?;
         let mut key = Vec::new();
-        let named = rows.iter().map(|(_, row)| {
+        let named = hashed.iter().map(|(hash, row)| {
             section.key(kind, *row as usize, &mut key);
-            Row { entity: facts.name(&key), at: section.ats[*row as usize], row: *row }
+            let entity = facts.name_hashed(*hash, &key);
+            Row { entity, at: section.ats[*row as usize], row: *row }
         });
-        let named = named.collect();
-        Ok((facts, (named, rows.to_vec())))
+        let rows = named.collect();
+        Ok(Named { facts, rows, hashed })
     }
 
     /// Sweeps the entities of rows.
@@ -177,15 +177,15 @@ impl Slots {
         &self,
         facts: &GatheredSlot<Bytes>,
         views: &[usize],
-        mut rows: Vec<Row>,
+        rows: &[Row],
     ) -> Result<SlotRows, SlotError> {
-        rows.sort_unstable();
+        let rows = by_entity(facts.entities(), rows);
         let mut out = SlotRows { rows: Vec::new(), views: Vec::new(), swept: Swept::default() };
         let mut instants: Vec<Micros> = Vec::new();
         for view in views {
             let asked = &self.resolved.views[*view];
             let sweeper = sweeper(facts, &asked.name, &asked.features)?;
-            let mut columns = ViewColumns::new(asked.types.iter().cloned());
+            let mut columns = ViewColumns::new(asked.types.iter().cloned(), rows.len());
             let mut counted = 0;
             for of_entity in rows.chunk_by(|a, b| a.entity == b.entity) {
                 instants.clear();
@@ -209,17 +209,42 @@ impl Slots {
     }
 }
 
-/// A row of a spine. Rows order by entity, then instant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// Rows with their entities named.
+struct Named {
+    facts: SlotFacts<Bytes>,
+    rows: Vec<Row>,
+    /// As they were given.
+    hashed: Vec<(u64, u32)>,
+}
+
+/// A row of a spine.
+#[derive(Debug, Clone, Copy)]
 struct Row {
     entity: u32,
     at: i64,
     row: u32,
 }
 
-/// The hash of an entity, by the name of its kind.
-pub(super) fn hash(kind: &AskedKind, key: &[u8]) -> u64 {
-    entity_hash(&kind.name, key)
+/// The rows of each entity together, in the order of their instants. A spine mostly comes in that order,
+/// so rows are spread over their entities and seldom sorted.
+fn by_entity(entities: u32, rows: &[Row]) -> Vec<Row> {
+    let mut starts = vec![0usize; entities as usize + 1];
+    rows.iter().for_each(|row| starts[row.entity as usize + 1] += 1);
+    for entity in 1..starts.len() {
+        starts[entity] += starts[entity - 1];
+    }
+    let mut spread = rows.to_vec();
+    for row in rows {
+        let place = &mut starts[row.entity as usize];
+        spread[*place] = *row;
+        *place += 1;
+    }
+    for of_entity in spread.chunk_by_mut(|a, b| a.entity == b.entity) {
+        if !of_entity.is_sorted_by_key(|row| row.at) {
+            of_entity.sort_by_key(|row| row.at);
+        }
+    }
+    spread
 }
 
 /// All hashes.

@@ -7,7 +7,7 @@ use arrow_schema::{DataType, Schema, TimeUnit};
 use bytes::Bytes;
 use millrace_arrow::IpcStream;
 use millrace_catalog::{Catalog, View};
-use millrace_types::entity::encode_key;
+use millrace_types::entity::{KeyError, encode_key, entity_hash};
 use millrace_types::{KeyPart, KeyType, KindId, Micros};
 
 use crate::error::ReadError;
@@ -95,6 +95,8 @@ pub(crate) struct Section {
     pub(crate) ats: Vec<i64>,
     /// By kind: the columns of its parts.
     keys: Vec<Vec<KeyColumn>>,
+    /// By kind: the hash of each row's entity.
+    pub(crate) hashes: Vec<Vec<u64>>,
     bytes: usize,
 }
 
@@ -105,7 +107,8 @@ impl Section {
             KeyType::String => KeyColumn::Text { ends: Vec::new(), text: String::new() },
         };
         let of_kind = |k: &SpineKind| k.parts.iter().map(|(ty, _)| column(ty)).collect();
-        Self { ats: Vec::new(), keys: kinds.iter().map(of_kind).collect(), bytes: 0 }
+        let keys = kinds.iter().map(of_kind).collect();
+        Self { ats: Vec::new(), keys, hashes: vec![Vec::new(); kinds.len()], bytes: 0 }
     }
 
     /// The number of rows.
@@ -121,12 +124,8 @@ impl Section {
     /// The key of a row for the kind with this place, as canonical bytes, into `out`.
     pub(crate) fn key(&self, kind: usize, row: usize, out: &mut Vec<u8>) {
         out.clear();
-        let parts = &self.keys[kind];
         // Every key was encoded once when its row came, so this one is no error.
-        let encoded = match parts.as_slice() {
-            [one] => encode_key(out, &[one.part(row)]),
-            more => encode_key(out, &more.iter().map(|p| p.part(row)).collect::<Vec<_>>()),
-        };
+        let encoded = encode(&self.keys[kind], row, out);
         debug_assert!(encoded.is_ok(), "keys were checked");
     }
 }
@@ -267,23 +266,26 @@ fn append(
             section.bytes += append_keys(keys, to);
         }
     }
-    section.bytes += 8 * batch.num_rows();
+    section.bytes += 8 * (1 + kinds.len()) * batch.num_rows();
     let mut key = Vec::new();
     for (of_kind, kind) in kinds.iter().enumerate() {
-        // Numbers are always keys.
-        if kind.parts.iter().all(|(ty, _)| *ty == KeyType::Int64) {
-            continue;
-        }
         for row in 0..batch.num_rows() {
             key.clear();
-            let columns = &section.keys[of_kind];
-            let parts: Vec<KeyPart<'_>> = columns.iter().map(|c| c.part(before + row)).collect();
-            encode_key(&mut key, &parts).map_err(|e| {
+            encode(&section.keys[of_kind], before + row, &mut key).map_err(|e| {
                 invalid(format!("spine[{}].{}", first + row as u64, kind.name), e.to_string())
             })?;
+            section.hashes[of_kind].push(entity_hash(&kind.name, &key));
         }
     }
     Ok(())
+}
+
+/// The key of a row as canonical bytes.
+fn encode(parts: &[KeyColumn], row: usize, out: &mut Vec<u8>) -> Result<(), KeyError> {
+    match parts {
+        [one] => encode_key(out, &[one.part(row)]),
+        more => encode_key(out, &more.iter().map(|p| p.part(row)).collect::<Vec<_>>()),
+    }
 }
 
 fn first_null(column: &dyn Array) -> Option<u64> {
