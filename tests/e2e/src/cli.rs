@@ -127,6 +127,21 @@ impl Cli {
         PublishReport::read(&self.run_json(args.chain(pairs))?)
     }
 
+    /// Imports `STREAM=FILE` pairs with the flags of `import`; refused and late facts are part of the
+    /// report.
+    ///
+    /// # Errors
+    ///
+    /// As [`Cli::publish`].
+    pub fn import<S: AsRef<OsStr>>(
+        &self,
+        args: impl IntoIterator<Item = S>,
+    ) -> Result<PublishReport, HarnessError> {
+        let import = std::iter::once(OsStr::new("import").to_owned());
+        let args = args.into_iter().map(|arg| arg.as_ref().to_owned());
+        PublishReport::read(&self.run_json(import.chain(args))?)
+    }
+
     /// Reads features with `get` and gives the rows of the answer.
     ///
     /// # Errors

@@ -208,3 +208,6 @@ impl SlotCore {
         self.residents.recount(slab);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use millrace_e2e_tests::{Apart, ApartOptions, Cli, PublishReport, SERVICES};
+use millrace_e2e_tests::{Apart, ApartOptions, Cli, SERVICES};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -100,8 +100,7 @@ fn an_import_is_read_as_of_the_past_beside_stored_heads() {
     assert_eq!(place.settled_counts(), expected_counts(total));
     let nothing = vec![(json!(0), Value::Null); USERS];
     assert_eq!(place.counts_with(&known), nothing);
-    let imported = place.cli().run(["-o", "json", "import", &file]).expect("it ends");
-    let report = PublishReport::read(&imported).expect("imported");
+    let report = place.cli().import([&file]).expect("imported");
     assert_eq!(report.duplicate, total as u64, "what was published: {report:?}");
     assert_eq!(place.settled_counts(), expected_counts(total));
     assert_eq!(place.counts_with(&known), expected_counts(total / 2));

@@ -106,6 +106,7 @@ fn help_has_examples() {
         "validate",
         "apply",
         "publish",
+        "import",
         "get",
         "tail",
         "status",

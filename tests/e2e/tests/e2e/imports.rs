@@ -20,7 +20,7 @@ impl Site {
     }
 
     fn import(&self, args: &[&str]) -> PublishReport {
-        PublishReport::read(&self.run_import(args)).expect("imported")
+        self.cli().import(args).expect("imported")
     }
 
     /// The features of user 42 at the end of the history, as known at an instant.

@@ -1,5 +1,10 @@
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray};
 use millrace_catalog::Catalog;
 use millrace_types::Micros;
+use parquet::arrow::ArrowWriter;
 
 use super::*;
 use crate::commands::import::KnownAtFields;
@@ -39,14 +44,18 @@ impl Fixture {
     }
 
     /// Adds a file, read a few rows at a time.
-    fn file(mut self, stream: &str, rows_max: u64, text: &str) -> Self {
-        let file = self.files.len();
-        let path = self.folder.path().join(format!("{file}.csv"));
+    fn file(self, stream: &str, rows_max: u64, text: &str) -> Self {
+        let path = self.folder.path().join(format!("{}.csv", self.files.len()));
         std::fs::write(&path, text).unwrap();
+        self.open(stream, rows_max, path, Format::Csv)
+    }
+
+    fn open(mut self, stream: &str, rows_max: u64, path: PathBuf, format: Format) -> Self {
+        let file = self.files.len();
         let stream = self.catalog.stream(stream).unwrap();
         let read = self.fields.as_read(stream).unwrap();
         let (input, progress) = (Input::File(path), Progress::default());
-        let reader = RowReader::open(&input, Format::Csv, &read, rows_max, &progress).unwrap();
+        let reader = RowReader::open(&input, format, &read, rows_max, &progress).unwrap();
         let at = &stream.fields[stream.at].name;
         let field = self.fields.0.get(&stream.name).unwrap_or(at).clone();
         let now = || Micros(NOW);
@@ -154,6 +163,30 @@ fn rows_without_a_known_at_or_ahead_of_now_are_rejected_and_the_rest_goes_on() {
             (6, Some("e"), "BAD_ROW", text.to_owned()),
         ]
     );
+}
+
+#[test]
+fn a_column_of_parquet_says_since_when_in_its_own_unit() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("clicks.parquet");
+    let columns: [(&str, ArrayRef); 4] = [
+        // Not where the catalog has its fields.
+        ("seen", Arc::new(TimestampMillisecondArray::from(vec![Some(-1), None, Some(0)]))),
+        ("event_id", Arc::new(StringArray::from(vec!["a", "b", "c"]))),
+        ("user_id", Arc::new(Int64Array::from(vec![1, 2, 3]))),
+        ("ts", Arc::new(Int64Array::from(vec![7, 8, 9]))),
+    ];
+    let batch = RecordBatch::try_from_iter_with_nullable(columns.map(|(n, c)| (n, c, true)));
+    let batch = batch.unwrap();
+    let file = std::fs::File::create(&path).unwrap();
+    let mut writer = ArrowWriter::try_new(file, batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+    let fixture = Fixture::new().clicks_known_by("seen");
+    let (runs, failure) = fixture.open("clicks", 100, path, Format::Parquet).merged();
+    assert!(failure.is_none(), "{failure:?}");
+    assert_eq!(shown(&runs), [(0, vec![-1_000, 0], vec![1, 3])]);
+    assert_eq!(runs[0].rows.rejected[0].id.as_deref(), Some("b"));
 }
 
 #[test]
