@@ -165,6 +165,20 @@ pub struct SlotStatus {
     pub latest: Vec<(StreamId, Micros)>,
 }
 
+impl SlotStatus {
+    /// Chunks that no mark covers: what a restart would replay. Where the mark is of an epoch before,
+    /// chunks of that one may be among them; how many is not told, and they count as one.
+    #[must_use]
+    pub fn unmarked_chunks(&self) -> u64 {
+        let (position, marked) = (self.position, self.marked);
+        if position.epoch == marked.epoch {
+            return position.sequence.saturating_sub(marked.sequence);
+        }
+        // Before the first epoch there are none.
+        position.sequence + u64::from(position.epoch > 1)
+    }
+}
+
 /// A record of a view's changelog of joined rows.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Change {
@@ -419,4 +433,40 @@ pub trait PeerPort: Send + Sync + 'static {
     /// # Errors
     /// Why it does not: what it says, or that it does not answer in time, or is not trusted.
     async fn serves(&self) -> Result<(), String>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_replayed_and_not_marked_yet_is_not_nothing() {
+        let unmarked = |position: (u64, u64), marked: (u64, u64)| {
+            let at = |(epoch, sequence)| Position { epoch, sequence };
+            let slot = SlotStatus {
+                slot: SlotId(0),
+                is_owned: true,
+                position: at(position),
+                known_at: KnownAt(0),
+                marked: at(marked),
+                dirty: 0,
+                resident: 0,
+                resident_bytes: 0,
+                at_hand_bytes: 0,
+                queued: 0,
+                watermarks: Vec::new(),
+                latest: Vec::new(),
+            };
+            slot.unmarked_chunks()
+        };
+        assert_eq!(unmarked((3, 7), (3, 5)), 2);
+        assert_eq!(unmarked((3, 7), (3, 7)), 0);
+        // A slot that was never written, and one after its first chunks.
+        assert_eq!(unmarked((0, 0), (0, 0)), 0);
+        assert_eq!(unmarked((1, 0), (0, 0)), 0);
+        assert_eq!(unmarked((1, 2), (0, 0)), 2);
+        // Taken over, with chunks of the epoch before that stored heads may lack.
+        assert_eq!(unmarked((2, 0), (1, 5)), 1);
+        assert_eq!(unmarked((2, 3), (0, 0)), 4);
+    }
 }

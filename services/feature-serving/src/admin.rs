@@ -174,7 +174,7 @@ impl AdminService for Admin {
             rebuild_queue: sum(|s| s.dirty),
             streams: over_slots(&catalog, &slots),
             queued_facts: sum(|s| s.queued),
-            unmarked_chunks: sum(unmarked),
+            unmarked_chunks: sum(SlotStatus::unmarked_chunks),
             join_nodes: self.nodes(&slots).await,
             resident_entities: sum(|s| s.resident),
             resident_bytes: sum(|s| s.resident_bytes),
@@ -209,12 +209,6 @@ impl AdminService for Admin {
     }
 }
 
-/// Chunks of a slot that a restart would replay.
-fn unmarked(slot: &SlotStatus) -> u64 {
-    let same = slot.position.epoch == slot.marked.epoch;
-    slot.position.sequence - if same { slot.marked.sequence } else { 0 }
-}
-
 /// A node with the slots that it owns.
 fn node_state(member: &Member, slots: &[&SlotStatus]) -> v1::JoinNodeState {
     let sum = |of: fn(&SlotStatus) -> u64| slots.iter().map(|slot| of(slot)).sum();
@@ -225,7 +219,7 @@ fn node_state(member: &Member, slots: &[&SlotStatus]) -> v1::JoinNodeState {
         leaving: member.leaving,
         slots: slots.len() as u32,
         queued_facts: sum(|s| s.queued),
-        unmarked_chunks: sum(unmarked),
+        unmarked_chunks: sum(SlotStatus::unmarked_chunks),
         dirty_entities: sum(|s| s.dirty),
     }
 }

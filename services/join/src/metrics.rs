@@ -246,7 +246,7 @@ impl Gauges {
                 (RESIDENT.set(), |s| s.resident),
                 (RESIDENT_BYTES.set(), |s| s.resident_bytes),
                 (AT_HAND_BYTES.set(), |s| s.at_hand_bytes),
-                (UNMARKED.set(), unmarked),
+                (UNMARKED.set(), SlotStatus::unmarked_chunks),
             ],
             fullest: SLOT_QUEUE_FACTS_MAX.set(),
             queue_bytes: QUEUE_BYTES.set(),
@@ -259,12 +259,6 @@ impl Gauges {
             view_lag: VIEW_LAG.set(),
         }
     }
-}
-
-/// Chunks of a slot that no mark covers. One of an earlier epoch covers none of this one.
-fn unmarked(slot: &SlotStatus) -> u64 {
-    let same = slot.position.epoch == slot.marked.epoch;
-    slot.position.sequence - if same { slot.marked.sequence } else { 0 }
 }
 
 fn seconds(at: Micros) -> f64 {
