@@ -2,8 +2,8 @@
 //! services apart, against the oracle.
 //!
 //! The property tests of the kernel run thousands of such cases in memory; these few take the whole
-//! way: catalog service, typed rows, verdicts, log, kill -9 and restart, online and past reads,
-//! tails. `MILLRACE_CASES` makes them more (one for every 200 cases of the kernel's, for every 800
+//! way: catalog service, typed rows, imports among what is published, verdicts, log, kill -9 and restart,
+//! online and past reads, tails. `MILLRACE_CASES` makes them more (one for every 200 cases of the kernel's, for every 800
 //! where services run apart, and for every 1,600 where they do so on Cassandra and Redis), `MILLRACE_SEED` says where to start; a failure prints its seed and
 //! history.
 
@@ -84,6 +84,10 @@ struct Run<'a> {
     oracle: Oracle,
     /// Instants just after each batch, while the server's clock is the machine's.
     known_ats: Vec<KnownAt>,
+    /// When it began: what imports state lies before.
+    began: i64,
+    /// What imports stated.
+    stated: Vec<KnownAt>,
     server: Server,
     ingest: Channel,
     serving: Channel,
@@ -111,6 +115,8 @@ impl<'a> Run<'a> {
             catalog,
             oracle,
             known_ats,
+            began: hours_from_now(0),
+            stated: Vec::new(),
             server,
             ingest,
             serving,
@@ -128,7 +134,10 @@ impl<'a> Run<'a> {
             let before = KnownAt(self.next_instant());
             let records: Vec<RawRecord> = batch.iter().map(|record| (*record).clone()).collect();
             for request in requests(&records) {
-                self.publish(request, before).map_err(|d| format!("batch {number}: {d}"))?;
+                for known_at in self.sendings(request.len()) {
+                    let sent = self.publish(request, before, known_at);
+                    sent.map_err(|d| format!("batch {number}: {d}"))?;
+                }
             }
             self.known_ats.push(KnownAt(hours_from_now(0)));
         }
@@ -137,6 +146,8 @@ impl<'a> Run<'a> {
         if restart.is_some() {
             self.known_ats.clear();
         }
+        // Before all that was published.
+        self.known_ats.append(&mut self.stated);
         self.server.settle();
         self.read()?;
         self.compare_training()?;
@@ -165,9 +176,35 @@ impl<'a> Run<'a> {
         })
     }
 
+    /// How a request is sent, once or twice: published, which states nothing, or imported, with an
+    /// instant for each fact that never goes back.
+    fn sendings(&mut self, facts: usize) -> Vec<Vec<i64>> {
+        let import = |run: &mut Self| -> Vec<i64> {
+            let before = |rng: &mut Rng| *rng.pick(&[i64::MAX, 86_400, 3_600, 60, 1]);
+            let mut stated: Vec<i64> = (0..facts)
+                .map(|_| run.began.saturating_sub(before(&mut run.rng).saturating_mul(1_000_000)))
+                .map(|instant| instant.max(0))
+                .collect();
+            stated.sort_unstable();
+            run.stated.extend(stated.iter().map(|instant| KnownAt(*instant)));
+            stated
+        };
+        match self.rng.below(10) {
+            0..=5 => vec![Vec::new()],
+            6 | 7 => vec![import(self)],
+            8 => vec![Vec::new(), import(self)],
+            _ => vec![import(self), Vec::new(), import(self)],
+        }
+    }
+
     /// Sends one request and holds its verdicts against the naive mapping of records.
-    fn publish(&mut self, records: &[RawRecord], before: KnownAt) -> Result<(), String> {
-        let request = wire::publish_request(records);
+    fn publish(
+        &mut self,
+        records: &[RawRecord],
+        before: KnownAt,
+        stated: Vec<i64>,
+    ) -> Result<(), String> {
+        let request = wire::publish_request(records, &stated);
         let mut client = v1::ingest_service_client::IngestServiceClient::new(self.ingest.clone());
         let answer = self.runtime.block_on(client.publish_batch(request));
         let answer = answer.map_err(|status| format!("PublishBatch: {status:?}"))?.into_inner();
@@ -178,7 +215,12 @@ impl<'a> Run<'a> {
         let mut rejected = Vec::new();
         for (index, record) in records.iter().enumerate() {
             match ingest::facts(&self.catalog, record, Some(latest)) {
-                Ok(facts) => facts.into_iter().for_each(|fact| self.oracle.insert(before, fact)),
+                Ok(facts) => {
+                    for mut fact in facts {
+                        fact.body.known_at = stated.get(index).copied().map(KnownAt);
+                        self.oracle.insert(before, fact);
+                    }
+                }
                 Err(_) => rejected.push(index as u32),
             }
         }

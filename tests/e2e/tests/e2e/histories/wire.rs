@@ -10,13 +10,15 @@ use prost_types::Timestamp;
 /// Years 1 to 9999, which is what a Timestamp of protobuf may hold, in microseconds.
 const TIMESTAMPS: std::ops::RangeInclusive<i64> = -62_135_596_800_000_000..=253_402_300_799_999_999;
 
-pub(crate) fn publish_request(records: &[RawRecord]) -> v1::PublishBatchRequest {
+/// A batch; in an import `known_at` has an instant for each fact.
+pub(crate) fn publish_request(records: &[RawRecord], known_at: &[i64]) -> v1::PublishBatchRequest {
     let first = &records[0];
     v1::PublishBatchRequest {
         producer_id: first.producer.to_string(),
         stream: first.stream.to_string(),
         first_sequence: first.sequence.0,
         rows: records.iter().map(row).collect(),
+        known_at_us: known_at.to_vec(),
         ..v1::PublishBatchRequest::default()
     }
 }
