@@ -157,9 +157,10 @@ impl Reader {
                 making.spine(Spine::new(kinds, now), spine, self.training_bytes / 8).await?;
             }
             RowsFrom::Events { from, to } => {
-                let cursor = question.cursor.as_deref().map_or(Ok(EventCursor::default()), |c| {
-                    EventCursor::parse(c, self.slots.count()).map_err(ReadError::CursorInvalid)
-                })?;
+                let cursor =
+                    question.cursor.as_deref().map_or(Ok(EventCursor::default()), |c| {
+                        EventCursor::parse(c, self.slots.count()).map_err(ReadError::CursorInvalid)
+                    })?;
                 making.events((from, to), cursor).await?;
             }
         }
@@ -181,7 +182,8 @@ impl Reader {
                 return Err(ReadError::KnownAtAhead { known_at, now });
             }
             // No later chunk may have a smaller one, or asking again would not repeat this.
-            let close = self.slots.iter().map(|slot| self.owner.close_up_to(slot, KnownAt(known_at.0)));
+            let close =
+                self.slots.iter().map(|slot| self.owner.close_up_to(slot, KnownAt(known_at.0)));
             let closing = futures::stream::iter(close).buffer_unordered(64);
             closing.try_collect::<Vec<_>>().await.map_err(ReadError::Join)?;
         }

@@ -31,9 +31,9 @@ mod text;
 pub use batch::{BATCH_BYTES, BATCH_ROWS, BATCH_ROWS_MAX, RejectedRow, RowBatch, arrow_schema};
 pub use error::{CellError, ReadError, RowError};
 pub use format::Format;
-pub use source::{ContentHash, Input, Progress, hash_content};
 pub(crate) use parquet::{Bounded, guarded, widened};
 pub(crate) use source::open_text;
+pub use source::{ContentHash, Input, Progress, hash_content};
 pub(crate) use text::BASE64;
 
 use millrace_catalog::Stream;

@@ -98,7 +98,8 @@ impl IngestService for Played {
 
 #[tonic::async_trait]
 impl FeatureService for Played {
-    type GetTrainingSetStream = futures::stream::Empty<Result<millrace_proto::v1::GetTrainingSetResponse, Status>>;
+    type GetTrainingSetStream =
+        futures::stream::Empty<Result<millrace_proto::v1::GetTrainingSetResponse, Status>>;
 
     async fn get_training_set(
         &self,

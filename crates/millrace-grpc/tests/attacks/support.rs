@@ -49,7 +49,8 @@ struct Served;
 
 #[tonic::async_trait]
 impl FeatureService for Served {
-    type GetTrainingSetStream = futures::stream::Empty<Result<millrace_proto::v1::GetTrainingSetResponse, Status>>;
+    type GetTrainingSetStream =
+        futures::stream::Empty<Result<millrace_proto::v1::GetTrainingSetResponse, Status>>;
 
     async fn get_training_set(
         &self,

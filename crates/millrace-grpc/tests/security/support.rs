@@ -30,7 +30,8 @@ struct Reads;
 
 #[tonic::async_trait]
 impl FeatureService for Reads {
-    type GetTrainingSetStream = futures::stream::Empty<Result<millrace_proto::v1::GetTrainingSetResponse, Status>>;
+    type GetTrainingSetStream =
+        futures::stream::Empty<Result<millrace_proto::v1::GetTrainingSetResponse, Status>>;
 
     async fn get_training_set(
         &self,

@@ -37,7 +37,8 @@ pub(crate) struct Scripted;
 
 #[tonic::async_trait]
 impl FeatureService for Scripted {
-    type GetTrainingSetStream = futures::stream::Empty<Result<millrace_proto::v1::GetTrainingSetResponse, Status>>;
+    type GetTrainingSetStream =
+        futures::stream::Empty<Result<millrace_proto::v1::GetTrainingSetResponse, Status>>;
 
     async fn get_training_set(
         &self,

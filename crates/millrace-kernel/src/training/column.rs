@@ -31,7 +31,8 @@ pub(super) fn columns<'a>(
     series: &[&Series],
     live: &[Live<'a>],
 ) -> Vec<Column<'a>> {
-    let mut columns: Vec<Column<'a>> = series.iter().map(|s| Column::of(s, live[view.events].facts.len())).collect();
+    let mut columns: Vec<Column<'a>> =
+        series.iter().map(|s| Column::of(s, live[view.events].facts.len())).collect();
     let fields = mark_fields(series.iter().copied());
     let joins = series.iter().any(|s| s.reads_joins);
     let mut versions = Versions::new(view, live);

@@ -7,9 +7,7 @@ use hashbrown::HashTable;
 use millrace_types::codec::Reader;
 use millrace_types::entity::entity_hash;
 use millrace_types::fact::RecordView;
-use millrace_types::{
-    Chunk, DecodeError, EntityKey, FactView, KindId, KnownAt, StreamId, Verdict,
-};
+use millrace_types::{Chunk, DecodeError, EntityKey, FactView, KindId, KnownAt, StreamId, Verdict};
 
 use super::AsKnown;
 use crate::plan::{KindPlan, Plan};
@@ -177,9 +175,7 @@ impl<B: AsRef<[u8]>> SlotFacts<B> {
         let hash = entity_hash(&self.plan.kind_name, record.key);
         let entity = match self.find(hash, record.key) {
             Some(entity) => entity,
-            None if self.takes_all && self.within.contains(&hash) => {
-                self.insert(hash, record.key)
-            }
+            None if self.takes_all && self.within.contains(&hash) => self.insert(hash, record.key),
             None => return,
         };
         let in_time = known_at.0 <= record.body.at.0;
@@ -229,7 +225,14 @@ impl<B: AsRef<[u8]>> SlotFacts<B> {
             *place += 1;
         }
         let entities = self.entities;
-        GatheredSlot { plan: self.plan, entities, starts, facts, chunks: self.chunks, known: self.known }
+        GatheredSlot {
+            plan: self.plan,
+            entities,
+            starts,
+            facts,
+            chunks: self.chunks,
+            known: self.known,
+        }
     }
 }
 

@@ -74,14 +74,13 @@ impl<'p> Slide<'p> {
         Self { feature, start: 0, end: 0, kept }
     }
 
-    /// Slides on to an instant that is not before the last one.
+    /// Slides on to an instant that is not before the last one, at which the window starts at `first`.
     #[inline]
-    pub(super) fn go_on_to(&mut self, t: Micros, column: &Column<'_>) {
+    pub(super) fn go_on_to(&mut self, t: Micros, first: Micros, column: &Column<'_>) {
         while column.ats.get(self.end).is_some_and(|at| *at < t.0) {
             self.kept.add(self.end, column);
             self.end += 1;
         }
-        let first = self.feature.window.start(t);
         while self.start < self.end && column.ats[self.start] < first.0 {
             self.kept.remove(self.start, column);
             self.start += 1;

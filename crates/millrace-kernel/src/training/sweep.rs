@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use millrace_catalog::Source;
+use millrace_catalog::{Source, Window};
 use millrace_types::{Micros, OrderKey, Status, ValueRef};
 
 use super::column::{Column, Versions, columns};
@@ -16,8 +16,8 @@ use crate::plan::{FeaturePlan, KindPlan, Series};
 /// How a feature is answered.
 #[derive(Debug, Clone, Copy)]
 enum Way {
-    /// Its window slides over the column with this index.
-    Slides(usize),
+    /// Its window, by its number, slides over the column with this index.
+    Slides { window: usize, column: usize },
     /// A field of the version in force of this changelog.
     Latest { join: usize, field: usize },
     /// By [`EntityState::evaluate`].
@@ -44,6 +44,8 @@ pub struct Sweeper {
     /// The streams of the view.
     streams: Vec<usize>,
     ways: Vec<Way>,
+    /// The windows that slide, each once.
+    windows: Vec<Window>,
     /// By column: its series.
     series: Vec<usize>,
     /// The features that are evaluated, and their places among all.
@@ -58,6 +60,7 @@ impl Sweeper {
         let view = plan.view_index(view)?;
         let of_view = &plan.views[view];
         let (mut ways, mut series, mut evaluated) = (Vec::new(), Vec::<usize>::new(), Vec::new());
+        let mut windows: Vec<Window> = Vec::new();
         for index in features {
             let feature = of_view.features.get(*index)?;
             let way = match feature.series {
@@ -65,10 +68,17 @@ impl Sweeper {
                 Some(of) if slides(&feature.feature) => {
                     let fold = plan.series[of].fold;
                     let same = |have: &usize| plan.series[*have].fold == fold;
-                    Way::Slides(series.iter().position(same).unwrap_or_else(|| {
+                    let column = series.iter().position(same).unwrap_or_else(|| {
                         series.push(of);
                         series.len() - 1
-                    }))
+                    });
+                    let wanted = feature.feature.window;
+                    let window = windows.iter().position(|have| *have == wanted);
+                    let window = window.unwrap_or_else(|| {
+                        windows.push(wanted);
+                        windows.len() - 1
+                    });
+                    Way::Slides { window, column }
                 }
                 Some(_) => Way::Evaluated,
             };
@@ -80,7 +90,7 @@ impl Sweeper {
         let streams = std::iter::once(of_view.events).chain(of_view.joins.iter().copied());
         let streams = streams.collect();
         let features = features.to_vec();
-        Some(Self { plan, view, features, streams, ways, series, evaluated })
+        Some(Self { plan, view, features, streams, ways, windows, series, evaluated })
     }
 
     /// Sweeps one entity over these instants, which ascend.
@@ -103,20 +113,23 @@ impl Sweeper {
         let mut slides: Vec<Option<Slide<'_>>> = self.slides().collect();
         let mut versions = Versions::new(view, &live);
         let first = self.first(&live);
+        let mut starts = Vec::with_capacity(self.windows.len());
         let mut swept = Swept { rows: rows.len() as u64, ..Swept::default() };
         for t in rows {
             let missing = first.is_none_or(|first| first > *t);
             swept.missing += u64::from(missing);
             let status = |status| if missing { Status::MissingEntity } else { status };
             versions.go_on_to(t.0);
+            starts.clear();
+            starts.extend(self.windows.iter().map(|window| window.start(*t)));
             let evaluation =
                 state.as_mut().and_then(|s| s.evaluate(self.view, &self.evaluated, *t));
             let mut evaluated = evaluation.iter().flat_map(|e| &e.features);
             for (place, (way, slide)) in self.ways.iter().zip(&mut slides).enumerate() {
                 match (way, slide) {
-                    (Way::Slides(column), Some(slide)) => {
+                    (Way::Slides { window, column }, Some(slide)) => {
                         let column = &columns[*column];
-                        slide.go_on_to(*t, column);
+                        slide.go_on_to(*t, starts[*window], column);
                         slide.hand(column, |cell, s| sink.cell(place, cell, status(s)));
                     }
                     (Way::Latest { join, field }, _) => {
@@ -125,7 +138,7 @@ impl Sweeper {
                         let is = if value.is_null() { Status::Null } else { Status::Present };
                         sink.cell(place, Cell::Scalar(value), status(is));
                     }
-                    (Way::Evaluated | Way::Slides(_), _) => {
+                    (Way::Evaluated | Way::Slides { .. }, _) => {
                         // A state with all its facts at hand covers every read.
                         let outcome = evaluated.next();
                         let null = (Cell::Scalar(ValueRef::Null), Status::Null);
@@ -181,7 +194,7 @@ impl Sweeper {
     fn slides(&self) -> impl Iterator<Item = Option<Slide<'_>>> {
         let features = &self.plan.views[self.view].features;
         self.ways.iter().zip(&self.features).map(|(way, index)| match way {
-            Way::Slides(_) => Some(Slide::new(&features[*index].feature)),
+            Way::Slides { .. } => Some(Slide::new(&features[*index].feature)),
             Way::Latest { .. } | Way::Evaluated => None,
         })
     }

@@ -85,9 +85,9 @@ impl Scalars {
             DataType::Float64 => Self::Double(Float64Builder::with_capacity(rows)),
             DataType::Utf8 => Self::Utf8(StringBuilder::with_capacity(rows, 8 * rows)),
             DataType::Binary => Self::Binary(BinaryBuilder::with_capacity(rows, 8 * rows)),
-            DataType::Timestamp(..) => Self::Instant(
-                TimestampMicrosecondBuilder::with_capacity(rows).with_timezone("UTC"),
-            ),
+            DataType::Timestamp(..) => {
+                Self::Instant(TimestampMicrosecondBuilder::with_capacity(rows).with_timezone("UTC"))
+            }
             _ => Self::Int64(Int64Builder::with_capacity(rows)),
         }
     }

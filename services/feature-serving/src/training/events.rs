@@ -36,7 +36,9 @@ impl Making {
         let schema = self.schema();
         let ahead = (cursor.slot..slots.ends.len() as u32).map(|slot| {
             let (slots, schema) = (Arc::clone(&slots), schema.clone());
-            async move { Ok::<_, ReadError>((slot, of_slot(&slots, SlotId(slot), schema, range).await?)) }
+            async move {
+                Ok::<_, ReadError>((slot, of_slot(&slots, SlotId(slot), schema, range).await?))
+            }
         });
         let mut ahead = futures::stream::iter(ahead).buffered(self.at_once);
         let mut sent = 0;

@@ -2,9 +2,11 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_client::{Client, ClientOptions, Endpoints};
+use tempfile::TempDir;
 
 use super::BenchError;
 use super::usage;
@@ -17,14 +19,26 @@ pub(super) struct Child {
     process: std::process::Child,
     pid: u32,
     endpoint: String,
-    folder: tempfile::TempDir,
+    folder: Arc<TempDir>,
 }
 
 impl Child {
     /// Starts the server and waits until it serves.
     pub(super) async fn start() -> Result<Self, BenchError> {
+        let folder = tempfile::tempdir().map_err(|e| BenchError::Server(e.to_string()))?;
+        Self::on(Arc::new(folder)).await
+    }
+
+    /// Kills the server and starts another on the same folder: what it answers from then on comes from
+    /// what is durable.
+    pub(super) async fn restart(self) -> Result<Self, BenchError> {
+        let folder = Arc::clone(&self.folder);
+        drop(self);
+        Self::on(folder).await
+    }
+
+    async fn on(folder: Arc<TempDir>) -> Result<Self, BenchError> {
         let bad = |why: String| BenchError::Server(why);
-        let folder = tempfile::tempdir().map_err(|e| bad(e.to_string()))?;
         let binary = std::env::current_exe().map_err(|e| bad(e.to_string()))?;
         let mut process = Command::new(binary)
             .args(["dev", "--listen", "127.0.0.1:0", "--data"])
@@ -74,6 +88,19 @@ impl Child {
     /// CPU seconds of it and of this process.
     pub(super) fn cpu_seconds(&self) -> Result<f64, BenchError> {
         Ok(usage::cpu_seconds(self.pid)? + usage::cpu_seconds(std::process::id())?)
+    }
+
+    /// Waits until it does next to nothing: for a second it used less than a twentieth of a core.
+    pub(super) async fn idle(&self) -> Result<(), BenchError> {
+        const LOOK_EVERY: Duration = Duration::from_secs(1);
+        for _ in 0..60 {
+            let before = usage::cpu_seconds(self.pid)?;
+            tokio::time::sleep(LOOK_EVERY).await;
+            if usage::cpu_seconds(self.pid)? - before < 0.05 {
+                return Ok(());
+            }
+        }
+        Err(BenchError::Server("it is still busy after a minute".to_owned()))
     }
 
     /// The most memory it has had.

@@ -24,18 +24,30 @@ use crate::output::{Report, Table};
 
 /// The features of the workload's training set: the profile as of the click, counts and sums over two
 /// windows, and the last item.
-const FEATURES: [&str; 8] = [
-    "clicks_1h", "dwell_1h", "clicks_24h", "dwell_24h", "last_item", "country", "tier", "age",
-];
+const FEATURES: [&str; 8] =
+    ["clicks_1h", "dwell_1h", "clicks_24h", "dwell_24h", "last_item", "country", "tier", "age"];
+
+/// How often the set is read; the median counts.
+const RUNS: usize = 3;
 
 /// What `bench training` measured.
 #[derive(Debug, Clone, Serialize)]
 pub struct TrainingNumbers {
     rows_per_second: f64,
     cpu_seconds_per_million: f64,
+    /// Of the server, since the reading began.
     peak_rss_bytes: u64,
+    /// Of this process, which made the workload.
     client_peak_rss_bytes: u64,
+    /// The slowest first.
+    runs: Vec<TrainingRun>,
+}
+
+#[derive(Debug, Clone, Copy, Serialize)]
+struct TrainingRun {
     rows: u64,
+    rows_per_second: f64,
+    cpu_seconds_per_million: f64,
 }
 
 /// Publishes the workload to a server of its own and reads its clicks as a training set.
@@ -59,7 +71,6 @@ pub(super) async fn run(options: &BenchTrainingArgs) -> Result<TrainingNumbers, 
         }
     }
     drop(workload);
-    super::say("reading the training set");
     let args = TrainingArgs {
         views: vec!["user_activity".to_owned()],
         spine: Some(spine),
@@ -72,18 +83,35 @@ pub(super) async fn run(options: &BenchTrainingArgs) -> Result<TrainingNumbers, 
         include_late: false,
         set_version: None,
     };
-    let cpu = child.cpu_seconds()?;
-    let begun = Instant::now();
-    let report = training::make(&client, &args).await;
-    let report = report.map_err(|failure| BenchError::Task(failure.to_string()))?;
-    let seconds = begun.elapsed().as_secs_f64();
-    let cpu = child.cpu_seconds()? - cpu;
+    super::say("waiting until the server has saved its snapshots");
+    child.idle().await?;
+    let child = child.restart().await?;
+    let client = child.client()?;
+    child.idle().await?;
+    super::say("reading the training set");
+    let mut runs = Vec::new();
+    for _ in 0..RUNS {
+        let cpu = child.cpu_seconds()?;
+        let begun = Instant::now();
+        let report = training::make(&client, &args).await;
+        let report = report.map_err(|failure| BenchError::Task(failure.to_string()))?;
+        let seconds = begun.elapsed().as_secs_f64();
+        let millions = report.rows as f64 / 1e6;
+        runs.push(TrainingRun {
+            rows: report.rows,
+            rows_per_second: (report.rows as f64 / seconds).round(),
+            cpu_seconds_per_million: ((child.cpu_seconds()? - cpu) / millions * 100.0).round()
+                / 100.0,
+        });
+    }
+    runs.sort_by(|a, b| a.rows_per_second.total_cmp(&b.rows_per_second));
+    let median = runs[RUNS / 2];
     Ok(TrainingNumbers {
-        rows_per_second: (report.rows as f64 / seconds).round(),
-        cpu_seconds_per_million: (cpu / (report.rows as f64 / 1e6) * 100.0).round() / 100.0,
+        rows_per_second: median.rows_per_second,
+        cpu_seconds_per_million: median.cpu_seconds_per_million,
         peak_rss_bytes: child.peak_rss_bytes()?,
         client_peak_rss_bytes: usage::peak_rss_bytes(std::process::id())?,
-        rows: report.rows,
+        runs,
     })
 }
 
@@ -138,7 +166,7 @@ impl Report for TrainingNumbers {
         let mib = |bytes: u64| format!("{:.0}", bytes as f64 / 1_048_576.0);
         row("training set, Parquet to Parquet", format!("{:.0}", self.rows_per_second), "rows/s");
         row("  CPU, client included", format!("{:.2}", self.cpu_seconds_per_million), "s/million");
-        row("  server memory, peak, publishing included", mib(self.peak_rss_bytes), "MiB");
+        row("  server memory, peak", mib(self.peak_rss_bytes), "MiB");
         row("  client memory, peak, workload included", mib(self.client_peak_rss_bytes), "MiB");
         table
     }

@@ -208,9 +208,7 @@ impl Failure {
                     }
                 });
             }
-            Self::Spine { .. } => {
-                "correct the spine; nothing was written"
-            }
+            Self::Spine { .. } => "correct the spine; nothing was written",
             Self::OutFile { .. } => {
                 "make room, or name another file with --out; nothing half written is left"
             }

@@ -153,10 +153,8 @@ fn views<'c>(args: &TrainingArgs, catalog: &'c Catalog) -> Result<Vec<&'c View>,
 fn start(args: &TrainingArgs) -> v1::TrainingSetStart {
     use v1::training_set_start::{KnownAt, Rows};
 
-    let view = |name: &String| v1::TrainingView {
-        view: name.clone(),
-        features: args.features.clone(),
-    };
+    let view =
+        |name: &String| v1::TrainingView { view: name.clone(), features: args.features.clone() };
     let instant = |at: Micros| to_timestamp(at);
     v1::TrainingSetStart {
         views: args.views.iter().map(view).collect(),

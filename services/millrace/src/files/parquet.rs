@@ -155,7 +155,9 @@ impl RowSource for ParquetReader {
 
 /// Calls the library that reads Parquet, which panics on some damaged files; that is an error of the file
 /// like any other. What it was reading is not used again.
-pub(crate) fn guarded<T>(read: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, ParquetError> {
+pub(crate) fn guarded<T>(
+    read: impl FnOnce() -> Result<T, ParquetError>,
+) -> Result<T, ParquetError> {
     catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|panic| {
         let texts = (panic.downcast_ref::<&str>().copied(), panic.downcast_ref::<String>());
         let why = texts.0.or(texts.1.map(String::as_str)).unwrap_or("it cannot be read");

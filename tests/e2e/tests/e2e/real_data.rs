@@ -70,6 +70,43 @@ fn check(data: &DataSet, expected: &OnceLock<Expected>, order: Order) {
     }
 }
 
+/// Imports a data set, each fact known when it happened, and checks every sampled row of training sets,
+/// as known at its own instant and latest; then publishes all of it once more, which changes nothing.
+fn check_imported(data: &DataSet, expected: &OnceLock<Expected>) {
+    let source = match data.find().expect("the real data sets") {
+        Folder::Present(source) => source,
+        Folder::Absent(wanted) => return say_left_out(&wanted),
+    };
+    let expected = expected.get_or_init(|| Expected::compute(data, &source));
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut files = Vec::new();
+    for (stream, file) in data.files {
+        // Files keep the order in which their rows were known.
+        let mut table = Table::read(&source.join(file)).expect("a table");
+        let at = table.header.iter().position(|name| name == expected.at_column(stream));
+        let at = at.expect("the column of instants");
+        table.rows.sort_by(|a, b| a[at].cmp(&b[at]));
+        let path = folder.path().join(format!("{stream}.csv"));
+        table.write(&path).expect("a file can be written");
+        files.push(pair(stream, &path));
+    }
+    let server =
+        Dev::start(&DevOptions::on(&folder.path().join("data"))).expect("the server starts");
+    let cli = server.cli();
+    let apply = cli.run(["apply".as_ref(), data.catalog_path().as_os_str()]);
+    apply.and_then(|done| done.expect_code(0)).expect("the catalog is applied");
+    let import = ["import"].into_iter().chain(files.iter().map(String::as_str));
+    let told = cli.json(import).expect("imported");
+    assert_eq!(told["sent"], expected.rows(), "every row is sent: {told}");
+    let training = |known_at| expected.training_differences(&cli, folder.path(), known_at);
+    let early = training("at-event");
+    assert_eq!(early[..early.len().min(5)], [""; 0], "{} at event: {}", data.name, early.len());
+    assert_eq!(training("latest"), [""; 0], "{} latest, imported", data.name);
+    let again = cli.publish(&files).expect("published");
+    assert_eq!(again.accepted, 0, "what was imported is known: {again:?}");
+    assert_eq!(training("at-event"), [""; 0], "{} at event, published again", data.name);
+}
+
 /// Publishes a data set as it is to services that run apart, which read stored heads, and checks
 /// every sampled read; then once more after all of them were killed and started again.
 fn check_apart(data: &DataSet, expected: &OnceLock<Expected>) {
@@ -149,6 +186,16 @@ fn online_retail_reversed() {
 #[test]
 fn online_retail_shuffled() {
     check(&ONLINE_RETAIL, &ONLINE_RETAIL_EXPECTED, Order::Shuffled(3));
+}
+
+#[test]
+fn vcpkg_ports_imported() {
+    check_imported(&VCPKG_PORTS, &VCPKG_PORTS_EXPECTED);
+}
+
+#[test]
+fn online_retail_imported() {
+    check_imported(&ONLINE_RETAIL, &ONLINE_RETAIL_EXPECTED);
 }
 
 #[test]

@@ -141,7 +141,11 @@ fn what_cannot_be_a_spine_is_named_and_leaves_nothing_behind() {
             "ahead of now",
         ),
         (vec!["nothing".into(), good.clone()], 1, "no view called \"nothing\""),
-        (vec![VIEW.into(), good.clone(), "--features".into(), "nix".into()], 1, "no feature \"nix\""),
+        (
+            vec![VIEW.into(), good.clone(), "--features".into(), "nix".into()],
+            1,
+            "no feature \"nix\"",
+        ),
         (vec![VIEW.into(), site.path("none.csv").display().to_string()], 1, "none.csv"),
     ];
     for (mut args, code, says) in cases {
@@ -166,6 +170,41 @@ fn what_cannot_be_a_spine_is_named_and_leaves_nothing_behind() {
     assert_eq!(done.expect_code(0).expect("made").json().expect("JSON")["missing"], 1);
 }
 
+/// A fact that became known after a row's instant is no part of the row, however early it happened; known
+/// before, it is.
+#[test]
+fn nothing_leaks_from_what_was_known_later() {
+    const ROW: &str = "1,2026-03-01T12:00:00Z";
+    let row_at = "2026-03-01T12:00:00Z";
+    for (seen, clicks) in [
+        ("2026-03-01T11:59:59.999999Z", 2),
+        (row_at, 2),
+        ("2026-03-01T12:00:00.000001Z", 1),
+        ("2026-03-02T00:00:00Z", 1),
+    ] {
+        let site = Site::new();
+        let header = format!("{CLICKS},seen");
+        let first = "e1,1,2026-03-01T10:00:00Z,,,500,1.5,a,2026-03-01T10:00:01Z";
+        let shifted = format!("e2,1,2026-03-01T11:00:00Z,,,500,1.5,a,{seen}");
+        let file = csv(&site, "clicks.csv", &header, &[first, &shifted]);
+        let clicks_file = format!("clicks={file}");
+        let args = ["import", &clicks_file, "--known-at", "clicks=seen"];
+        assert_eq!(site.cli().json(args).expect("imported")["accepted"], 2);
+        let spine = csv(&site, "spine.csv", "user_id,at", &[ROW]);
+        let known = |known_at: &str, out: &str| {
+            let args = [VIEW, "--spine", &spine, "--known-at", known_at];
+            train(&site, &args, out).expect_code(0).expect("made");
+            rows(&site.path(out))[0]["clicks"].clone()
+        };
+        assert_eq!(known("at-event", "event.ndjson"), clicks, "known since {seen}");
+        assert_eq!(known(row_at, "instant.ndjson"), clicks, "known since {seen}");
+        assert_eq!(known("latest", "latest.ndjson"), 2);
+        // The same as a read at the row's two clocks.
+        let read = site.cli().get([VIEW, "1", "--at", row_at, "--known-at", row_at]);
+        assert_eq!(read.expect("read")[0]["features"]["clicks"]["value"], clicks);
+    }
+}
+
 /// A server that is killed in the middle is found again, and the set is what it would have been.
 #[test]
 fn a_set_is_taken_up_again_where_its_call_broke() {
@@ -180,10 +219,9 @@ fn a_set_is_taken_up_again_where_its_call_broke() {
     assert_eq!(whole.json().expect("JSON")["resumed"], false);
     let out = site.path("broken.ndjson");
     let file = out.display().to_string();
-    let command = site.cli().command(["-o", "json", "training"].into_iter().chain(args).chain([
-        "--out",
-        file.as_str(),
-    ]));
+    let command = site.cli().command(
+        ["-o", "json", "training"].into_iter().chain(args).chain(["--out", file.as_str()]),
+    );
     let mut command = command.expect("the binary");
     command.stdout(std::process::Stdio::piped());
     let child = command.spawn().expect("it starts");

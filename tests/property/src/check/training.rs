@@ -111,12 +111,8 @@ impl Check<'_> {
                     missing += u64::from(expected.iter().any(|e| e.1 == Status::MissingEntity));
                     let width = features.len();
                     let answer = sink.rows[row * width..(row + 1) * width].to_vec();
-                    let read = Read {
-                        view: view.name.clone(),
-                        entity: entity.clone(),
-                        at: *at,
-                        known_at,
-                    };
+                    let read =
+                        Read { view: view.name.clone(), entity: entity.clone(), at: *at, known_at };
                     self.compare_row(&read, &answer, &expected, known)?;
                 }
                 if !features.is_empty() && swept.missing != missing {

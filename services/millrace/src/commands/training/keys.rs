@@ -24,7 +24,8 @@ pub(super) fn columns(catalog: &Catalog, views: &[&View]) -> Vec<KeyColumn> {
         let key = stream.and_then(|s| s.key_for(view.entity).map(|k| (s, k)));
         let first = columns.iter().position(|c| c.kind == kind.name).unwrap_or_else(|| {
             for ty in &kind.parts {
-                let names = if kind.parts.len() == 1 { vec![kind.name.clone()] } else { Vec::new() };
+                let names =
+                    if kind.parts.len() == 1 { vec![kind.name.clone()] } else { Vec::new() };
                 columns.push(KeyColumn { kind: kind.name.clone(), names, ty: *ty });
             }
             columns.len() - kind.parts.len()

@@ -128,7 +128,9 @@ impl OutFile {
         readable(self.file.as_file()).map_err(failed)?;
         self.file.persist(&path).map_err(|e| failed(e.error))?;
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
-        File::open(folder.unwrap_or_else(|| Path::new("."))).and_then(|f| f.sync_all()).map_err(failed)
+        File::open(folder.unwrap_or_else(|| Path::new(".")))
+            .and_then(|f| f.sync_all())
+            .map_err(failed)
     }
 
     /// Why it could not be written.

@@ -39,12 +39,7 @@ pub struct TrainingReport {
 }
 
 impl TrainingReport {
-    pub(super) fn new(
-        args: &TrainingArgs,
-        set: &TrainingSet,
-        rows: u64,
-        took: Duration,
-    ) -> Self {
+    pub(super) fn new(args: &TrainingArgs, set: &TrainingSet, rows: u64, took: Duration) -> Self {
         let summary = set.summary().cloned().unwrap_or_default();
         let header = set.header().cloned().unwrap_or_default();
         let instant = |at: Option<prost_types::Timestamp>| {

@@ -209,10 +209,7 @@ impl SpineReader {
 }
 
 /// The batch with the columns that name rows in the types of the protocol.
-fn named(
-    batch: &RecordBatch,
-    keys: &[KeyColumn],
-) -> Result<RecordBatch, arrow_schema::ArrowError> {
+fn named(batch: &RecordBatch, keys: &[KeyColumn]) -> Result<RecordBatch, arrow_schema::ArrowError> {
     let schema = batch.schema();
     let mut fields: Vec<ArrowField> = Vec::new();
     let mut columns: Vec<ArrayRef> = Vec::new();

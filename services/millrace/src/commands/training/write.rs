@@ -103,10 +103,8 @@ fn joined(rows: TrainingRows) -> Result<RecordBatch, Failure> {
     let (left, right) = (spine.schema(), rows.features.schema());
     for field in right.fields() {
         if left.field_with_name(field.name()).is_ok() {
-            let reason = format!(
-                "its column {:?} has the name of a feature; give it another",
-                field.name()
-            );
+            let reason =
+                format!("its column {:?} has the name of a feature; give it another", field.name());
             return Err(Failure::Spine { path: "the spine".to_owned(), reason });
         }
     }

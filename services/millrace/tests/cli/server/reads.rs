@@ -20,7 +20,8 @@ const NOON: Micros = Micros(1_772_366_400_000_000);
 
 #[tonic::async_trait]
 impl FeatureService for Service {
-    type GetTrainingSetStream = futures::stream::Empty<Result<millrace_proto::v1::GetTrainingSetResponse, Status>>;
+    type GetTrainingSetStream =
+        futures::stream::Empty<Result<millrace_proto::v1::GetTrainingSetResponse, Status>>;
 
     async fn get_training_set(
         &self,

@@ -22,6 +22,8 @@ const INSTANTS: usize = 6;
 pub(crate) struct Expected {
     views: Vec<ViewReads>,
     rows: u64,
+    /// By stream, the column of its instants.
+    at_columns: Vec<(String, String)>,
 }
 
 struct ViewReads {
@@ -32,6 +34,8 @@ struct ViewReads {
     keys: Vec<String>,
     /// At each instant, for each key, its answer.
     answers: Vec<(Micros, Vec<Answer>)>,
+    /// The same as known at each instant, where every fact was known when it happened.
+    in_time: Vec<(Micros, Vec<Answer>)>,
 }
 
 /// The value and status of each feature.
@@ -48,17 +52,29 @@ impl Expected {
         let wanted: HashSet<&Entity> = samples.iter().flat_map(|s| &s.entities).collect();
 
         let mut oracle = Oracle::new(catalog, &loaded.wheres).expect("conditions");
+        let mut imported = oracle.clone();
         let mut rows = 0;
         for record in loaded.streams.iter().flatten() {
             rows += 1;
             for fact in ingest::facts(catalog, record, None).expect("every row is good") {
                 if wanted.contains(&fact.entity) {
+                    imported.insert(KnownAt(fact.body.at.0), fact.clone());
                     oracle.insert(KnownAt(0), fact);
                 }
             }
         }
-        let views = samples.iter().map(|sample| sample.reads(&oracle)).collect();
-        Self { views, rows }
+        let views = samples.iter().map(|sample| sample.reads(&oracle, &imported)).collect();
+        let at_columns = catalog.streams.iter().map(|stream| {
+            let at = stream.fields[stream.at].name.clone();
+            (stream.name.clone(), at)
+        });
+        Self { views, rows, at_columns: at_columns.collect() }
+    }
+
+    /// The column of a stream's instants.
+    pub(crate) fn at_column(&self, stream: &str) -> &str {
+        let found = self.at_columns.iter().find(|(name, _)| name == stream);
+        &found.expect("a stream of the catalog").1
     }
 
     /// How many rows there are in all files.
@@ -82,13 +98,14 @@ impl Expected {
     ) -> Vec<String> {
         let mut differences = Vec::new();
         for reads in &self.views {
+            let answers = if known_at == "at-event" { &reads.in_time } else { &reads.answers };
             let mut rows: Vec<(usize, usize)> = (0..reads.keys.len())
-                .flat_map(|key| (0..reads.answers.len()).map(move |at| (key, at)))
+                .flat_map(|key| (0..answers.len()).map(move |at| (key, at)))
                 .collect();
             rows.sort_unstable_by_key(|(key, at)| (key * 7 + at * 13) % 31);
             let mut spine = format!("{},at,row\n", reads.kind);
             for (number, (key, at)) in rows.iter().enumerate() {
-                let at = reads.answers[*at].0.0;
+                let at = answers[*at].0.0;
                 spine.push_str(&format!("\"{}\",{at},{number}\n", reads.keys[*key]));
             }
             let path = folder.join(format!("{}.spine.csv", reads.view));
@@ -103,8 +120,8 @@ impl Expected {
             for (number, (line, (key, at))) in text.lines().zip(&rows).enumerate() {
                 let row: serde_json::Value = serde_json::from_str(line).expect("JSON");
                 assert_eq!(row["row"], number.to_string(), "rows keep their order");
-                let (at, answers) = &reads.answers[*at];
-                for (name, (value, _)) in reads.features.iter().zip(&answers[*key]) {
+                let (at, expected) = &answers[*at];
+                for (name, (value, _)) in reads.features.iter().zip(&expected[*key]) {
                     if !is_feature_value(&row[name], value) {
                         differences.push(format!(
                             "{}.{name} of {} at {at}: {} instead of {value:?}",
@@ -191,13 +208,17 @@ impl<'a> Sample<'a> {
         Self { view, kind, keys, entities, instants }
     }
 
-    fn reads(&self, oracle: &Oracle) -> ViewReads {
+    fn reads(&self, oracle: &Oracle, imported: &Oracle) -> ViewReads {
         let mut answers: Vec<(Micros, Vec<Answer>)> =
             self.instants.iter().map(|at| (*at, Vec::new())).collect();
+        let mut in_time = answers.clone();
         for entity in &self.entities {
             let known = oracle.as_known(&self.view.name, entity, KnownAt::MAX);
             for (at, answers) in &mut answers {
                 answers.push(known.read(*at));
+            }
+            for (at, answers) in &mut in_time {
+                answers.push(imported.read(&self.view.name, entity, *at, KnownAt(at.0)));
             }
         }
         ViewReads {
@@ -206,6 +227,7 @@ impl<'a> Sample<'a> {
             features: self.view.features.iter().map(|feature| feature.name.clone()).collect(),
             keys: self.keys.clone(),
             answers,
+            in_time,
         }
     }
 }
