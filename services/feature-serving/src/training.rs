@@ -28,7 +28,7 @@ use tokio::sync::mpsc;
 use crate::clock;
 use crate::error::ReadError;
 use crate::read::Reader;
-use batches::{Encoder, Rows};
+use batches::{Rows, encode, encode_schema};
 use question::{KnownAsked, Question, Resolved, RowsFrom};
 use slot::{SlotError, Slots, blocking};
 use spine::{Section, Spine};
@@ -89,7 +89,6 @@ impl Outlet {
 /// A training set under way.
 struct Making {
     slots: Arc<Slots>,
-    encoder: Encoder,
     outlet: Outlet,
     summary: Summary,
     /// Slots worked on at a time.
@@ -126,7 +125,7 @@ impl Reader {
         };
         let now = clock::now();
         let (version, watermark) = self.training_version(&question, &resolved, now).await?;
-        let (encoder, schema) = Encoder::new(&resolved.schema).map_err(arrow)?;
+        let schema = encode_schema(&resolved.schema).map_err(arrow)?;
         let known_at = match question.known {
             KnownAsked::Instant(at) => at,
             KnownAsked::AtEvent | KnownAsked::Latest => Micros(version.known_at),
@@ -145,7 +144,6 @@ impl Reader {
         outlet.tell(Told::Header(Header { version, known_at, watermark, schema })).await?;
         let mut making = Making {
             slots,
-            encoder,
             outlet,
             summary: Summary::default(),
             at_once: self.cores,
@@ -308,25 +306,26 @@ impl Making {
 
     async fn send(&mut self, first: u64, rows: Rows) -> Result<(), ReadError> {
         let rows = Arc::new(rows);
-        let mut sent = first;
-        for number in 0..rows.batches() {
+        let encoded = (0..rows.batches()).map(|number| {
             let rows = Arc::clone(&rows);
-            let batch = blocking(move || rows.batch(number)).await?.map_err(arrow)?;
-            sent = self.send_batch(sent, &batch, |_| None).await?;
+            blocking(move || rows.batch(number).and_then(|batch| encode(&batch)))
+        });
+        let mut encoded = futures::stream::iter(encoded).buffered(self.at_once);
+        let mut sent = first;
+        while let Some(messages) = encoded.next().await {
+            sent = self.tell_rows(sent, messages?.map_err(arrow)?, |_| None).await?;
         }
         Ok(())
     }
 
-    /// Sends a batch whose first row has this number, with the cursor behind so many of its rows. Gives
-    /// the number after its last.
-    async fn send_batch(
+    /// Sends messages whose first row has this number, with the cursor behind so many of their rows.
+    /// Gives the number after the last.
+    async fn tell_rows(
         &mut self,
         mut first: u64,
-        batch: &arrow_array::RecordBatch,
+        messages: Vec<(usize, Bytes)>,
         cursor: impl Fn(u64) -> Option<EventCursor>,
     ) -> Result<u64, ReadError> {
-        let mut messages = Vec::new();
-        self.encoder.encode(batch, &mut messages).map_err(arrow)?;
         let mut done = 0;
         for (rows, arrow_ipc) in messages {
             done += rows as u64;

@@ -16,37 +16,32 @@ pub(super) const BATCH_ROWS: usize = 16_384;
 /// Bytes of a batch at most, unless it is one row: clients take messages of 4 MiB by default.
 const BATCH_BYTES: usize = 2 << 20;
 
-/// Writes batches of one schema as Arrow IPC messages.
-pub(super) struct Encoder {
-    writer: StreamWriter<Vec<u8>>,
+/// The message of a schema.
+pub(super) fn encode_schema(schema: &SchemaRef) -> Result<Bytes, ArrowError> {
+    let mut writer = StreamWriter::try_new(Vec::new(), schema)?;
+    Ok(std::mem::take(writer.get_mut()).into())
 }
 
-impl Encoder {
-    /// An encoder, and the message of its schema.
-    pub(super) fn new(schema: &SchemaRef) -> Result<(Self, Bytes), ArrowError> {
-        let mut writer = StreamWriter::try_new(Vec::new(), schema)?;
-        let schema = std::mem::take(writer.get_mut()).into();
-        Ok((Self { writer }, schema))
-    }
+/// The messages of a batch, each with its rows: several, where one would be too large.
+pub(super) fn encode(batch: &RecordBatch) -> Result<Vec<(usize, Bytes)>, ArrowError> {
+    let mut out = Vec::new();
+    encode_into(batch, &mut out)?;
+    Ok(out)
+}
 
-    /// The messages of a batch: several, where one would be too large.
-    pub(super) fn encode(
-        &mut self,
-        batch: &RecordBatch,
-        out: &mut Vec<(usize, Bytes)>,
-    ) -> Result<(), ArrowError> {
-        self.writer.get_mut().reserve(batch.get_array_memory_size().min(BATCH_BYTES) + 1_024);
-        let written = self.writer.write(batch);
-        let bytes = std::mem::take(self.writer.get_mut());
-        written?;
-        let rows = batch.num_rows();
-        if bytes.len() > BATCH_BYTES && rows > 1 {
-            self.encode(&batch.slice(0, rows / 2), out)?;
-            return self.encode(&batch.slice(rows / 2, rows - rows / 2), out);
-        }
-        out.push((rows, bytes.into()));
-        Ok(())
+fn encode_into(batch: &RecordBatch, out: &mut Vec<(usize, Bytes)>) -> Result<(), ArrowError> {
+    let bytes = Vec::with_capacity(batch.get_array_memory_size().min(BATCH_BYTES) + 4_096);
+    let mut writer = StreamWriter::try_new(bytes, batch.schema_ref())?;
+    let before = writer.get_ref().len();
+    writer.write(batch)?;
+    let bytes = Bytes::from(std::mem::take(writer.get_mut())).split_off(before);
+    let rows = batch.num_rows();
+    if bytes.len() > BATCH_BYTES && rows > 1 {
+        encode_into(&batch.slice(0, rows / 2), out)?;
+        return encode_into(&batch.slice(rows / 2, rows - rows / 2), out);
     }
+    out.push((rows, bytes));
+    Ok(())
 }
 
 /// The rows of one view, wherever they were made, by row of the section.

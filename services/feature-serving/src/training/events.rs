@@ -12,7 +12,7 @@ use millrace_kernel::training::{GatheredSlot, Swept};
 use millrace_proto::convert::id_text;
 use millrace_types::{KeyPart, KeyType, Micros, SlotId};
 
-use super::batches::BATCH_ROWS;
+use super::batches::{BATCH_ROWS, encode};
 use super::columns::{Part, ViewColumns};
 use super::slot::{ALL, Gathered, Slots, blocking, sweeper};
 use super::version::EventCursor;
@@ -58,7 +58,8 @@ impl Making {
                         let batch = batch.slice(gone, rows - gone);
                         let before = done;
                         let cursor = |behind| Some(EventCursor { slot, rows: before + behind });
-                        sent = self.send_batch(sent, &batch, cursor).await?;
+                        let messages = encode(&batch).map_err(arrow)?;
+                        sent = self.tell_rows(sent, messages, cursor).await?;
                         done += (rows - gone) as u64;
                     }
                 }

@@ -29,9 +29,14 @@ impl Child {
         Self::on(Arc::new(folder)).await
     }
 
-    /// Kills the server and starts another on the same folder: what it answers from then on comes from
-    /// what is durable.
-    pub(super) async fn restart(self) -> Result<Self, BenchError> {
+    /// Ends the server as an operator would, and starts another on the same folder: what it answers
+    /// from then on comes from what is durable.
+    pub(super) async fn restart(mut self) -> Result<Self, BenchError> {
+        let failed = |e: std::io::Error| BenchError::Server(e.to_string());
+        let ended = Command::new("kill").arg(self.pid.to_string()).status().map_err(failed)?;
+        if ended.success() {
+            self.process.wait().map_err(failed)?;
+        }
         let folder = Arc::clone(&self.folder);
         drop(self);
         Self::on(folder).await

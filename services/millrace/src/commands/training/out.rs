@@ -9,7 +9,7 @@ use arrow_array::{Array, RecordBatch};
 use arrow_ipc::writer::FileWriter;
 use arrow_schema::{DataType, SchemaRef};
 use parquet::arrow::ArrowWriter;
-use parquet::basic::{Compression, ZstdLevel};
+use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
@@ -161,9 +161,13 @@ fn properties(schema: &SchemaRef, metadata: &Metadata) -> WriterProperties {
         .set_max_row_group_row_count(Some(GROUP_ROWS))
         .set_key_value_metadata(Some(pairs.collect()));
     for field in schema.fields() {
+        // A path of one part: names of features of several views hold dots.
+        let column = ColumnPath::from(vec![field.name().clone()]);
         if matches!(field.data_type(), DataType::Utf8 | DataType::LargeUtf8) {
-            let column = ColumnPath::from(field.name().as_str());
             properties = properties.set_column_dictionary_enabled(column, true);
+        } else if matches!(field.data_type(), DataType::Int64 | DataType::Timestamp(..)) {
+            // zstd over plain integers takes twice the time for the same size.
+            properties = properties.set_column_encoding(column, Encoding::DELTA_BINARY_PACKED);
         }
     }
     properties.build()
