@@ -20,18 +20,18 @@ MINUTE, FIVE = 60_000, 300_000
 
 SQL = """
 WITH per AS (
-  SELECT user_id, event_time AS at, count(*) AS n, sum(dwell_ms) AS s,
+  SELECT user_id, event_time AS t, count(*) AS n, sum(dwell_ms) AS s,
          arg_max(item_id, event_id) AS item
   FROM clicks GROUP BY ALL
 ), cum AS (
-  SELECT user_id, at, item, sum(n) OVER w AS n, sum(s) OVER w AS s
-  FROM per WINDOW w AS (PARTITION BY user_id ORDER BY at)
+  SELECT user_id, t, item, sum(n) OVER w AS n, sum(s) OVER w AS s
+  FROM per WINDOW w AS (PARTITION BY user_id ORDER BY t)
 ), version AS (
   SELECT user_id, valid_from,
          arg_max({'op': op, 'country': country, 'tier': tier, 'age': age}, row) AS v
   FROM profiles GROUP BY ALL
 ), spine AS (
-  SELECT row, user_id, event_time AS at,
+  SELECT row, user_id, event_time AS t,
          (event_time - 3600000) // 60000 * 60000 AS from_1h,
          (event_time - 86400000) // 300000 * 300000 AS from_24h
   FROM clicks
@@ -48,10 +48,10 @@ SELECT r.row, r.user_id,
        CASE WHEN p.v.op != 'delete' THEN p.v.tier END AS tier,
        CASE WHEN p.v.op != 'delete' THEN p.v.age END AS age
 FROM spine r
-ASOF LEFT JOIN cum a ON r.user_id = a.user_id AND r.at > a.at
-ASOF LEFT JOIN cum b ON r.user_id = b.user_id AND r.from_1h > b.at
-ASOF LEFT JOIN cum c ON r.user_id = c.user_id AND r.from_24h > c.at
-ASOF LEFT JOIN version p ON r.user_id = p.user_id AND r.at >= p.valid_from
+ASOF LEFT JOIN cum a ON r.user_id = a.user_id AND r.t > a.t
+ASOF LEFT JOIN cum b ON r.user_id = b.user_id AND r.from_1h > b.t
+ASOF LEFT JOIN cum c ON r.user_id = c.user_id AND r.from_24h > c.t
+ASOF LEFT JOIN version p ON r.user_id = p.user_id AND r.t >= p.valid_from
 ORDER BY r.row
 """
 COLUMNS = [

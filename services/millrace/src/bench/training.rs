@@ -1,5 +1,5 @@
-//! `millrace bench training`: the clicks of the standard workload as a spine, from a Parquet file to a
-//! Parquet file, by the command itself.
+//! `millrace bench training`: the standard workload imported from Parquet files, then its clicks as a
+//! spine, from a Parquet file to a Parquet file, by the commands themselves.
 
 use std::path::Path;
 use std::time::Instant;
@@ -8,6 +8,7 @@ use arrow_array::cast::AsArray as _;
 use arrow_array::types::Int64Type;
 use arrow_array::{ArrayRef, Int64Array, RecordBatch, TimestampMillisecondArray};
 use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef, TimeUnit};
+use millrace_client::Client;
 use parquet::arrow::ArrowWriter;
 use std::fs::File;
 use std::io::{self, Write};
@@ -17,9 +18,13 @@ use serde::Serialize;
 
 use super::child::Child;
 use super::workload::{self, Workload};
-use super::{BenchError, publish, usage};
-use crate::cli::{BenchTrainingArgs, TrainingArgs, TrainingKnownAt};
+use super::{BenchError, usage};
+use crate::cli::{
+    BenchTrainingArgs, ImportArgs, KnownAtField, Source, TrainingArgs, TrainingKnownAt,
+};
+use crate::commands::import::import_all;
 use crate::commands::training;
+use crate::files::Input;
 use crate::output::{Report, Table};
 
 /// The features of the workload's training set: the profile as of the click, counts and sums over two
@@ -41,6 +46,13 @@ pub struct TrainingNumbers {
     client_peak_rss_bytes: u64,
     /// The slowest first.
     runs: Vec<TrainingRun>,
+    import: ImportNumbers,
+}
+
+#[derive(Debug, Clone, Copy, Serialize)]
+struct ImportNumbers {
+    facts_per_second: f64,
+    cpu_seconds_per_million: f64,
 }
 
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -50,7 +62,7 @@ struct TrainingRun {
     cpu_seconds_per_million: f64,
 }
 
-/// Publishes the workload to a server of its own and reads its clicks as a training set.
+/// Imports the workload into a server of its own and reads its clicks as a training set.
 pub(super) async fn run(options: &BenchTrainingArgs) -> Result<TrainingNumbers, BenchError> {
     super::say("preparing the workload");
     let workload = Workload::generate(options.events, options.keys)?;
@@ -59,18 +71,17 @@ pub(super) async fn run(options: &BenchTrainingArgs) -> Result<TrainingNumbers, 
     let source = workload::CATALOG.to_owned();
     let request = millrace_proto::v1::ApplyCatalogRequest { source, ..Default::default() };
     client.apply_catalog(request).await?;
-    super::say("publishing");
-    publish::run(&client, &child, &workload).await?;
     let temporary = tempfile::tempdir().map_err(|e| BenchError::Server(e.to_string()))?;
     let folder = options.keep.as_deref().unwrap_or(temporary.path());
     let (spine, out) = (folder.join("spine.parquet"), folder.join("set.parquet"));
     write_spine(&workload, &spine)?;
-    if options.keep.is_some() {
-        for stream in ["clicks", "profiles"] {
-            write_stream(&workload, stream, &folder.join(format!("{stream}.parquet")))?;
-        }
+    for (stream, at) in STREAMS {
+        write_stream(&workload, stream, at, &folder.join(format!("{stream}.parquet")))?;
     }
+    let facts = workload.facts;
     drop(workload);
+    super::say("importing");
+    let import = import(&client, &child, folder, facts).await?;
     let args = TrainingArgs {
         views: vec!["user_activity".to_owned()],
         spine: Some(spine),
@@ -112,6 +123,7 @@ pub(super) async fn run(options: &BenchTrainingArgs) -> Result<TrainingNumbers, 
         peak_rss_bytes: child.peak_rss_bytes()?,
         client_peak_rss_bytes: usage::peak_rss_bytes(std::process::id())?,
         runs,
+        import,
     })
 }
 
@@ -130,11 +142,71 @@ fn write_spine(workload: &Workload, path: &Path) -> Result<(), BenchError> {
     write(Arc::clone(&schema), rows, path)
 }
 
-/// The facts of a stream, in the order in which they were sent.
-fn write_stream(workload: &Workload, stream: &str, path: &Path) -> Result<(), BenchError> {
+/// The streams of the workload, each with the place of its instants, in milliseconds.
+const STREAMS: [(&str, usize); 2] = [("clicks", 2), ("profiles", 1)];
+
+/// The facts of a stream, in the order in which they came, with since when each was known: the greatest
+/// instant of its stream until then.
+fn write_stream(
+    workload: &Workload,
+    stream: &str,
+    at: usize,
+    path: &Path,
+) -> Result<(), BenchError> {
     let batches = || workload.batches.iter().filter(|(name, _)| *name == stream);
     let Some((_, first)) = batches().next() else { return Ok(()) };
-    write(first.schema(), batches().map(|(_, batch)| Ok(batch.clone())), path)
+    let known_at = DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()));
+    let known_at = Arc::new(Field::new("known_at", known_at, false));
+    let fields = first.schema_ref().fields().iter().cloned().chain([known_at]);
+    let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+    let mut latest = i64::MIN;
+    let rows = batches().map(|(_, batch)| {
+        let ats = batch.column(at).as_primitive::<Int64Type>().values();
+        let known = ats.iter().map(|at| {
+            latest = latest.max(*at);
+            latest
+        });
+        let known = TimestampMillisecondArray::from(known.collect::<Vec<_>>());
+        let known: ArrayRef = Arc::new(known.with_timezone("UTC"));
+        let columns = batch.columns().iter().cloned().chain([known]);
+        RecordBatch::try_new(Arc::clone(&schema), columns.collect())
+    });
+    write(Arc::clone(&schema), rows, path)
+}
+
+/// Imports what [`write_stream`] wrote.
+async fn import(
+    client: &Client,
+    child: &Child,
+    folder: &Path,
+    facts: u64,
+) -> Result<ImportNumbers, BenchError> {
+    let source = |stream: &str| Source {
+        stream: stream.to_owned(),
+        input: Input::File(folder.join(format!("{stream}.parquet"))),
+    };
+    let known =
+        |stream: &str| KnownAtField { stream: stream.to_owned(), field: "known_at".to_owned() };
+    let args = ImportArgs {
+        sources: STREAMS.iter().map(|(stream, _)| source(stream)).collect(),
+        known_at: STREAMS.iter().map(|(stream, _)| known(stream)).collect(),
+        producer: None,
+        format: None,
+    };
+    let cpu = child.cpu_seconds()?;
+    let begun = Instant::now();
+    let told = import_all(client, &args).await;
+    let told = told.map_err(|failure| BenchError::Task(failure.to_string()))?;
+    let seconds = begun.elapsed().as_secs_f64();
+    let cpu = child.cpu_seconds()? - cpu;
+    let accepted = told.accepted + told.repaired;
+    if accepted != facts {
+        return Err(BenchError::NotAllAccepted { sent: facts, accepted });
+    }
+    Ok(ImportNumbers {
+        facts_per_second: (facts as f64 / seconds).round(),
+        cpu_seconds_per_million: (cpu / (facts as f64 / 1e6) * 100.0).round() / 100.0,
+    })
 }
 
 fn write(
@@ -168,6 +240,9 @@ impl Report for TrainingNumbers {
         row("  CPU, client included", format!("{:.2}", self.cpu_seconds_per_million), "s/million");
         row("  server memory, peak", mib(self.peak_rss_bytes), "MiB");
         row("  client memory, peak, workload included", mib(self.client_peak_rss_bytes), "MiB");
+        row("import", format!("{:.0}", self.import.facts_per_second), "facts/s");
+        let cpu = self.import.cpu_seconds_per_million;
+        row("  CPU, client included", format!("{cpu:.2}"), "s/million");
         table
     }
 }

@@ -11,13 +11,14 @@ mod send;
 use std::collections::BTreeMap;
 
 use millrace_catalog::{Field, Stream, StreamKind, TimeUnit};
+use millrace_client::Client;
 use millrace_types::FieldType;
 use tokio::time::Instant;
 
-use super::publish::on_blocking_thread;
 use super::publish::plan::{Files, Job, Producer};
 use super::publish::progress::PublishProgress;
 use super::publish::send::Names;
+use super::publish::{Summary, on_blocking_thread};
 use super::{Failure, session};
 use crate::cli::{Global, ImportArgs};
 use crate::clock;
@@ -54,9 +55,29 @@ pub async fn run(args: &ImportArgs, global: &Global, printer: Printer) -> Result
                 .to_owned(),
         });
     }
-    let fields = KnownAtFields::new(args)?;
+    // A mistake in the arguments needs no server.
+    KnownAtFields::new(args)?;
     let client = session::client(global)?;
-    let catalog = session::catalog(&client).await?;
+    let (summary, failure) = make(&client, args, files).await?;
+    printer.print(&summary)?;
+    match failure {
+        Some(failure) => Err(failure),
+        None if summary.refused_some() => Ok(Exit::Refused),
+        None => Ok(Exit::Done),
+    }
+}
+
+/// Imports the files. Gives what became of their facts, and why it ended early, if it did.
+///
+/// # Errors
+/// Those of [`run`] that come before anything is sent.
+async fn make(
+    client: &Client,
+    args: &ImportArgs,
+    files: Files,
+) -> Result<(Summary, Option<Failure>), Failure> {
+    let fields = KnownAtFields::new(args)?;
+    let catalog = session::catalog(client).await?;
     let producers = {
         let fields = fields.clone();
         let open = move || files.open(&catalog, rows_max(&files), |stream| fields.as_read(stream));
@@ -70,15 +91,24 @@ pub async fn run(args: &ImportArgs, global: &Global, printer: Printer) -> Result
     });
     let histories: Result<Vec<History>, Failure> =
         histories.map(|(producer, job)| fields.history(producer, job)).collect();
-    let (mut summary, failure) = send::send(&client, histories?, &progress).await;
+    let (mut summary, failure) = send::send(client, histories?, &progress).await;
     progress.finish();
     summary.seconds = started.elapsed().as_secs_f64();
-    printer.print(&summary)?;
-    match failure {
-        Some(failure) => Err(failure),
-        None if summary.refused_some() => Ok(Exit::Refused),
-        None => Ok(Exit::Done),
-    }
+    Ok((summary, failure))
+}
+
+/// Imports files for a benchmark: all of them, or it failed.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) async fn import_all(client: &Client, args: &ImportArgs) -> Result<Summary, Failure> {
+    let files = Files {
+        sources: args.sources.clone(),
+        producer: args.producer.clone(),
+        format: args.format,
+    };
+    let (summary, failure) = make(client, args, files).await?;
+    failure.map_or(Ok(summary), Err)
 }
 
 /// Rows of a file that are at hand.
