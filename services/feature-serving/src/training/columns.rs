@@ -193,12 +193,11 @@ impl Column {
     fn finish(&mut self) -> ArrayRef {
         let values = self.values.finish();
         let DataType::List(item) = &self.ty else { return values };
-        let items: ArrayRef = match item.data_type() {
-            DataType::Struct(fields) => {
-                let counts = Arc::new(self.counts.finish());
-                Arc::new(StructArray::new(fields.clone(), vec![values, counts], None))
-            }
-            _ => values,
+        let items: ArrayRef = if let DataType::Struct(fields) = item.data_type() {
+            let counts = Arc::new(self.counts.finish());
+            Arc::new(StructArray::new(fields.clone(), vec![values, counts], None))
+        } else {
+            values
         };
         let ends = std::mem::take(&mut self.ends);
         let offsets = OffsetBuffer::new(std::iter::once(0).chain(ends).collect());

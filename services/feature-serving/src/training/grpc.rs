@@ -57,9 +57,8 @@ pub(crate) async fn answer(
     Ok(ReceiverStream::new(parts).map(move |part| {
         // The work ends with the call.
         let _ = &making;
-        part.map(message).map_err(|error| match error {
-            ReadError::Call(status) => status,
-            error => status(&error),
+        part.map(message).map_err(|error| {
+            if let ReadError::Call(told) = &error { told.clone() } else { status(&error) }
         })
     }))
 }

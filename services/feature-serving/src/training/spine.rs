@@ -294,6 +294,7 @@ fn first_null(column: &dyn Array) -> Option<u64> {
 }
 
 /// The instants of a column whose type was checked, in microseconds.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the types of Arrow are not ours")]
 fn instants(column: &dyn Array, out: &mut Vec<i64>) {
     match column.data_type() {
         DataType::Timestamp(TimeUnit::Second, _) => {

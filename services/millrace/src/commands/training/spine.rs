@@ -209,6 +209,7 @@ impl SpineReader {
 }
 
 /// The batch with the columns that name rows in the types of the protocol.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the types of Arrow are not ours")]
 fn named(batch: &RecordBatch, keys: &[KeyColumn]) -> Result<RecordBatch, arrow_schema::ArrowError> {
     let schema = batch.schema();
     let mut fields: Vec<ArrowField> = Vec::new();
