@@ -1,13 +1,15 @@
 //! `millrace demo`: the first hour in a minute. Starts everything in a temporary folder, streams a
 //! generated history with late, repeated, corrected and retracted facts, shows values before and
-//! after, and checks all of it against a plain batch computation.
+//! after, writes a training set, and checks all of it against a plain batch computation.
 
 mod batch;
 mod history;
+mod train;
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use millrace_client::{Client, ClientError, ClientOptions, EndpointError, Endpoints};
@@ -22,6 +24,17 @@ use history::{Act, History, USERS};
 
 /// How long rebuilds may take.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How it ends.
+const NEXT: &str = "\
+What to try next
+   millrace dev &                        a server of your own, in .millrace
+   millrace apply CATALOG                your streams and features
+   millrace publish STREAM=FILE          CSV, NDJSON or Parquet, also .gz
+   millrace get VIEW KEY --at latest     features, as of any instant
+   millrace training VIEW --events --known-at latest --out train.parquet
+   millrace tail VIEW --from start       joined rows as they change
+";
 
 /// Why the demo did not end well.
 #[derive(Debug, Error)]
@@ -38,8 +51,11 @@ pub enum DemoError {
     /// A temporary folder cannot be made, or standard output failed.
     #[error("the demo needs a temporary folder and standard output")]
     Io(#[from] io::Error),
-    /// An online value is not the batch computation's.
-    #[error("user {user}: {feature} is {online} online and {batch} in the batch computation")]
+    /// The training set was not made, or cannot be read back.
+    #[error("the training set: {0}")]
+    Training(String),
+    /// A value is not the batch computation's.
+    #[error("user {user}: {feature} is {online} here and {batch} in the batch computation")]
     Differs {
         /// The user.
         user: i64,
@@ -71,14 +87,14 @@ pub async fn run() -> Result<Exit, DemoError> {
         admin: None,
     };
     let dev = Dev::start(&options).await?;
-    let outcome = show(&dev).await;
+    let outcome = show(&dev, folder.path()).await;
     let stopped = dev.stop().await;
     outcome?;
     stopped?;
     Ok(Exit::Done)
 }
 
-async fn show(dev: &Dev) -> Result<(), DemoError> {
+async fn show(dev: &Dev, folder: &Path) -> Result<(), DemoError> {
     let started = Instant::now();
     let mut out = io::stdout().lock();
     let endpoints = Endpoints::single(&format!("http://{}", dev.address()));
@@ -113,19 +129,15 @@ async fn show(dev: &Dev) -> Result<(), DemoError> {
     }
 
     let checked = check(&client, &history).await?;
+    let (rows, offline) = train::check(&client, &history, folder).await?;
+    writeln!(out, "\n4. A training set of {rows} rows, one a click, as Parquet")?;
     writeln!(
         out,
-        "\n4. Checked: {checked} online values equal a batch computation over the same facts, bit \
-         for bit."
+        "\n5. Checked: {checked} online values and {offline} of the training set equal a batch \
+         computation\n   over the same facts, bit for bit."
     )?;
     writeln!(out, "   All of it took {:.1} s.\n", started.elapsed().as_secs_f64())?;
-    writeln!(out, "What to try next")?;
-    writeln!(out, "   millrace dev &                        a server of your own, in .millrace")?;
-    writeln!(out, "   millrace apply CATALOG                your streams and features")?;
-    writeln!(out, "   millrace publish STREAM=FILE          CSV, NDJSON or Parquet, also .gz")?;
-    writeln!(out, "   millrace get VIEW KEY --at latest     features, as of any instant")?;
-    writeln!(out, "   millrace tail VIEW --from start       joined rows as they change")?;
-    Ok(())
+    Ok(out.write_all(NEXT.as_bytes())?)
 }
 
 async fn publish(client: &Client, history: &History, act: Act) -> Result<VerdictCounts, DemoError> {

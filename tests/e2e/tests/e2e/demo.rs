@@ -11,7 +11,15 @@ fn the_demo_runs_in_an_empty_folder_and_leaves_it_empty() {
     command.arg("demo").current_dir(folder.path());
     let finished = run_bounded(&mut command, b"", Duration::from_secs(180)).expect("it ends");
     let finished = finished.expect_code(0).expect("it succeeds");
-    for word in ["late", "repeated", "corrected", "retracted", "before", "after"] {
+    for word in [
+        "late",
+        "repeated",
+        "corrected",
+        "retracted",
+        "before",
+        "after",
+        "of the training set equal",
+    ] {
         assert!(finished.stdout.to_lowercase().contains(word), "{word}: {}", finished.stdout);
     }
     let left = std::fs::read_dir(folder.path()).expect("readable").count();
