@@ -1,6 +1,12 @@
-//! The decoder of a place among LATE facts, which is private otherwise, for the fuzz targets.
+//! Decoders that are private otherwise, for the fuzz targets.
+
+use bytes::Bytes;
+use millrace_catalog::{Catalog, View};
+use millrace_proto::v1;
+use millrace_types::Micros;
 
 use crate::late::Cursor;
+use crate::training::{EventCursor, Question, SetVersion, Spine, SpineKind};
 
 /// Reads the cursor of a stream over this many slots; true when it was taken.
 ///
@@ -11,5 +17,53 @@ pub fn late_cursor(text: &str, stream: &str, slots: u32) -> bool {
     let Ok(cursor) = Cursor::parse(text, stream, slots) else { return false };
     let again = Cursor::parse(&cursor.text(stream), stream, slots);
     assert_eq!(again.ok(), Some(cursor), "{text}");
+    true
+}
+
+/// Reads the version of a training set over this many slots; true when it was taken.
+///
+/// # Panics
+/// When what was read is not read again from what it is written as.
+#[must_use]
+pub fn training_version(text: &str, slots: u32) -> bool {
+    let Ok(version) = SetVersion::parse(text, slots) else { return false };
+    assert_eq!(SetVersion::parse(&version.text(), slots), Ok(version), "{text}");
+    true
+}
+
+/// Reads a place among the events of a training set; true when it was taken.
+///
+/// # Panics
+/// When what was read is not read again from what it is written as.
+#[must_use]
+pub fn training_cursor(text: &str, slots: u32) -> bool {
+    let Ok(cursor) = EventCursor::parse(text, slots) else { return false };
+    assert_eq!(EventCursor::parse(&cursor.text(), slots), Ok(cursor), "{text}");
+    true
+}
+
+/// Reads what a training set is made of; true when it was taken.
+#[must_use]
+pub fn training_start(start: v1::TrainingSetStart) -> bool {
+    Question::try_from(start).is_ok()
+}
+
+/// Reads a payload of a spine for a view; true when it was taken.
+///
+/// # Panics
+/// When a row that was taken has no key.
+#[must_use]
+pub fn spine(catalog: &Catalog, view: &View, payload: Bytes) -> bool {
+    let kind = SpineKind::new(catalog, view.entity, std::iter::once(view));
+    let mut spine = Spine::new(vec![kind], Micros::MAX);
+    if spine.accept(payload).is_err() {
+        return false;
+    }
+    let (_, section) = spine.take();
+    let mut key = Vec::new();
+    for row in 0..section.rows() {
+        section.key(0, row, &mut key);
+        assert!(!key.is_empty(), "row {row} has a key");
+    }
     true
 }

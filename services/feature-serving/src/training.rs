@@ -29,10 +29,12 @@ use crate::clock;
 use crate::error::ReadError;
 use crate::read::Reader;
 use batches::{Rows, encode, encode_schema};
-use question::{KnownAsked, Question, Resolved, RowsFrom};
+pub(crate) use question::Question;
+use question::{KnownAsked, Resolved, RowsFrom};
 use slot::{SlotError, Slots, blocking};
-use spine::{Section, Spine};
-use version::{EventCursor, SetVersion};
+use spine::Section;
+pub(crate) use spine::{Spine, SpineKind};
+pub(crate) use version::{EventCursor, SetVersion};
 
 /// Parts of an answer made ahead of the client.
 const AHEAD: usize = 4;

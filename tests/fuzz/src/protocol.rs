@@ -1,18 +1,20 @@
 //! Messages of the protocol: those of clients, and those between services.
 
 use std::fmt::Debug;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
+use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use bytes::Bytes;
 use millrace_client::arrow::ArrowEncoder;
 use millrace_client::{Payload, wire};
+use millrace_feature_serving::decoders;
 use millrace_ingest::arrow::ArrowStreams;
 use millrace_ingest::encode::{Encoder, Job, Payload as Facts};
 use millrace_ingest::ingest::Batch;
 use millrace_placement::Slots;
 use millrace_proto::convert::{from_timestamp, key_parts};
 use millrace_proto::v1;
-use millrace_types::{Micros, Position, Row, Value, ValueRef};
+use millrace_types::{FieldType, Micros, Position, Row, Value, ValueRef};
 use prost::Message;
 
 use crate::files;
@@ -38,7 +40,7 @@ fn decoded<M: Message + Default + Debug>(data: &[u8]) -> Option<M> {
 }
 
 /// What the first byte chooses from.
-const MESSAGES: [Decode; 15] = [
+const MESSAGES: [Decode; 16] = [
     |data| decoded::<v1::PublishRequest>(data).is_some_and(publish),
     |data| {
         let read = |request: v1::GetFeaturesRequest| {
@@ -91,6 +93,7 @@ const MESSAGES: [Decode; 15] = [
         })
     },
     |data| decoded(data).is_some_and(|instant| from_timestamp(&instant).is_ok()),
+    |data| decoded(data).is_some_and(decoders::training_start),
 ];
 
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
@@ -110,6 +113,12 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         ..Default::default()
     };
     let position = v1::LogPosition::from(Position { epoch: 1, sequence: 5 });
+    let start = v1::TrainingSetStart {
+        views: vec![v1::TrainingView { view: "view".to_owned(), features: Vec::new() }],
+        rows: Some(v1::training_set_start::Rows::Spine(v1::SpineRows {})),
+        known_at: Some(v1::training_set_start::KnownAt::Latest(v1::AsKnownLatest {})),
+        ..Default::default()
+    };
     [
         (0, request().encode_to_vec()),
         (0, publish.encode_to_vec()),
@@ -117,6 +126,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         (2, row.values[0].encode_to_vec()),
         (3, row.encode_to_vec()),
         (13, position.encode_to_vec()),
+        (15, start.encode_to_vec()),
     ]
     .into_iter()
     .map(|(which, bytes)| [vec![which], bytes].concat())
@@ -150,13 +160,45 @@ fn request() -> v1::PublishRequest {
 }
 
 pub(crate) fn arrow_seeds() -> Vec<Vec<u8>> {
-    vec![PAYLOAD.to_vec()]
+    vec![PAYLOAD.to_vec(), SPINE.to_vec()]
 }
 
-/// An Arrow payload of the stream.
+/// An Arrow payload of the stream, or of a spine of any view.
 pub(crate) fn arrow(data: &[u8]) -> bool {
-    publish(v1::PublishRequest { arrow_ipc: Bytes::copy_from_slice(data), ..request() })
+    let payload = Bytes::copy_from_slice(data);
+    let catalog = &HISTORY.catalog;
+    let spines = catalog.views.iter().filter(|v| decoders::spine(catalog, v, payload.clone()));
+    let taken = spines.count() > 0;
+    publish(v1::PublishRequest { arrow_ipc: payload, ..request() }) || taken
 }
+
+/// A spine for the first view: a row with a key of its kind.
+static SPINE: LazyLock<Bytes> = LazyLock::new(|| {
+    let catalog = &HISTORY.catalog;
+    let view = catalog.views.first().expect("the history has a view");
+    let stream = catalog.stream_by_id(view.events).expect("a checked catalog");
+    let key = stream.key_for(view.entity).expect("a checked catalog");
+    let mut columns: Vec<(String, ArrayRef)> = Vec::new();
+    for field in &key.fields {
+        let field = &stream.fields[*field];
+        let column: ArrayRef = match field.ty {
+            FieldType::String => Arc::new(StringArray::from(vec!["k"])),
+            FieldType::Int64
+            | FieldType::Bool
+            | FieldType::Double
+            | FieldType::Bytes
+            | FieldType::Timestamp => Arc::new(Int64Array::from(vec![7])),
+        };
+        columns.push((field.name.clone(), column));
+    }
+    columns.push(("at".to_owned(), Arc::new(Int64Array::from(vec![1]))));
+    let batch = RecordBatch::try_from_iter(columns).expect("columns of one row");
+    let mut encoder = ArrowEncoder::try_new(&batch.schema()).expect("plain columns");
+    match encoder.encode(&batch).expect("a batch can be encoded") {
+        Payload::Arrow { schema, batches, .. } => [schema, batches].concat().into(),
+        Payload::None | Payload::Rows(_) => Bytes::new(),
+    }
+});
 
 /// A batch, read and encoded into facts, of which each is routed, seen or refused.
 fn publish(request: v1::PublishRequest) -> bool {

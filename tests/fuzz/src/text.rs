@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use millrace::cli::{ReadInstant, Source, TailFrom};
 use millrace::decoders::{entity_key, settings};
-use millrace_feature_serving::decoders::late_cursor;
+use millrace_feature_serving::decoders::{late_cursor, training_cursor, training_version};
 use millrace_grpc::Access;
 use millrace_join::decoders::cursor;
 use millrace_telemetry::TraceContext;
@@ -16,7 +16,7 @@ use crate::history::HISTORY;
 const SLOTS: u32 = 2;
 
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
-    let seeds: [(u8, &str); 14] = [
+    let seeds: [(u8, &str); 16] = [
         (0, "2026-03-01T12:00:00.000001Z"),
         (0, "1969-12-31T23:59:59.5+14:00"),
         (1, "latest"),
@@ -31,6 +31,8 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         (8, "1.5"),
         (9, "clicks=clicks.csv.gz"),
         (10, "1,a"),
+        (11, "AQEBAgAAAQI"),
+        (12, "1:20"),
     ];
     seeds.iter().map(|(which, text)| [&[*which], text.as_bytes()].concat()).collect()
 }
@@ -39,7 +41,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
 pub(crate) fn text(data: &[u8]) -> bool {
     let Some((which, text)) = data.split_first() else { return false };
     let Ok(text) = std::str::from_utf8(text) else { return false };
-    match which % 11 {
+    match which % 13 {
         0 => Micros::parse_rfc3339(text).is_ok_and(|instant| {
             assert_eq!(Micros::parse_rfc3339(&instant.to_rfc3339()), Ok(instant), "{text}");
             true
@@ -62,6 +64,8 @@ pub(crate) fn text(data: &[u8]) -> bool {
             true
         }),
         9 => Source::parse(text).is_ok(),
+        11 => training_version(text, SLOTS),
+        12 => training_cursor(text, SLOTS),
         _ => {
             let keys = HISTORY.catalog.kinds.iter().filter_map(|kind| entity_key(text, kind));
             // What was taken is shown again without a fault.
