@@ -18,7 +18,7 @@ mod yaml;
 pub use diagnostic::{Diagnostic, Rule};
 pub use diff::{Change, diff};
 pub use model::{
-    Aggregate, BeyondRepair, Catalog, Feature, Field, FieldRef, KeyMapping, Kind, OpMapping,
-    Source, Stream, StreamKind, TimeUnit, View, Window,
+    Aggregate, BeyondRepair, Catalog, Feature, Field, FieldRef, KeyColumn, KeyMapping, Kind,
+    OpMapping, Source, Stream, StreamKind, TimeUnit, View, Window,
 };
 pub use program::{FieldSource, Program};

@@ -33,6 +33,15 @@ pub struct Kind {
     pub parts: Vec<KeyType>,
 }
 
+/// A column that names a part of an entity's key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyColumn {
+    /// The type of the part.
+    pub ty: KeyType,
+    /// The names that it may have, the preferred one first.
+    pub names: Vec<String>,
+}
+
 /// Whether a stream's facts happen at an instant or hold from one on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StreamKind {
@@ -315,6 +324,34 @@ impl Catalog {
     #[must_use]
     pub fn view(&self, name: &str) -> Option<&View> {
         self.views.iter().find(|v| v.name == name)
+    }
+
+    /// The columns by which the rows of a training set of these views name their entities: by kind of
+    /// the views, in the order of the views, one for each part of its key. A column may be named after
+    /// the kind, if that has one part, or after the key field of a view's event stream.
+    #[must_use]
+    pub fn key_columns<'c>(&'c self, views: &[&'c View]) -> Vec<(&'c Kind, Vec<KeyColumn>)> {
+        let mut kinds: Vec<(&Kind, Vec<KeyColumn>)> = Vec::new();
+        for view in views {
+            let Some(kind) = self.kind(view.entity) else { continue };
+            let found = kinds.iter().position(|(have, _)| have.id == kind.id);
+            let place = found.unwrap_or_else(|| {
+                let alone = kind.parts.len() == 1;
+                let names = || alone.then(|| kind.name.clone()).into_iter().collect();
+                let column = |ty: &KeyType| KeyColumn { ty: *ty, names: names() };
+                kinds.push((kind, kind.parts.iter().map(column).collect()));
+                kinds.len() - 1
+            });
+            let Some(stream) = self.stream_by_id(view.events) else { continue };
+            let Some(key) = stream.key_for(kind.id) else { continue };
+            for (field, column) in key.fields.iter().zip(&mut kinds[place].1) {
+                let name = &stream.fields[*field].name;
+                if !column.names.contains(name) {
+                    column.names.push(name.clone());
+                }
+            }
+        }
+        kinds
     }
 
     /// The views of this entity kind.

@@ -54,8 +54,7 @@ pub fn training_start(start: v1::TrainingSetStart) -> bool {
 /// When a row that was taken has no key.
 #[must_use]
 pub fn spine(catalog: &Catalog, view: &View, payload: Bytes) -> bool {
-    let kind = SpineKind::new(catalog, view.entity, std::iter::once(view));
-    let mut spine = Spine::new(vec![kind], Micros::MAX);
+    let mut spine = Spine::new(SpineKind::of(catalog, &[view]), Micros::MAX);
     if spine.accept(payload).is_err() {
         return false;
     }

@@ -151,6 +151,9 @@ pub enum Command {
     /// Write the features of many rows to a file, to train a model on
     #[command(after_help = examples::TRAINING)]
     Training(TrainingArgs),
+    /// Compare what is served with what the log says, bit for bit
+    #[command(after_help = examples::PARITY)]
+    Parity(ParityArgs),
     /// Follow the joined rows of a view
     #[command(after_help = examples::TAIL)]
     Tail(TailArgs),
@@ -377,6 +380,23 @@ pub struct TrainingArgs {
     /// Read exactly what a set of this version read
     #[arg(long, value_name = "VERSION")]
     pub set_version: Option<String>,
+}
+
+/// `millrace parity`
+#[derive(Debug, Clone, Args)]
+pub struct ParityArgs {
+    /// The views; by default all
+    #[arg(value_name = "VIEW")]
+    pub views: Vec<String>,
+    /// Entities of each view
+    #[arg(long, value_name = "N", default_value_t = 1_000)]
+    pub sample: usize,
+    /// The instant of the reads: RFC 3339, integer microseconds, now or latest
+    #[arg(long, value_name = "T", default_value = "latest", allow_hyphen_values = true)]
+    pub at: ReadInstant,
+    /// Draws other entities
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
 }
 
 /// `millrace tail`

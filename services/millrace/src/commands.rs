@@ -8,6 +8,7 @@ mod failure;
 pub mod get;
 pub mod import;
 pub mod late;
+pub mod parity;
 pub mod publish;
 mod session;
 pub mod status;

@@ -94,6 +94,9 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Explain(args) => {
             client_runtime()?.block_on(commands::explain::run(&args, &global, printer))
         }
+        Command::Parity(args) => {
+            client_runtime()?.block_on(commands::parity::run(&args, &global, printer))
+        }
         Command::Training(args) => {
             client_runtime()?.block_on(commands::training::run(&args, &global, printer))
         }

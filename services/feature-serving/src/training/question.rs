@@ -153,8 +153,7 @@ impl Resolved {
             kinds[at].streams.extend(view.streams());
             found.push(view);
         }
-        let spine_kinds: Vec<SpineKind> =
-            kinds.iter().map(|k| SpineKind::new(&catalog, k.kind, found.iter().copied())).collect();
+        let spine_kinds = SpineKind::of(&catalog, &found);
         let known = match question.known {
             KnownAsked::AtEvent => AsKnown::AtEvent,
             KnownAsked::Instant(at) => AsKnown::At(KnownAt(at.0)),

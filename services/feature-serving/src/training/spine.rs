@@ -6,9 +6,9 @@ use arrow_array::{Array, RecordBatch, types};
 use arrow_schema::{DataType, Schema, TimeUnit};
 use bytes::Bytes;
 use millrace_arrow::IpcStream;
-use millrace_catalog::{Catalog, View};
+use millrace_catalog::{Catalog, KeyColumn, View};
 use millrace_types::entity::{KeyError, encode_key, entity_hash};
-use millrace_types::{KeyPart, KeyType, KindId, Micros};
+use millrace_types::{KeyPart, KeyType, Micros};
 
 use crate::error::ReadError;
 
@@ -30,54 +30,31 @@ struct Layout {
 #[derive(Debug, Clone)]
 pub(crate) struct SpineKind {
     name: String,
-    /// Its parts, each with the names that its column may have.
-    parts: Vec<(KeyType, Vec<String>)>,
+    /// Its parts.
+    parts: Vec<KeyColumn>,
 }
 
 impl SpineKind {
-    /// The keys of a kind for these views: a column may be named after the kind, if it has one part, or
-    /// after the key field of a view's event stream.
-    pub(crate) fn new<'c>(
-        catalog: &Catalog,
-        kind: KindId,
-        views: impl Iterator<Item = &'c View>,
-    ) -> Self {
-        let found = catalog.kind(kind);
-        let name = found.map(|k| k.name.clone()).unwrap_or_default();
-        let types = found.map(|k| k.parts.clone()).unwrap_or_default();
-        let alone = types.len() == 1;
-        let mut parts: Vec<(KeyType, Vec<String>)> =
-            types.into_iter().map(|ty| (ty, Vec::new())).collect();
-        if alone {
-            parts[0].1.push(name.clone());
-        }
-        for view in views.filter(|v| v.entity == kind) {
-            let Some(stream) = catalog.stream_by_id(view.events) else { continue };
-            let Some(key) = stream.key_for(kind) else { continue };
-            for (field, (_, names)) in key.fields.iter().zip(&mut parts) {
-                let field = &stream.fields[*field].name;
-                if !names.contains(field) {
-                    names.push(field.clone());
-                }
-            }
-        }
-        Self { name, parts }
+    /// The kinds of these views, in their order.
+    pub(crate) fn of(catalog: &Catalog, views: &[&View]) -> Vec<Self> {
+        let kinds = catalog.key_columns(views).into_iter();
+        kinds.map(|(kind, parts)| Self { name: kind.name.clone(), parts }).collect()
     }
 
     /// The name and type of each part's column, where this service makes them.
     pub(crate) fn columns(&self) -> impl Iterator<Item = (&str, KeyType)> {
-        self.parts.iter().map(|(ty, names)| (names.first().map_or("", String::as_str), *ty))
+        self.parts.iter().map(|part| (part.names.first().map_or("", String::as_str), part.ty))
     }
 }
 
 /// A column of a key's part.
 #[derive(Debug)]
-enum KeyColumn {
+enum KeyValues {
     Int64(Vec<i64>),
     Text { ends: Vec<usize>, text: String },
 }
 
-impl KeyColumn {
+impl KeyValues {
     fn part(&self, row: usize) -> KeyPart<'_> {
         match self {
             Self::Int64(values) => KeyPart::Int64(values[row]),
@@ -94,7 +71,7 @@ impl KeyColumn {
 pub(crate) struct Section {
     pub(crate) ats: Vec<i64>,
     /// By kind: the columns of its parts.
-    keys: Vec<Vec<KeyColumn>>,
+    keys: Vec<Vec<KeyValues>>,
     /// By kind: the hash of each row's entity.
     pub(crate) hashes: Vec<Vec<u64>>,
     bytes: usize,
@@ -103,10 +80,10 @@ pub(crate) struct Section {
 impl Section {
     fn new(kinds: &[SpineKind]) -> Self {
         let column = |ty: &KeyType| match ty {
-            KeyType::Int64 => KeyColumn::Int64(Vec::new()),
-            KeyType::String => KeyColumn::Text { ends: Vec::new(), text: String::new() },
+            KeyType::Int64 => KeyValues::Int64(Vec::new()),
+            KeyType::String => KeyValues::Text { ends: Vec::new(), text: String::new() },
         };
-        let of_kind = |k: &SpineKind| k.parts.iter().map(|(ty, _)| column(ty)).collect();
+        let of_kind = |k: &SpineKind| k.parts.iter().map(|part| column(&part.ty)).collect();
         let keys = kinds.iter().map(of_kind).collect();
         Self { ats: Vec::new(), keys, hashes: vec![Vec::new(); kinds.len()], bytes: 0 }
     }
@@ -196,7 +173,7 @@ impl Spine {
         let mut keys = Vec::new();
         for kind in &self.kinds {
             let mut columns = Vec::new();
-            for (ty, names) in &kind.parts {
+            for KeyColumn { ty, names } in &kind.parts {
                 let or = names.iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(" or ");
                 let column = find(names).ok_or_else(|| {
                     let have: Vec<&str> =
@@ -281,7 +258,7 @@ fn append(
 }
 
 /// The key of a row as canonical bytes.
-fn encode(parts: &[KeyColumn], row: usize, out: &mut Vec<u8>) -> Result<(), KeyError> {
+fn encode(parts: &[KeyValues], row: usize, out: &mut Vec<u8>) -> Result<(), KeyError> {
     match parts {
         [one] => encode_key(out, &[one.part(row)]),
         more => encode_key(out, &more.iter().map(|p| p.part(row)).collect::<Vec<_>>()),
@@ -318,13 +295,13 @@ fn instants(column: &dyn Array, out: &mut Vec<i64>) {
 }
 
 /// Appends the keys of a column whose type was checked, and gives their size.
-fn append_keys(column: &dyn Array, to: &mut KeyColumn) -> usize {
+fn append_keys(column: &dyn Array, to: &mut KeyValues) -> usize {
     match to {
-        KeyColumn::Int64(values) => {
+        KeyValues::Int64(values) => {
             values.extend_from_slice(column.as_primitive::<Int64Type>().values());
             8 * column.len()
         }
-        KeyColumn::Text { ends, text } => {
+        KeyValues::Text { ends, text } => {
             let before = text.len();
             let mut push = |key: Option<&str>| {
                 text.push_str(key.unwrap_or_default());

@@ -101,6 +101,14 @@ Examples:
   millrace import clicks=2022.parquet clicks=2023.parquet -o json
   my-export | millrace import clicks=- --producer export-2026-03-01 --format ndjson";
 
+pub(super) const PARITY: &str = "\
+Reads sampled entities online, then makes the same values from the log, as known when each was
+answered. They are equal, or something is broken: then it lists what differs and exits with 1.
+
+Examples:
+  millrace parity                                   1,000 entities of every view
+  millrace parity user_activity --sample 50000 --seed 7";
+
 pub(super) const GET: &str = "\
 Windows end just before the instant of the read. History read at `now` has empty windows: ask
 --at latest or at an instant of its time.

@@ -1,6 +1,5 @@
 //! `millrace training`: a training set, from a spine or the view's own events, into a file.
 
-mod keys;
 mod out;
 mod report;
 mod spine;
@@ -56,7 +55,7 @@ pub(crate) async fn make(client: &Client, args: &TrainingArgs) -> Result<Trainin
     let spine = match &args.spine {
         Some(file) => {
             let (to, from) = mpsc::channel(BATCHES_AHEAD);
-            let reader = spine::open(file, keys::columns(&catalog, &views))?;
+            let reader = spine::open(file, &catalog.key_columns(&views))?;
             Some((tokio::task::spawn_blocking(move || reader.send(&to)), from))
         }
         None => None,

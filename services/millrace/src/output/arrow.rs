@@ -9,7 +9,7 @@ use arrow_array::types::{
 };
 use arrow_array::{Array, ArrayRef};
 use arrow_schema::{DataType, TimeUnit};
-use millrace_types::{Micros, ValueRef};
+use millrace_types::{FeatureValue, Micros, Value, ValueRef};
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 
 use super::json::JsonValue;
@@ -53,6 +53,41 @@ fn other<S: Serializer>(column: &dyn Array, row: usize, to: S) -> Result<S::Ok, 
     match scalar(widened.as_ref(), 0) {
         Some(value) => JsonValue(value).serialize(to),
         None => to.serialize_str(&format!("({})", column.data_type())),
+    }
+}
+
+/// The value of a row of a feature's column.
+#[must_use]
+pub fn feature_value(column: &dyn Array, row: usize) -> FeatureValue {
+    let one = |column: &dyn Array, row: usize| match column.is_null(row) {
+        true => Value::Null,
+        false => scalar(column, row).map_or(Value::Null, ValueRef::to_value),
+    };
+    if column.is_null(row) {
+        return FeatureValue::NULL;
+    }
+    let Some(lists) = column.as_list_opt::<i32>() else {
+        return FeatureValue::Scalar(one(column, row));
+    };
+    let items = lists.value(row);
+    match items.as_struct_opt() {
+        None => {
+            FeatureValue::List((0..items.len()).map(|item| one(items.as_ref(), item)).collect())
+        }
+        Some(counted) => {
+            let (values, counts) = (counted.column(0), counted.column(1));
+            let count = |item| match one(counts.as_ref(), item) {
+                Value::Int64(count) => u64::try_from(count).unwrap_or(0),
+                Value::Null
+                | Value::Bool(_)
+                | Value::Double(_)
+                | Value::String(_)
+                | Value::Bytes(_)
+                | Value::Timestamp(_) => 0,
+            };
+            let pairs = (0..items.len()).map(|item| (one(values.as_ref(), item), count(item)));
+            FeatureValue::Counted(pairs.collect())
+        }
     }
 }
 

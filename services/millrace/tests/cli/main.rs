@@ -8,6 +8,7 @@ mod doctor;
 mod help;
 mod imports;
 mod operations;
+mod parity;
 mod process;
 mod publish;
 mod reads;

@@ -2,6 +2,7 @@
 //! (`late…`, `conflict…`, and REJECTED without a user), and answers reads with fixed values.
 
 mod reads;
+mod training;
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;

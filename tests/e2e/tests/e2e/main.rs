@@ -20,6 +20,7 @@ mod kills;
 mod late;
 mod metrics;
 mod overload;
+mod parity;
 mod python_client;
 mod real_data;
 mod redis;

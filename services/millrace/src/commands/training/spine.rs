@@ -14,12 +14,13 @@ use arrow_array::types::{
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_ipc::reader::FileReader;
 use arrow_schema::{DataType, Field as ArrowField, Schema, TimeUnit};
-use millrace_catalog::{BeyondRepair, Field, Stream, StreamKind, TimeUnit as CatalogUnit};
+use millrace_catalog::{
+    BeyondRepair, Field, KeyColumn, Kind, Stream, StreamKind, TimeUnit as CatalogUnit,
+};
 use millrace_types::{FieldType, KeyType, StreamId};
 use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 use tokio::sync::mpsc;
 
-use super::keys::KeyColumn;
 use crate::commands::Failure;
 use crate::files::{
     BATCH_ROWS, Bounded, Format, Input, Progress, RowReader, guarded, open_text, widened,
@@ -34,7 +35,8 @@ const LINE_BYTES: u64 = 8 << 20;
 /// A spine that is being read.
 pub(super) struct SpineReader {
     path: String,
-    keys: Vec<KeyColumn>,
+    /// The names that columns of keys may have.
+    keys: Vec<String>,
     source: SpineSource,
 }
 
@@ -47,22 +49,25 @@ fn failed(path: &Path, reason: impl ToString) -> Failure {
     Failure::Spine { path: path.display().to_string(), reason: reason.to_string() }
 }
 
+/// By kind of entity, the columns of its key.
+type Keys<'c> = &'c [(&'c Kind, Vec<KeyColumn>)];
+
 /// Opens a spine and checks its columns.
 ///
 /// # Errors
 /// [`Failure::Spine`], [`Failure::Read`].
-pub(super) fn open(path: &Path, keys: Vec<KeyColumn>) -> Result<SpineReader, Failure> {
+pub(super) fn open(path: &Path, kinds: Keys<'_>) -> Result<SpineReader, Failure> {
     let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
     let source = if matches!(extension, "arrow" | "feather" | "ipc") {
         let file = File::open(path).map_err(|e| failed(path, e))?;
         let reader = FileReader::try_new_buffered(file, None).map_err(|e| failed(path, e))?;
-        check_columns(path, &reader.schema(), &keys)?;
+        check_columns(path, &reader.schema(), kinds)?;
         SpineSource::Batches(Box::new(reader.map(|batch| batch.map_err(|e| e.to_string()))))
     } else {
         match Format::of_name(path) {
-            Some(Format::Parquet) => SpineSource::Batches(parquet(path, &keys)?),
+            Some(Format::Parquet) => SpineSource::Batches(parquet(path, kinds)?),
             Some(format @ (Format::Csv | Format::Ndjson)) => {
-                SpineSource::Rows(rows(path, format, &keys)?)
+                SpineSource::Rows(rows(path, format, kinds)?)
             }
             None => {
                 let reason = "its name does not tell its format: .parquet, .arrow, .csv or .ndjson";
@@ -70,19 +75,24 @@ pub(super) fn open(path: &Path, keys: Vec<KeyColumn>) -> Result<SpineReader, Fai
             }
         }
     };
+    let keys = columns_of(kinds).flat_map(|column| column.names.iter().cloned()).collect();
     Ok(SpineReader { path: path.display().to_string(), keys, source })
+}
+
+fn columns_of(kinds: Keys<'_>) -> impl Iterator<Item = &KeyColumn> {
+    kinds.iter().flat_map(|(_, columns)| columns)
 }
 
 fn parquet(
     path: &Path,
-    keys: &[KeyColumn],
+    kinds: Keys<'_>,
 ) -> Result<Box<dyn Iterator<Item = Result<RecordBatch, String>> + Send>, Failure> {
     let file = File::open(path).map_err(|e| failed(path, e))?;
     let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
     let builder =
         guarded(|| ParquetRecordBatchReaderBuilder::try_new_with_options(Bounded(file), options))
             .map_err(|e| failed(path, e))?;
-    check_columns(path, builder.schema(), keys)?;
+    check_columns(path, builder.schema(), kinds)?;
     let mut reader =
         guarded(|| builder.with_batch_size(ROWS).build()).map_err(|e| failed(path, e))?;
     let read = move || guarded(|| Ok(reader.next().transpose()?)).map_err(|e| e.to_string());
@@ -93,19 +103,25 @@ fn parquet(
 }
 
 /// Every column that names a row is there.
-fn check_columns(path: &Path, schema: &Schema, keys: &[KeyColumn]) -> Result<(), Failure> {
+fn check_columns(path: &Path, schema: &Schema, kinds: Keys<'_>) -> Result<(), Failure> {
     let have: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
-    check_names(path, &have, keys)
+    check_names(path, &have, kinds)
 }
 
-fn check_names(path: &Path, have: &[&str], keys: &[KeyColumn]) -> Result<(), Failure> {
+fn check_names(path: &Path, have: &[&str], kinds: Keys<'_>) -> Result<(), Failure> {
     let lacks = |what: String| {
         failed(path, format!("it has no column {what}; its columns are {}", have.join(", ")))
     };
-    for key in keys {
-        if !key.names.iter().any(|name| have.contains(&name.as_str())) {
-            let names: Vec<String> = key.names.iter().map(|n| format!("{n:?}")).collect();
-            return Err(lacks(format!("{} with the keys of {}", names.join(" or "), key.kind)));
+    for (kind, columns) in kinds {
+        for column in columns {
+            if !column.names.iter().any(|name| have.contains(&name.as_str())) {
+                let names: Vec<String> = column.names.iter().map(|n| format!("{n:?}")).collect();
+                return Err(lacks(format!(
+                    "{} with the keys of {}",
+                    names.join(" or "),
+                    kind.name
+                )));
+            }
         }
     }
     if have.contains(&"at") {
@@ -116,13 +132,13 @@ fn check_names(path: &Path, have: &[&str], keys: &[KeyColumn]) -> Result<(), Fai
 }
 
 /// Reads text by a stream that has the columns of the spine as its fields.
-fn rows(path: &Path, format: Format, keys: &[KeyColumn]) -> Result<RowReader, Failure> {
+fn rows(path: &Path, format: Format, kinds: Keys<'_>) -> Result<RowReader, Failure> {
     let names = first_names(path, format)?;
     let have: Vec<&str> = names.iter().map(String::as_str).collect();
-    check_names(path, &have, keys)?;
+    check_names(path, &have, kinds)?;
     let mut fields = Vec::new();
     for name in &names {
-        let key = keys.iter().find(|key| {
+        let key = columns_of(kinds).find(|key| {
             let found = key.names.iter().find(|n| names.contains(*n));
             found == Some(name)
         });
@@ -210,12 +226,12 @@ impl SpineReader {
 
 /// The batch with the columns that name rows in the types of the protocol.
 #[expect(clippy::wildcard_enum_match_arm, reason = "the types of Arrow are not ours")]
-fn named(batch: &RecordBatch, keys: &[KeyColumn]) -> Result<RecordBatch, arrow_schema::ArrowError> {
+fn named(batch: &RecordBatch, keys: &[String]) -> Result<RecordBatch, arrow_schema::ArrowError> {
     let schema = batch.schema();
     let mut fields: Vec<ArrowField> = Vec::new();
     let mut columns: Vec<ArrayRef> = Vec::new();
     for (field, column) in schema.fields().iter().zip(batch.columns()) {
-        let is_key = keys.iter().any(|key| key.names.contains(field.name()));
+        let is_key = keys.contains(field.name());
         let column = match field.data_type() {
             DataType::Timestamp(unit, None) if field.name() == "at" => zoned(column, *unit),
             _ if is_key || field.name() == "at" => widened(column),

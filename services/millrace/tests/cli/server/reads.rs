@@ -2,8 +2,10 @@
 
 use std::pin::Pin;
 use std::time::Duration;
+use std::vec::IntoIter;
 
 use futures::Stream;
+use futures::stream::Iter;
 use millrace_grpc::{ErrorCode, Fault};
 use millrace_proto::convert::to_timestamp;
 use millrace_proto::v1;
@@ -13,21 +15,21 @@ use millrace_proto::v1::join_service_server::JoinService;
 use millrace_types::{FeatureValue, Micros, Value};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::Service;
+use super::{Service, training};
 
 /// 2026-03-01T12:00:00Z
 const NOON: Micros = Micros(1_772_366_400_000_000);
 
 #[tonic::async_trait]
 impl FeatureService for Service {
-    type GetTrainingSetStream =
-        futures::stream::Empty<Result<millrace_proto::v1::GetTrainingSetResponse, Status>>;
+    type GetTrainingSetStream = Iter<IntoIter<Result<v1::GetTrainingSetResponse, Status>>>;
 
     async fn get_training_set(
         &self,
-        _: Request<Streaming<millrace_proto::v1::GetTrainingSetRequest>>,
+        request: Request<Streaming<v1::GetTrainingSetRequest>>,
     ) -> Result<Response<Self::GetTrainingSetStream>, Status> {
-        Err(Status::unimplemented("not scripted"))
+        let parts = training::answer(request.into_inner()).await?;
+        Ok(Response::new(futures::stream::iter(parts)))
     }
 
     type StreamFeaturesStream =
