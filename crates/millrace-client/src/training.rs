@@ -290,15 +290,11 @@ impl TrainingSet {
         let (to, requests) = mpsc::channel(AHEAD);
         let start = v1::GetTrainingSetRequest { part: Some(Ask::Start(self.start.clone())) };
         let _ = to.try_send(start);
-        let answers = self.client.open_training_set(ReceiverStream::new(requests)).await?;
+        // Where nothing follows, the request ends here: a server may wait for that.
         let more = self.spine.is_some() || !self.waiting.is_empty();
-        Ok(Call {
-            to: more.then_some(to),
-            answers,
-            decoder: StreamDecoder::new(),
-            encoder: None,
-            sent: 0,
-        })
+        let to = more.then_some(to);
+        let answers = self.client.open_training_set(ReceiverStream::new(requests)).await?;
+        Ok(Call { to, answers, decoder: StreamDecoder::new(), encoder: None, sent: 0 })
     }
 }
 

@@ -2,10 +2,8 @@
 
 use std::pin::Pin;
 use std::time::Duration;
-use std::vec::IntoIter;
 
-use futures::Stream;
-use futures::stream::Iter;
+use futures::{Stream, StreamExt as _};
 use millrace_grpc::{ErrorCode, Fault};
 use millrace_proto::convert::to_timestamp;
 use millrace_proto::v1;
@@ -22,14 +20,20 @@ const NOON: Micros = Micros(1_772_366_400_000_000);
 
 #[tonic::async_trait]
 impl FeatureService for Service {
-    type GetTrainingSetStream = Iter<IntoIter<Result<v1::GetTrainingSetResponse, Status>>>;
+    type GetTrainingSetStream =
+        Pin<Box<dyn Stream<Item = Result<v1::GetTrainingSetResponse, Status>> + Send>>;
 
     async fn get_training_set(
         &self,
         request: Request<Streaming<v1::GetTrainingSetRequest>>,
     ) -> Result<Response<Self::GetTrainingSetStream>, Status> {
-        let parts = training::answer(request.into_inner()).await?;
-        Ok(Response::new(futures::stream::iter(parts)))
+        // The call is answered before its spine is read, as clients expect.
+        let answer = futures::stream::once(training::answer(request.into_inner()));
+        let parts = answer.map(|parts| match parts {
+            Ok(parts) => futures::stream::iter(parts),
+            Err(status) => futures::stream::iter(vec![Err(status)]),
+        });
+        Ok(Response::new(Box::pin(parts.flatten())))
     }
 
     type StreamFeaturesStream =
