@@ -1,5 +1,7 @@
 //! Why a read fails.
 
+use std::time::Duration;
+
 use millrace_client::port::JoinError;
 use millrace_grpc::{Coded, ErrorCode, Fault};
 use millrace_store::StoreError;
@@ -76,6 +78,12 @@ pub enum ReadError {
         /// The most.
         most: u32,
     },
+    /// The client of a training set sends no more of its spine.
+    #[error("no rows of the spine came for {after:?}, and others wait for their turn")]
+    SpineStalled {
+        /// For how long.
+        after: Duration,
+    },
     /// A defect of this service; its log says more.
     #[error("an internal error; see the server's log")]
     Failed,
@@ -106,6 +114,7 @@ impl Coded for ReadError {
             Self::NoLog => ErrorCode::NotServing,
             Self::BudgetSpent { .. } => ErrorCode::ReadBudgetSpent,
             Self::Busy { .. } => ErrorCode::Overloaded,
+            Self::SpineStalled { .. } => ErrorCode::ReadBudgetSpent,
             Self::Failed => ErrorCode::Internal,
             Self::Gone | Self::Call(_) => ErrorCode::NotServing,
             Self::Join(error) => error.code(),
@@ -134,6 +143,7 @@ impl Coded for ReadError {
             Self::BudgetSpent { limit } => fault.with("limit", limit),
             Self::Busy { path, most } => fault.with("path", path).with("limit", most),
             Self::NoLog
+            | Self::SpineStalled { .. }
             | Self::Failed
             | Self::Gone
             | Self::Call(_)

@@ -45,6 +45,8 @@ pub struct ReaderConfig {
     pub training_sets: LaneLimits,
     /// Memory of one training set, in bytes, about.
     pub training_bytes: u64,
+    /// How long the client of one may take for the next rows of its spine.
+    pub spine_stall: Duration,
 }
 
 /// Which heads a reader reads.
@@ -77,6 +79,7 @@ impl Default for ReaderConfig {
             heads: HeadPath::Live,
             training_sets: LaneLimits { at_once: 1, places: 8 },
             training_bytes: 512 << 20,
+            spine_stall: Duration::from_secs(60),
         }
     }
 }
@@ -153,6 +156,7 @@ pub struct Reader {
     instruments: Instruments,
     pub(crate) training_lane: Lane,
     pub(crate) training_bytes: usize,
+    pub(crate) spine_stall: Duration,
     /// Slots of a training set worked on at a time.
     pub(crate) cores: usize,
 }
@@ -183,6 +187,7 @@ impl Reader {
             instruments,
             training_lane,
             training_bytes,
+            spine_stall: config.spine_stall,
             cores,
         }
     }

@@ -16,6 +16,7 @@ mod version;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use arrow_schema::{ArrowError, SchemaRef};
 use bytes::Bytes;
@@ -24,6 +25,7 @@ use millrace_grpc::PeerNetwork;
 use millrace_kernel::training::Swept;
 use millrace_types::{KnownAt, Micros, SlotId};
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 use crate::clock;
 use crate::error::ReadError;
@@ -95,6 +97,8 @@ struct Making {
     summary: Summary,
     /// Slots worked on at a time.
     at_once: usize,
+    /// How long the client may take for the next rows of its spine.
+    spine_stall: Duration,
     /// Rows of a section answered together at most; less after an answer was too large.
     rows_at_once: usize,
 }
@@ -149,6 +153,7 @@ impl Reader {
             outlet,
             summary: Summary::default(),
             at_once: self.cores,
+            spine_stall: self.spine_stall,
             rows_at_once: usize::MAX,
         };
         match question.rows {
@@ -229,7 +234,7 @@ impl Making {
         let width: usize = self.slots.resolved.views.iter().map(|v| 8 + 9 * v.types.len()).sum();
         let rows_max = (self.slots.rows_bytes / width).max(1);
         loop {
-            let payload = payloads.next().await.transpose()?;
+            let payload = next_rows(&mut payloads, self.spine_stall).await?;
             let ended = payload.is_none();
             if let Some(payload) = payload {
                 spine.accept(payload)?;
@@ -344,6 +349,18 @@ impl Making {
     }
 }
 
+/// The next payload of a spine; `None` at its end.
+async fn next_rows(
+    payloads: &mut (impl Stream<Item = Result<Bytes, ReadError>> + Unpin),
+    stall: Duration,
+) -> Result<Option<Bytes>, ReadError> {
+    match timeout(stall, payloads.next()).await {
+        Ok(payload) => payload.transpose(),
+        // Others wait for their turn meanwhile.
+        Err(_) => Err(ReadError::SpineStalled { after: stall }),
+    }
+}
+
 /// The rows of a section by slot, each with the hash of its entity.
 fn by_slot(
     slots: &Slots,
@@ -359,4 +376,23 @@ fn by_slot(
     }
     let found = by_slot.into_iter().enumerate().filter(|(_, rows)| !rows.is_empty());
     found.map(|(slot, rows)| (SlotId(slot as u32), rows)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A client that begins a set and sends nothing would keep the turn from everybody else.
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_sends_nothing_is_given_up() {
+        let stall = Duration::from_secs(60);
+        let mut spine = futures::stream::iter([Ok(Bytes::from_static(b"rows"))])
+            .chain(futures::stream::pending());
+        let first = next_rows(&mut spine, stall).await;
+        assert_eq!(first.unwrap().as_deref(), Some(&b"rows"[..]));
+        let stalled = next_rows(&mut spine, stall).await.unwrap_err();
+        assert!(matches!(stalled, ReadError::SpineStalled { after } if after == stall));
+        let mut ended = futures::stream::empty();
+        assert!(next_rows(&mut ended, stall).await.unwrap().is_none());
+    }
 }

@@ -220,6 +220,7 @@ fn feature_serving() -> Vec<Limit> {
         heads: _,
         training_sets,
         training_bytes,
+        spine_stall,
     } = ReaderConfig::default();
     let StoredLimits { page_cache_bytes, pages_at_once } = StoredLimits::default();
     vec![
@@ -232,6 +233,7 @@ fn feature_serving() -> Vec<Limit> {
         ("training_sets.at_once", count(training_sets.at_once)),
         ("training_sets.places", count(training_sets.places)),
         ("training_bytes", bytes(training_bytes)),
+        ("spine_stall", time(spine_stall)),
         ("page_cache_bytes", bytes(page_cache_bytes)),
         ("pages_at_once", count(pages_at_once)),
     ]
