@@ -17,6 +17,8 @@ use crate::workspace::Workspace;
 
 /// How long each target runs unless told otherwise.
 pub(crate) const SECONDS: u64 = 60;
+/// The same where somebody waits: a whole run from nothing is to take less than 25 minutes.
+pub(crate) const SECONDS_WHILE_WAITING: u64 = 20;
 
 /// Makes the compiler count edges for libFuzzer.
 const FLAGS: [&str; 5] = [

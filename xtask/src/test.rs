@@ -97,7 +97,11 @@ impl Bench<'_> {
                 command::run(doc.env("RUSTDOCFLAGS", "-D warnings"), NO_CARGO)
             }
             Stage::Fuzz => {
-                let seconds = self.options.fuzz_seconds.unwrap_or(fuzz::SECONDS);
+                let usual = match self.options.real_data {
+                    true => fuzz::SECONDS,
+                    false => fuzz::SECONDS_WHILE_WAITING,
+                };
+                let seconds = self.options.fuzz_seconds.unwrap_or(usual);
                 let seed = self.options.seed.unwrap_or(1);
                 fuzz::run(&self.workspace, seconds, seed, &mut self.totals)
             }

@@ -3,7 +3,7 @@
 //!
 //! A target is a function of bytes. Whatever they are it must not panic, overflow or take memory out of
 //! proportion, and what decodes must come back the same once encoded. `cargo xtask test` runs each of
-//! them under libFuzzer for a minute; the tests of this package run them on their seeds and on damaged
+//! them under libFuzzer for a while; the tests of this package run them on their seeds and on damaged
 //! copies of these, without libFuzzer.
 
 mod catalogs;
