@@ -30,8 +30,25 @@ pub(super) struct FactRef {
 /// A chunk that holds facts that are referred to.
 #[derive(Debug)]
 struct Kept<B> {
-    bytes: B,
+    bytes: KeptBytes<B>,
     known_at: KnownAt,
+}
+
+/// The whole chunk, or, where most of it is not wanted, what is.
+#[derive(Debug)]
+enum KeptBytes<B> {
+    Whole(B),
+    Wanted(Vec<u8>),
+}
+
+impl<B: AsRef<[u8]>> KeptBytes<B> {
+    #[inline]
+    fn get(&self) -> &[u8] {
+        match self {
+            Self::Whole(bytes) => bytes.as_ref(),
+            Self::Wanted(bytes) => bytes,
+        }
+    }
 }
 
 /// Gathers the facts of entities of one kind from the log of a slot.
@@ -139,6 +156,7 @@ impl<B: AsRef<[u8]>> SlotFacts<B> {
             return Ok(());
         }
         let before = self.facts.len();
+        let mut wanted = 0;
         let mut reader = Reader::new(chunk.fact_bytes());
         for verdict in header.all_verdicts() {
             let record = RecordView::read(&mut reader)?;
@@ -153,34 +171,44 @@ impl<B: AsRef<[u8]>> SlotFacts<B> {
             };
             if counts && record.kind == self.kind {
                 let offset = all.len() - reader.rest().len() - record.body.bytes.len();
-                self.fact(&record, header.known_at, offset as u32);
+                if self.fact(&record, header.known_at, offset as u32) {
+                    wanted += record.body.bytes.len();
+                }
             }
         }
         if self.facts.len() > before {
-            self.bytes += all.len();
             let known_at = header.known_at;
+            // Where entities take turns, each turn would keep all chunks otherwise.
+            let bytes = if wanted < all.len() / 2 {
+                KeptBytes::Wanted(copied(all, wanted, &mut self.facts[before..])?)
+            } else {
+                KeptBytes::Whole(bytes)
+            };
+            self.bytes += bytes.get().len();
             self.chunks.push(Kept { bytes, known_at });
         }
         Ok(())
     }
 
-    fn fact(&mut self, record: &RecordView<'_>, chunk_known_at: KnownAt, offset: u32) {
+    /// Takes a fact in; false when it is not wanted.
+    fn fact(&mut self, record: &RecordView<'_>, chunk_known_at: KnownAt, offset: u32) -> bool {
         let Some(stream) = self.streams.get(usize::from(record.stream.0)).copied().flatten() else {
-            return;
+            return false;
         };
         let known_at = record.body.known_in(chunk_known_at);
         if matches!(self.known, AsKnown::At(most) if known_at > most) {
-            return;
+            return false;
         }
         let hash = entity_hash(&self.plan.kind_name, record.key);
         let entity = match self.find(hash, record.key) {
             Some(entity) => entity,
             None if self.takes_all && self.within.contains(&hash) => self.insert(hash, record.key),
-            None => return,
+            None => return false,
         };
         let in_time = known_at.0 <= record.body.at.0;
         let chunk = self.chunks.len() as u32;
         self.facts.push(FactRef { chunk, offset, entity, stream, in_time });
+        true
     }
 
     /// The hash in the middle of the entities gathered: a range of hashes that ends there has about half
@@ -234,6 +262,17 @@ impl<B: AsRef<[u8]>> SlotFacts<B> {
             known: self.known,
         }
     }
+}
+
+/// The facts that are referred to, copied out of their chunk; they are referred to there from now on.
+fn copied(chunk: &[u8], bytes: usize, facts: &mut [FactRef]) -> Result<Vec<u8>, DecodeError> {
+    let mut out = Vec::with_capacity(bytes);
+    for place in facts {
+        let fact = FactView::read(&mut Reader::new(&chunk[place.offset as usize..]))?;
+        place.offset = out.len() as u32;
+        out.extend_from_slice(fact.bytes);
+    }
+    Ok(out)
 }
 
 /// The facts of a slot, by entity.
@@ -294,7 +333,7 @@ impl<'a, B: AsRef<[u8]>> EntityFacts<'a, B> {
     /// The fact that is referred to.
     #[inline]
     pub(super) fn fact(&self, place: &FactRef) -> FactView<'a> {
-        let bytes = self.slot.chunks[place.chunk as usize].bytes.as_ref();
+        let bytes = self.slot.chunks[place.chunk as usize].bytes.get();
         FactView::read(&mut Reader::new(&bytes[place.offset as usize..]))
             .expect("only facts that decoded are referred to")
     }

@@ -100,6 +100,7 @@ impl Child {
         const LOOK_EVERY: Duration = Duration::from_secs(1);
         for _ in 0..60 {
             let before = usage::cpu_seconds(self.pid)?;
+            // Nothing announces that a process is idle: what it used within a second is what tells.
             tokio::time::sleep(LOOK_EVERY).await;
             if usage::cpu_seconds(self.pid)? - before < 0.05 {
                 return Ok(());

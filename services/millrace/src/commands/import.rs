@@ -42,11 +42,7 @@ const ROWS_MIN: u64 = 256;
 /// sent. After one that comes later, such as a file whose known_at goes back, what was acknowledged until
 /// then was counted and printed, and nothing more is sent of any file.
 pub async fn run(args: &ImportArgs, global: &Global, printer: Printer) -> Result<Exit, Failure> {
-    let files = Files {
-        sources: args.sources.clone(),
-        producer: args.producer.clone(),
-        format: args.format,
-    };
+    let files = files(args);
     files.check()?;
     if files.sources.len() > FILES_MAX {
         return Err(Failure::Usage {
@@ -102,13 +98,12 @@ async fn make(
 /// # Errors
 /// As [`run`].
 pub(crate) async fn import_all(client: &Client, args: &ImportArgs) -> Result<Summary, Failure> {
-    let files = Files {
-        sources: args.sources.clone(),
-        producer: args.producer.clone(),
-        format: args.format,
-    };
-    let (summary, failure) = make(client, args, files).await?;
+    let (summary, failure) = make(client, args, files(args)).await?;
     failure.map_or(Ok(summary), Err)
+}
+
+fn files(args: &ImportArgs) -> Files {
+    Files { sources: args.sources.clone(), producer: args.producer.clone(), format: args.format }
 }
 
 /// Rows of a file that are at hand.

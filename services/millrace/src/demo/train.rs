@@ -3,18 +3,18 @@
 use std::fs::File;
 use std::path::Path;
 
+use arrow_array::RecordBatch;
 use arrow_array::cast::AsArray as _;
-use arrow_array::types::{Float64Type, Int64Type, TimestampMicrosecondType};
-use arrow_array::{Array, ArrayRef, RecordBatch};
-use arrow_schema::DataType;
+use arrow_array::types::{Int64Type, TimestampMicrosecondType};
 use millrace_client::Client;
-use millrace_types::{FeatureValue, Micros, Value};
+use millrace_types::Micros;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::history::History;
 use super::{DemoError, batch, same, shown};
 use crate::cli::{TrainingArgs, TrainingKnownAt};
 use crate::commands::training;
+use crate::output::arrow::feature_value;
 
 fn failed(why: impl ToString) -> DemoError {
     DemoError::Training(why.to_string())
@@ -57,7 +57,7 @@ fn compare(rows: &RecordBatch, history: &History) -> Result<u64, DemoError> {
         let user = users.as_primitive::<Int64Type>().value(row);
         let at = Micros(ats.as_primitive::<TimestampMicrosecondType>().value(row));
         for (feature, expected) in batch::features(history, user, at) {
-            let offline = FeatureValue::Scalar(value(column(feature)?, row));
+            let offline = feature_value(column(feature)?.as_ref(), row);
             if !same(&offline, &expected) {
                 return Err(DemoError::Differs {
                     user,
@@ -70,18 +70,4 @@ fn compare(rows: &RecordBatch, history: &History) -> Result<u64, DemoError> {
         }
     }
     Ok(checked)
-}
-
-#[expect(clippy::wildcard_enum_match_arm, reason = "the types of Arrow are not ours")]
-fn value(column: &ArrayRef, row: usize) -> Value {
-    if column.is_null(row) {
-        return Value::Null;
-    }
-    match column.data_type() {
-        DataType::Int64 => Value::Int64(column.as_primitive::<Int64Type>().value(row)),
-        DataType::Float64 => Value::Double(column.as_primitive::<Float64Type>().value(row)),
-        DataType::Utf8 => Value::String(column.as_string::<i32>().value(row).into()),
-        // The demo's features have no other type; this equals none of them.
-        _ => Value::Bool(false),
-    }
 }

@@ -36,10 +36,7 @@ fn compare(cli: &Cli, at: &str) -> Value {
 #[test]
 fn online_answers_equal_the_log_through_rebuilds_and_a_crash() {
     let mut site = Site::with(|options| options.at_hand_bytes = Some(4_096));
-    let clicks = clicks();
-    let profiles = profiles();
-    let borrowed = |lines: &[String]| -> Vec<String> { lines.to_vec() };
-    for (stream, lines) in [("clicks", borrowed(&clicks)), ("profiles", borrowed(&profiles))] {
+    for (stream, lines) in [("clicks", clicks()), ("profiles", profiles())] {
         let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
         site.publish(stream, &lines);
         for at in ["latest", "2026-03-01T13:10:00Z"] {

@@ -4,10 +4,10 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use millrace_e2e_tests::{Finished, wait_until};
+use millrace_e2e_tests::{Apart, ApartOptions, Finished, wait_until};
 use serde_json::Value;
 
-use crate::fixture::{CLICKS, PROFILES, Site};
+use crate::fixture::{CLICKS, PROFILES, Site, catalog, pair};
 
 const VIEW: &str = "user_activity";
 
@@ -243,4 +243,85 @@ fn a_set_is_taken_up_again_where_its_call_broke() {
     let same = fs::read(&out).expect("the set") == fs::read(site.path("whole.ndjson")).expect("it");
     assert!(same, "a set that was taken up again differs");
     assert_eq!(partial(&site), [""; 0]);
+}
+
+/// Views of two kinds of entity, joined to the same rows.
+#[test]
+fn several_views_are_joined_to_one_spine() {
+    const CATALOG: &str = "
+entities: {user: int64, item: string}
+streams:
+  clicks:
+    kind: event
+    keys: {user: user_id, item: item}
+    at: ts
+    id: event_id
+    fields: {event_id: string, user_id: int64, ts: timestamp, dwell_ms: int64, item: string}
+views:
+  of_user: {entity: user, events: clicks, features: {n: {count: {}}}}
+  of_item: {entity: item, events: clicks, features: {n: {count: {}}, dwell: {sum: dwell_ms}}}
+";
+    let site = Site::bare(|_| {});
+    let catalog = site.file("catalog.yaml", &[CATALOG]);
+    let applied = site.cli().run([Path::new("apply"), &catalog]);
+    applied.and_then(|done| done.expect_code(0)).expect("the catalog is applied");
+    let header = "event_id,user_id,ts,dwell_ms,item";
+    let clicks = ["a,1,10,5,x", "b,1,20,7,y", "c,2,30,9,\"q,r\"", "d,1,40,,x"];
+    let lines: Vec<&str> = std::iter::once(header).chain(clicks).collect();
+    assert_eq!(site.publish("clicks", &lines).accepted, 4);
+    let spine = csv(&site, "spine.csv", "item,user,at", &["x,1,50", "\"q,r\",2,50", "y,1,15"]);
+    let args = ["of_user", "of_item", "--spine", &spine, "--known-at", "latest"];
+    let told = train(&site, &args, "set.ndjson").expect_code(0).expect("made");
+    assert_eq!(told.json().expect("JSON")["missing"], 1, "item y had no click by then");
+    let values: Vec<_> = rows(&site.path("set.ndjson"))
+        .iter()
+        .map(|row| [&row["of_user.n"], &row["of_item.n"], &row["of_item.dwell"]].map(Value::clone))
+        .collect();
+    let expected = serde_json::json!([[3, 2, 5], [1, 1, 9], [1, 0, null]]);
+    assert_eq!(serde_json::json!(values), expected);
+}
+
+/// The least memory: entities of a slot take turns, rows are answered in several sections, and the set is
+/// the same.
+#[test]
+fn a_set_larger_than_its_memory_is_the_same_set() {
+    const SPINE_ROWS: usize = 250_000;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut options = ApartOptions::on(&folder.path().join("data"));
+    options.slots = Some(1);
+    let mut services = Apart::start(&options).expect("the services start");
+    let cli = services.cli();
+    let apply = cli.run(["apply".as_ref(), catalog("clickprofile.yaml").as_os_str()]);
+    apply.and_then(|done| done.expect_code(0)).expect("the catalog is applied");
+    let click = |n: usize| {
+        let second = n % 80_000;
+        let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
+        let at = format!("2026-03-01T{hour:02}:{minute:02}:{second:02}Z");
+        format!("e{n},{},{at},,,{},{}.5,a category of some length {n}\n", n % 97, n % 900, n % 50)
+    };
+    let clicks: String = (0..40_000).map(click).collect();
+    let path = folder.path().join("clicks.csv");
+    fs::write(&path, format!("{CLICKS}\n{clicks}")).expect("a file can be written");
+    assert_eq!(cli.publish([pair("clicks", &path)]).expect("published").accepted, 40_000);
+    services.settle();
+    let row = |n: usize| format!("{},2026-03-0{}T12:00:00Z\n", n % 97, 1 + n % 2);
+    let spine: String = (0..SPINE_ROWS).map(row).collect();
+    let path = folder.path().join("spine.csv");
+    fs::write(&path, format!("user_id,at\n{spine}")).expect("a file can be written");
+    let spine = path.display().to_string();
+    let make = |out: &str| -> (u64, Vec<u8>) {
+        let out = folder.path().join(out);
+        let file = out.display().to_string();
+        let args = ["training", VIEW, "--spine", &spine, "--known-at", "latest", "--out", &file];
+        let told = cli.json(args).expect("made");
+        assert_eq!(told["rows"], SPINE_ROWS);
+        (told["facts_read"].as_u64().expect("a number"), fs::read(&out).expect("the set"))
+    };
+    let (usual_facts, usual) = make("usual.csv");
+    services.kill("feature-serving").expect("it can be killed");
+    let least = vec![("MILLRACE_TRAINING_BYTES", (16 << 20).to_string())];
+    services.start_again_with("feature-serving", least).expect("it starts again");
+    let (facts, small) = make("small.csv");
+    assert!(small == usual, "the set depends on the memory it is made in");
+    assert!(facts >= 3 * usual_facts, "the log was read {facts} facts of {usual_facts}");
 }
