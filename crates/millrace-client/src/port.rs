@@ -10,8 +10,8 @@ use bytes::Bytes;
 use millrace_catalog::Catalog;
 use millrace_grpc::{Coded, ErrorCode};
 use millrace_store::{
-    Append, Applied, Fencing, Incarnation, LogPage, Mark, Member, NodeId, NodeLease, Part, Put,
-    SlotEpoch, StoreError,
+    Append, Applied, ErasureStore, Fencing, Incarnation, LogPage, Mark, Member, NodeId, NodeLease,
+    Part, Put, SlotEpoch, StoreError,
 };
 use millrace_telemetry::TraceContext;
 use millrace_types::{Entity, FeatureValue, KnownAt, Micros, Position, SlotId, Status, StreamId};
@@ -306,9 +306,10 @@ pub enum TakenOver {
     Theirs(SlotEpoch),
 }
 
-/// The store-writer service: the only way to the store for join and serving.
+/// The store-writer service: the only way to the store for join and serving. Of erasures it is the
+/// store's own port.
 #[async_trait]
-pub trait StorePort: Send + Sync + 'static {
+pub trait StorePort: ErasureStore {
     /// Appends chunks and confirms them, together with other flushes in one group commit.
     /// Unknown outcomes are retried inside.
     ///

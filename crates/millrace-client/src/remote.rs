@@ -4,6 +4,7 @@
 //! slot-log protocol wants it; [`RemoteJoin`] reports them, since ingest has to hold its watermarks
 //! back before it sends facts again.
 
+mod erasures;
 mod hedge;
 mod hop;
 mod join;

@@ -5,11 +5,14 @@ use millrace_types::{Entity, EntityKey, KindId, KnownAt, Position, SlotId};
 
 const CATALOG: u8 = b'C';
 const EPOCH: u8 = b'E';
+const ERASURE: u8 = b'X';
 const LOG: u8 = b'L';
 const MARK: u8 = b'M';
 const MEMBER: u8 = b'B';
 pub(crate) const NODE: u8 = b'N';
 pub(crate) const PART: u8 = b'P';
+const RECEIPT: u8 = b'Y';
+const REWRITTEN: u8 = b'V';
 pub(crate) const RUN: u8 = b'R';
 pub(crate) const WINDOW: u8 = b'W';
 
@@ -76,6 +79,40 @@ pub(crate) fn catalog(version: u32) -> Vec<u8> {
 /// The version in the key of a catalog version; `None` when it is no such key.
 pub(crate) fn catalog_version(key: &[u8]) -> Option<u32> {
     Some(u32::from_be_bytes(key.get(1..)?.try_into().ok()?))
+}
+
+/// The key of an erasure.
+pub(crate) fn erasure(number: u64) -> Vec<u8> {
+    let mut key = vec![ERASURE];
+    key.extend_from_slice(&number.to_be_bytes());
+    key
+}
+
+/// The number in the key of an erasure; `None` when it is no such key.
+pub(crate) fn erasure_number(key: &[u8]) -> Option<u64> {
+    Some(u64::from_be_bytes(key.get(1..)?.try_into().ok()?))
+}
+
+/// The key of a slot's receipt of an erasure.
+pub(crate) fn receipt(number: u64, slot: SlotId) -> Vec<u8> {
+    let mut key = vec![RECEIPT];
+    key.extend_from_slice(&number.to_be_bytes());
+    key.extend_from_slice(&slot.0.to_be_bytes());
+    key
+}
+
+/// The key of the version at which a chunk was rewritten last.
+pub(crate) fn rewritten(slot: SlotId, position: Position) -> Vec<u8> {
+    let mut key = chunk(slot, position);
+    key[0] = REWRITTEN;
+    key
+}
+
+/// What the keys of all parts of an entity begin with.
+pub(crate) fn parts(entity: &Entity) -> Vec<u8> {
+    let mut key = part(entity, Part::Head);
+    key.pop();
+    key
 }
 
 /// The key of a producer's window.
@@ -147,6 +184,9 @@ fn named(key: &[u8]) -> Option<String> {
     let slot = || Some(u32::from_be_bytes(*rest.first_chunk()?));
     Some(match *table {
         CATALOG => format!("catalog version {}", catalog_version(key)?),
+        ERASURE => format!("erasure {}", erasure_number(key)?),
+        RECEIPT => format!("receipt of erasure {}", u64::from_be_bytes(*rest.first_chunk()?)),
+        REWRITTEN => format!("version of chunk {} of slot {}", position(key)?, slot()?),
         EPOCH => {
             let epoch = u64::from_be_bytes(rest.get(4..)?.try_into().ok()?);
             format!("epoch {epoch} of slot {}", slot()?)

@@ -66,6 +66,7 @@
 mod damage;
 #[doc(hidden)]
 pub mod decoders;
+mod erasures;
 mod failure;
 mod folder;
 mod inspect;

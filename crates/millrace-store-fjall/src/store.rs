@@ -35,7 +35,7 @@ pub(crate) struct Inner {
 pub(crate) struct Table {
     pub(crate) writer: Writer,
     pub(crate) rows: Keyspace,
-    database: Database,
+    pub(crate) database: Database,
 }
 
 impl std::fmt::Debug for Table {

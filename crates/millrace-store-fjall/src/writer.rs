@@ -22,7 +22,7 @@ const QUEUE_KIB: usize = 64 << 10;
 /// Bytes of values after which a group takes no further call.
 const GROUP_BYTES: usize = 16 << 20;
 /// How long the thread waits before it looks again whether fjall caught up with flushing.
-const STALL: Duration = Duration::from_millis(2);
+pub(crate) const STALL: Duration = Duration::from_millis(2);
 
 type Answer = Box<dyn FnOnce(Option<StoreError>) + Send>;
 type Job = Box<dyn FnOnce(&mut Group) -> Answer + Send>;

@@ -37,7 +37,7 @@ struct Table {
     kind: Kind,
 }
 
-const TABLES: [Table; 9] = [
+const TABLES: [Table; 11] = [
     Table {
         name: "meta",
         columns: &["name text", "value text"],
@@ -85,6 +85,20 @@ const TABLES: [Table; 9] = [
         key: "(id), version",
         order: None,
         kind: Kind::Conditional,
+    },
+    Table {
+        name: "erasure",
+        columns: &["id int", "number bigint", "value blob"],
+        key: "(id), number",
+        order: None,
+        kind: Kind::Conditional,
+    },
+    Table {
+        name: "erasure_receipt",
+        columns: &["number bigint", "slot int", "value blob"],
+        key: "(number), slot",
+        order: None,
+        kind: Kind::Register,
     },
     Table {
         name: "log",

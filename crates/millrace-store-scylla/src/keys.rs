@@ -38,6 +38,23 @@ pub(crate) fn part(part: Part) -> Vec<u8> {
     out
 }
 
+/// The name of a part read back; `None` when it is none.
+pub(crate) fn read_part(bytes: &[u8]) -> Option<Part> {
+    let (tag, rest) = bytes.split_first()?;
+    let name = || {
+        let (ver, number) = rest.split_first_chunk()?;
+        let ver = KnownAt((u64::from_be_bytes(*ver) ^ (1 << 63)).cast_signed());
+        Some((ver, u32::from_be_bytes(number.try_into().ok()?)))
+    };
+    match tag {
+        0 if rest.is_empty() => Some(Part::Head),
+        1 => name().map(|(ver, _)| Part::RebuiltHead(ver)),
+        2 => name().map(|(ver, number)| Part::Page(ver, number)),
+        3 => name().map(|(ver, number)| Part::Ids(ver, number)),
+        _ => None,
+    }
+}
+
 /// A value with its version in front, so that even of two writes with one timestamp the one of the
 /// greater version is kept.
 pub(crate) fn versioned(ver: KnownAt, bytes: &[u8]) -> Vec<u8> {
@@ -90,6 +107,10 @@ mod tests {
             Part::Ids(ver, 0),
         ];
         let mut names: Vec<_> = parts.into_iter().map(part).collect();
+        for (name, part) in names.iter().zip(parts) {
+            assert_eq!(read_part(name), Some(part));
+            assert_eq!(read_part(&name[..name.len() - 1]), None);
+        }
         names.dedup();
         assert_eq!(names.len(), parts.len());
         let of = |kind, id| {

@@ -18,6 +18,7 @@ pub mod config;
 mod connect;
 mod ddl;
 mod epochs;
+mod erasures;
 mod gate;
 mod keys;
 mod leases;

@@ -12,6 +12,7 @@
     reason = "test code: a case fails by panicking"
 )]
 
+mod erasures;
 mod leases;
 mod log;
 mod snapshots;
@@ -22,6 +23,7 @@ use bytes::Bytes;
 use millrace_types::chunk::encode_chunk;
 use millrace_types::{ChunkHeader, Entity, EntityKey, KeyPart, KindId, KnownAt, Position, SlotId};
 
+pub use self::erasures::*;
 pub use self::leases::*;
 pub use self::log::*;
 pub use self::snapshots::*;
@@ -60,6 +62,10 @@ macro_rules! conformance_tests {
             a_mark_is_replaced_by_greater_versions_only
             a_member_is_replaced_by_greater_versions_only
             a_catalog_version_is_written_once
+            an_erasure_is_written_once
+            a_receipt_is_replaced_by_greater_versions_only
+            a_rewritten_chunk_stays_rewritten
+            the_parts_of_an_entity_are_found
             a_first_epoch_is_opened
             a_released_slot_is_taken_with_its_stated_end
             a_fenced_slot_is_sealed_at_its_last_chunk

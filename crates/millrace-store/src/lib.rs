@@ -5,6 +5,7 @@
 //! - [`rules`]: what a conditional write decides and which rows are the log, so that all adapters
 //!   decide alike.
 //! - [`ownership`]: taking a slot over, step by step, on any store.
+//! - [`erasure`]: the list of erased entities, and what scrubs them.
 //! - [`window`]: the window of numbers a producer has had logged.
 //! - [`memory`]: the in-memory adapter, with injected faults.
 //! - `conformance`: the suite every adapter passes (feature `conformance`).
@@ -12,6 +13,7 @@
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 pub mod encoding;
+pub mod erasure;
 pub mod memory;
 pub mod ownership;
 pub mod port;
@@ -19,6 +21,7 @@ pub mod retry;
 pub mod rules;
 pub mod window;
 
+pub use erasure::{Erasure, ErasureStore, Receipt};
 pub use ownership::{Fencing, TakeOverError, take_over, take_over_from};
 pub use port::*;
 pub use retry::{Retry, until_known};

@@ -5,6 +5,7 @@
 //! [`FaultPlan`] of its own. No clock and no sleep is involved: a write that is held back lands
 //! after a number of further calls, or when the test says so.
 
+mod erasures;
 mod fault;
 mod tables;
 
@@ -291,6 +292,13 @@ fn name(call: Call) -> &'static str {
         Call::Members => "members",
         Call::PutCatalog => "put catalog",
         Call::Catalogs => "catalogs",
+        Call::PutErasure => "put erasure",
+        Call::Erasures => "erasures",
+        Call::PutReceipt => "put receipt",
+        Call::Receipts => "receipts",
+        Call::Rewrite => "rewrite",
+        Call::Parts => "parts",
+        Call::Compact => "compact",
         Call::Seen => "seen",
         Call::MarkWindow => "mark window",
     }

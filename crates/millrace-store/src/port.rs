@@ -11,6 +11,8 @@ use bytes::Bytes;
 use millrace_types::{Entity, IncarnationWatermarks, KnownAt, Micros, Position, SlotId, StreamId};
 use thiserror::Error;
 
+use crate::erasure::ErasureStore;
+
 /// Why a store call did not succeed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum StoreError {
@@ -474,6 +476,12 @@ pub trait ProducerWindows: Send + Sync + 'static {
 }
 
 /// Everything one store offers.
-pub trait Store: LogStore + SnapshotStore + MemberStore + CatalogStore + ProducerWindows {}
+pub trait Store:
+    LogStore + SnapshotStore + MemberStore + CatalogStore + ProducerWindows + ErasureStore
+{
+}
 
-impl<T: LogStore + SnapshotStore + MemberStore + CatalogStore + ProducerWindows> Store for T {}
+impl<T> Store for T where
+    T: LogStore + SnapshotStore + MemberStore + CatalogStore + ProducerWindows + ErasureStore
+{
+}

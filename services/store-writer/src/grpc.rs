@@ -1,6 +1,7 @@
 //! `StoreService` over gRPC: the ports of a store, for services in other processes.
 
 mod answers;
+mod erasures;
 mod lane;
 
 use std::pin::Pin;
@@ -347,6 +348,55 @@ impl StoreService for StoreGrpc {
             None => (false, None),
         };
         Ok(Response::new(v1::PutCatalogResponse { stored, there, fault }))
+    }
+
+    async fn put_erasure(
+        &self,
+        request: Request<v1::PutErasureRequest>,
+    ) -> Result<Response<v1::PutErasureResponse>, Status> {
+        erasures::put(&*self.port, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_erasures(
+        &self,
+        request: Request<v1::ListErasuresRequest>,
+    ) -> Result<Response<v1::ListErasuresResponse>, Status> {
+        Ok(Response::new(erasures::list(&*self.port, request.into_inner()).await))
+    }
+
+    async fn put_receipt(
+        &self,
+        request: Request<v1::PutReceiptRequest>,
+    ) -> Result<Response<v1::PutReceiptResponse>, Status> {
+        erasures::put_receipt(&*self.port, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_receipts(
+        &self,
+        request: Request<v1::ListReceiptsRequest>,
+    ) -> Result<Response<v1::ListReceiptsResponse>, Status> {
+        Ok(Response::new(erasures::receipts(&*self.port, request.into_inner()).await))
+    }
+
+    async fn rewrite(
+        &self,
+        request: Request<v1::RewriteRequest>,
+    ) -> Result<Response<v1::RewriteResponse>, Status> {
+        erasures::rewrite(&*self.port, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_parts(
+        &self,
+        request: Request<v1::ListPartsRequest>,
+    ) -> Result<Response<v1::ListPartsResponse>, Status> {
+        erasures::parts(&*self.port, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn compact(
+        &self,
+        _request: Request<v1::CompactRequest>,
+    ) -> Result<Response<v1::CompactResponse>, Status> {
+        Ok(Response::new(v1::CompactResponse { fault: fault(self.port.compact().await).1 }))
     }
 
     async fn seen_sequences(

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use millrace_client::port::{AppendOutcome, AppendRequest, StorePort, TakenOver};
 use millrace_store::{
-    Applied, Fencing, Incarnation, LogPage, Mark, Member, NodeId, NodeLease, Part, Put, Store,
-    StoreError, TakeOverError, take_over_from, until_known,
+    Append, Applied, Erasure, ErasureStore, Fencing, Incarnation, LogPage, Mark, Member, NodeId,
+    NodeLease, Part, Put, Receipt, Store, StoreError, TakeOverError, take_over_from, until_known,
 };
 use millrace_telemetry::{Span, TraceContext};
 use millrace_types::{Entity, KnownAt, Position, SlotId};
@@ -241,5 +241,51 @@ impl StorePort for StoreWriter {
                 reason: format!("epoch {epoch} of slot {} is not open for this run", slot.0),
             }),
         }
+    }
+}
+
+#[async_trait]
+impl ErasureStore for StoreWriter {
+    async fn put_erasure(
+        &self,
+        number: u64,
+        erasure: Erasure,
+    ) -> Result<Applied<Erasure>, StoreError> {
+        let put = || self.store.put_erasure(number, erasure.clone());
+        self.timed("erasures", until_known(&mut self.patience.bounded(), put)).await
+    }
+
+    async fn erasures_after(&self, number: u64) -> Result<Vec<(u64, Erasure)>, StoreError> {
+        let list = || self.store.erasures_after(number);
+        self.timed("erasures", until_known(&mut self.patience.bounded(), list)).await
+    }
+
+    async fn put_receipt(
+        &self,
+        number: u64,
+        ver: KnownAt,
+        receipt: Receipt,
+    ) -> Result<(), StoreError> {
+        let put = || self.store.put_receipt(number, ver, receipt);
+        self.timed("erasures", until_known(&mut self.patience.bounded(), put)).await
+    }
+
+    async fn receipts(&self, number: u64) -> Result<Vec<Receipt>, StoreError> {
+        let list = || self.store.receipts(number);
+        self.timed("erasures", until_known(&mut self.patience.bounded(), list)).await
+    }
+
+    async fn rewrite(&self, ver: KnownAt, chunks: Vec<Append>) -> Result<(), StoreError> {
+        let rewrite = || self.store.rewrite(ver, chunks.clone());
+        self.timed("rewrite", until_known(&mut self.patience.bounded(), rewrite)).await
+    }
+
+    async fn parts(&self, entity: Entity) -> Result<Vec<Part>, StoreError> {
+        let list = || self.store.parts(entity.clone());
+        self.timed("parts", until_known(&mut self.patience.bounded(), list)).await
+    }
+
+    async fn compact(&self) -> Result<(), StoreError> {
+        self.timed("compact", self.store.compact()).await
     }
 }

@@ -5,8 +5,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use millrace_store::memory::MemoryStore;
 use millrace_store::{
-    Append, Applied, CatalogStore, Incarnation, LogPage, LogStore, Mark, Member, MemberStore,
-    NodeId, NodeLease, Part, ProducerWindows, Put, Seen, SlotEpoch, SnapshotStore, StoreError,
+    Append, Applied, CatalogStore, Erasure, ErasureStore, Incarnation, LogPage, LogStore, Mark,
+    Member, MemberStore, NodeId, NodeLease, Part, ProducerWindows, Put, Receipt, Seen, SlotEpoch,
+    SnapshotStore, StoreError,
 };
 use millrace_types::{Entity, KnownAt, Position, SlotId};
 
@@ -206,6 +207,47 @@ impl CatalogStore for Port {
 
     async fn catalogs(&self) -> Result<Vec<(u32, String)>, StoreError> {
         self.store.catalogs().await
+    }
+}
+
+/// No history of the model erases: nothing here is a step of it.
+#[async_trait]
+impl ErasureStore for Port {
+    async fn put_erasure(
+        &self,
+        number: u64,
+        erasure: Erasure,
+    ) -> Result<Applied<Erasure>, StoreError> {
+        self.store.put_erasure(number, erasure).await
+    }
+
+    async fn erasures_after(&self, number: u64) -> Result<Vec<(u64, Erasure)>, StoreError> {
+        self.store.erasures_after(number).await
+    }
+
+    async fn put_receipt(
+        &self,
+        number: u64,
+        ver: KnownAt,
+        receipt: Receipt,
+    ) -> Result<(), StoreError> {
+        self.store.put_receipt(number, ver, receipt).await
+    }
+
+    async fn receipts(&self, number: u64) -> Result<Vec<Receipt>, StoreError> {
+        self.store.receipts(number).await
+    }
+
+    async fn rewrite(&self, ver: KnownAt, chunks: Vec<Append>) -> Result<(), StoreError> {
+        self.store.rewrite(ver, chunks).await
+    }
+
+    async fn parts(&self, entity: Entity) -> Result<Vec<Part>, StoreError> {
+        self.store.parts(entity).await
+    }
+
+    async fn compact(&self) -> Result<(), StoreError> {
+        self.store.compact().await
     }
 }
 

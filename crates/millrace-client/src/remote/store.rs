@@ -105,7 +105,7 @@ impl RemoteStore {
     }
 
     /// One unary call, repeated.
-    async fn unary<Q, A, F, T>(
+    pub(super) async fn unary<Q, A, F, T>(
         &self,
         operation: &'static str,
         request: Q,
@@ -227,7 +227,7 @@ fn failed(role: &Role, operation: &'static str, status: &Status) -> StoreError {
     }
 }
 
-fn malformed(error: &wire::Malformed) -> StoreError {
+pub(super) fn malformed(error: &wire::Malformed) -> StoreError {
     StoreError::Failed { reason: format!("the answer of store-writer is not understood: {error}") }
 }
 

@@ -3,9 +3,11 @@
 use bytes::Bytes;
 use millrace_proto::v1;
 use millrace_proto::v1::StoreFaultKind as Kind;
+use millrace_store::encoding::decode_mark;
+use millrace_store::erasure::{decode_erasure, decode_receipt};
 use millrace_store::{
-    Append, Incarnation, Mark, Member, MemberSlot, NodeId, NodeLease, Part, Put, SlotEpoch,
-    StoreError, encoding::decode_mark,
+    Append, Erasure, Incarnation, Mark, Member, MemberSlot, NodeId, NodeLease, Part, Put, Receipt,
+    SlotEpoch, StoreError,
 };
 use millrace_telemetry::TraceContext;
 use millrace_types::{Entity, EntityKey, KindId, KnownAt, SlotId};
@@ -88,15 +90,7 @@ pub fn append_request(
         tag: 0,
         node: node.0.clone(),
         incarnation: incarnation.0,
-        chunks: chunks
-            .iter()
-            .map(|chunk| v1::ChunkAppend {
-                slot: chunk.slot.0,
-                position: Some(chunk.position.into()),
-                known_at_us: chunk.known_at.0,
-                chunk: chunk.bytes.clone(),
-            })
-            .collect(),
+        chunks: chunks.iter().map(chunk_append).collect(),
         traceparent,
         tracestate,
     }
@@ -107,24 +101,78 @@ pub fn append_request(
 /// # Errors
 /// [`Malformed`].
 pub fn read_append(from: v1::AppendRequest) -> Result<AppendRequest, Malformed> {
-    let chunks = from
-        .chunks
-        .into_iter()
-        .map(|chunk| {
-            Ok(Append {
-                slot: SlotId(chunk.slot),
-                position: position(chunk.position, "chunks.position")?,
-                known_at: KnownAt(chunk.known_at_us),
-                bytes: chunk.chunk,
-            })
-        })
-        .collect::<Result<_, _>>()?;
+    let chunks = from.chunks.into_iter().map(read_chunk_append).collect::<Result<_, _>>()?;
     Ok(AppendRequest {
         node: NodeId(from.node),
         incarnation: Incarnation(from.incarnation),
         chunks,
         trace: TraceContext::read(&from.traceparent, &from.tracestate),
     })
+}
+
+/// A chunk to write.
+#[must_use]
+pub fn chunk_append(chunk: &Append) -> v1::ChunkAppend {
+    v1::ChunkAppend {
+        slot: chunk.slot.0,
+        position: Some(chunk.position.into()),
+        known_at_us: chunk.known_at.0,
+        chunk: chunk.bytes.clone(),
+    }
+}
+
+/// A chunk that is to be written.
+///
+/// # Errors
+/// [`Malformed`].
+pub fn read_chunk_append(from: v1::ChunkAppend) -> Result<Append, Malformed> {
+    Ok(Append {
+        slot: SlotId(from.slot),
+        position: position(from.position, "chunks.position")?,
+        known_at: KnownAt(from.known_at_us),
+        bytes: from.chunk,
+    })
+}
+
+/// An entity.
+#[must_use]
+pub fn stored_entity(entity: &Entity) -> v1::StoredEntity {
+    v1::StoredEntity {
+        kind: u32::from(entity.kind.0),
+        key: Bytes::copy_from_slice(entity.key.as_bytes()),
+    }
+}
+
+/// The entity that is meant; `fields` are the names of its kind and its key.
+///
+/// # Errors
+/// [`Malformed`].
+pub fn read_entity(
+    from: &v1::StoredEntity,
+    fields: [&'static str; 2],
+) -> Result<Entity, Malformed> {
+    let kind =
+        u16::try_from(from.kind).map_err(|_| Malformed::new(fields[0], "must be below 65536"))?;
+    let key = EntityKey::from_bytes(&from.key)
+        .map_err(|e| Malformed::new(fields[1], format!("must be a key: {e}")))?;
+    Ok(Entity { kind: KindId(kind), key })
+}
+
+/// An erasure.
+///
+/// # Errors
+/// [`Malformed`].
+pub fn read_erasure(bytes: &[u8]) -> Result<Erasure, Malformed> {
+    decode_erasure(bytes)
+        .map_err(|e| Malformed::new("erasure", format!("must be an erasure: {e}")))
+}
+
+/// A receipt.
+///
+/// # Errors
+/// [`Malformed`].
+pub fn read_receipt(bytes: &[u8]) -> Result<Receipt, Malformed> {
+    decode_receipt(bytes).map_err(|e| Malformed::new("receipt", format!("must be a receipt: {e}")))
 }
 
 /// The name of a part.
@@ -137,10 +185,7 @@ pub fn part_name(entity: &Entity, part: Part) -> v1::PartName {
         Part::Ids(ver, number) => (v1::PartKind::Ids, ver, number),
     };
     v1::PartName {
-        entity: Some(v1::StoredEntity {
-            kind: u32::from(entity.kind.0),
-            key: Bytes::copy_from_slice(entity.key.as_bytes()),
-        }),
+        entity: Some(stored_entity(entity)),
         kind: kind as i32,
         ver_us: ver.0,
         number,
@@ -163,11 +208,7 @@ pub fn read_part_name(from: v1::PartName) -> Result<(Entity, Part), Malformed> {
         }
     };
     let entity = from.entity.ok_or_else(|| Malformed::new("parts.entity", "must be set"))?;
-    let kind = u16::try_from(entity.kind)
-        .map_err(|_| Malformed::new("parts.entity.kind", "must be below 65536"))?;
-    let key = EntityKey::from_bytes(&entity.key)
-        .map_err(|e| Malformed::new("parts.entity.key", format!("must be a key: {e}")))?;
-    Ok((Entity { kind: KindId(kind), key }, part))
+    Ok((read_entity(&entity, ["parts.entity.kind", "parts.entity.key"])?, part))
 }
 
 /// A part to write.

@@ -96,6 +96,13 @@ not_played! {
     list_members: v1::ListMembersRequest => v1::ListMembersResponse,
     list_catalogs: v1::ListCatalogsRequest => v1::ListCatalogsResponse,
     put_catalog: v1::PutCatalogRequest => v1::PutCatalogResponse,
+    put_erasure: v1::PutErasureRequest => v1::PutErasureResponse,
+    list_erasures: v1::ListErasuresRequest => v1::ListErasuresResponse,
+    put_receipt: v1::PutReceiptRequest => v1::PutReceiptResponse,
+    list_receipts: v1::ListReceiptsRequest => v1::ListReceiptsResponse,
+    rewrite: v1::RewriteRequest => v1::RewriteResponse,
+    list_parts: v1::ListPartsRequest => v1::ListPartsResponse,
+    compact: v1::CompactRequest => v1::CompactResponse,
     seen_sequences: v1::SeenSequencesRequest => v1::SeenSequencesResponse,
     mark_sequences: v1::MarkSequencesRequest => v1::MarkSequencesResponse,
 }

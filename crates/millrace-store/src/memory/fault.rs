@@ -25,6 +25,13 @@ pub enum Call {
     Members,
     PutCatalog,
     Catalogs,
+    PutErasure,
+    Erasures,
+    PutReceipt,
+    Receipts,
+    Rewrite,
+    Parts,
+    Compact,
     Seen,
     MarkWindow,
 }
@@ -43,6 +50,10 @@ impl Call {
             | Self::PutMark
             | Self::PutMember
             | Self::PutCatalog
+            | Self::PutErasure
+            | Self::PutReceipt
+            | Self::Rewrite
+            | Self::Compact
             | Self::MarkWindow => true,
             Self::ReadNode
             | Self::Confirm
@@ -54,6 +65,9 @@ impl Call {
             | Self::LoadMark
             | Self::Members
             | Self::Catalogs
+            | Self::Erasures
+            | Self::Receipts
+            | Self::Parts
             | Self::Seen => false,
         }
     }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use bytes::Bytes;
 use millrace_types::{Entity, KnownAt, Position, SlotId};
 
+use crate::erasure::{Erasure, Receipt};
 use crate::port::{
     Append, Applied, Incarnation, LogPage, Mark, Member, NodeId, NodeLease, Part, Put, SlotEpoch,
     StoreError,
@@ -22,6 +23,8 @@ pub(super) struct Tables {
     marks: HashMap<SlotId, (KnownAt, Mark)>,
     members: BTreeMap<NodeId, (KnownAt, Member)>,
     pub(super) catalogs: BTreeMap<u32, String>,
+    pub(super) erasures: BTreeMap<u64, Erasure>,
+    pub(super) receipts: BTreeMap<(u64, SlotId), (KnownAt, Receipt)>,
     pub(super) windows: HashMap<String, ProducerWindow>,
 }
 
@@ -107,6 +110,21 @@ impl Tables {
         if self.log.get(&place).is_none_or(|(known_at, _)| *known_at <= chunk.known_at) {
             self.log.insert(place, (chunk.known_at, chunk.bytes));
         }
+    }
+
+    pub(super) fn rewrite(&mut self, ver: KnownAt, chunk: Append) {
+        if let Some(row) = self.log.get_mut(&(chunk.slot, chunk.position))
+            && row.0 < ver
+        {
+            *row = (ver, chunk.bytes);
+        }
+    }
+
+    pub(super) fn parts(&self, entity: &Entity) -> Vec<Part> {
+        let mut parts: Vec<Part> =
+            self.parts.keys().filter(|(of, _)| of == entity).map(|(_, part)| *part).collect();
+        parts.sort_unstable();
+        parts
     }
 
     pub(super) fn last_chunk(&self, slot: SlotId, epoch: u64) -> Option<(Position, Bytes)> {

@@ -11,7 +11,7 @@ use crate::appender::Flush;
 use crate::options::Options;
 
 /// The operations that are timed.
-pub const OPERATIONS: [&str; 11] = [
+pub const OPERATIONS: [&str; 15] = [
     "append",
     "commit",
     "confirm",
@@ -23,6 +23,10 @@ pub const OPERATIONS: [&str; 11] = [
     "renew_node",
     "ownership",
     "members",
+    "erasures",
+    "rewrite",
+    "parts",
+    "compact",
 ];
 
 /// How long operations took.
