@@ -7,9 +7,18 @@ use prost::Message as _;
 
 /// Relative to this crate.
 const PROTO_ROOT: &str = "../../proto";
-
-const FILES: [&str; 8] =
-    ["value", "fact", "ingest", "catalog", "serving", "join", "store", "admin"];
+const FILES: [&str; 10] = [
+    "value",
+    "fact",
+    "ingest",
+    "catalog",
+    "serving",
+    "join",
+    "store_fault",
+    "erasure",
+    "store",
+    "admin",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed={PROTO_ROOT}");

@@ -321,6 +321,20 @@ impl Client {
         .await
     }
 
+    /// Erases an entity, or tells how far its erasure is. Safe to call again after any error.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn erase_entity(
+        &self,
+        request: v1::EraseEntityRequest,
+    ) -> Result<v1::EraseEntityResponse, ClientError> {
+        self.call(&self.roles.serving, request, |channel, request| async move {
+            admin(channel).erase_entity(request).await
+        })
+        .await
+    }
+
     /// One unary call with its deadline, tried again while the service cannot be reached.
     async fn call<Req, Resp, F>(
         &self,

@@ -204,6 +204,16 @@ pub enum Change {
         /// The how-manieth row of its chunk it is, from 1.
         of_chunk: u64,
     },
+    /// Every row of an entity is gone: it was erased, or some of its facts named one that was. Those
+    /// that are left follow as `+`.
+    Erased {
+        /// The entity.
+        entity: Entity,
+        /// See [`Change::Row`].
+        cursor: Arc<str>,
+        /// See [`Change::Row`].
+        of_chunk: u64,
+    },
     /// The view's watermark moved: rows strictly before it are final.
     Watermark {
         /// The watermark.

@@ -91,7 +91,7 @@ impl Subscription {
                 self.is_caught_up = true;
                 true
             }
-            Some(Kind::Row(_)) | None => true,
+            Some(Kind::Row(_) | Kind::Erased(_)) | None => true,
         });
         let last = batch.changes.last().map(|change| &change.cursor);
         if let Some(cursor) = last.or(Some(&batch.cursor)).filter(|cursor| !cursor.is_empty()) {

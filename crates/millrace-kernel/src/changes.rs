@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use millrace_catalog::StreamKind;
-use millrace_types::{FactView, Micros, Row, RowView};
+use millrace_types::{FactView, Micros, Row, RowView, StreamId};
 
 use crate::entity::{EntityState, Outcome};
 use crate::page::id_hash;
@@ -33,6 +33,16 @@ pub struct EmittedRow {
     pub versions: Vec<Option<Row>>,
 }
 
+/// What a chunk changes in a view.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ViewChange {
+    /// A row of an entity appears or disappears.
+    Row(RowChange),
+    /// Every row of the entity is gone: it was erased, or had facts of an entity that was. Those that
+    /// are left come again.
+    Erased,
+}
+
 /// Collects what facts change in one view of one entity, from before the first of them to after
 /// the last: a pair of equal rows is then no change.
 #[derive(Debug, Default)]
@@ -42,7 +52,8 @@ pub struct ChangeSet {
 }
 
 impl ChangeSet {
-    /// Applies a fact to the state and notes the rows it touches in the view with this index.
+    /// Applies a fact to the state and notes the rows it touches in the view with this index. Gives what
+    /// became of it.
     /// The state must have everything at hand.
     ///
     /// # Panics
@@ -53,7 +64,7 @@ impl ChangeSet {
         view: usize,
         stream: usize,
         fact: &FactView<'_>,
-    ) {
+    ) -> Outcome {
         let plan = state.plan.clone();
         let view = &plan.views[view];
         let touched = state.touched_events(view, stream, fact);
@@ -68,6 +79,7 @@ impl ChangeSet {
             outcome != Outcome::Dirty,
             "a state with everything at hand never needs the log"
         );
+        outcome
     }
 
     /// The changes, `-` before the `+` that replaces it.
@@ -115,6 +127,27 @@ impl EntityState {
             .flat_map(|(from, to)| self.streams[view.events].live_range(from, to))
             .map(|event| event.id.into())
             .collect()
+    }
+
+    /// Every joined row of a view, by event.
+    pub(crate) fn all_emitted(&self, view: usize) -> Vec<RowChange> {
+        let view = &self.plan.views[view];
+        let row = |event: FactView<'_>| RowChange {
+            plus: true,
+            id: event.id.into(),
+            row: self.emit(view, &event),
+        };
+        let events = self.streams[view.events].live_range(Micros::MIN, Micros::MAX);
+        events.map(row).collect()
+    }
+
+    /// Lets go of facts for which `keep` is false. The state must have everything at hand.
+    pub(crate) fn scrub(&mut self, keep: impl Fn(StreamId, &FactView<'_>) -> bool) {
+        let streams: Vec<StreamId> = self.plan.streams.iter().map(|s| s.id).collect();
+        for (stream, facts) in streams.into_iter().zip(&mut self.streams) {
+            facts.scrub(|fact| keep(stream, fact));
+        }
+        self.forget_folds();
     }
 
     /// The joined row of the live event with this id, if there is one.

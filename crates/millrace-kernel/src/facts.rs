@@ -297,6 +297,15 @@ impl StreamFacts {
         self.index_ids();
     }
 
+    /// Lets go of facts for which `keep` is false, and settles the ids of those that are left.
+    pub(crate) fn scrub(&mut self, keep: impl Fn(&FactView<'_>) -> bool) {
+        let before = self.len;
+        self.retain(|_, fact| keep(fact));
+        if self.len < before {
+            self.settle_all();
+        }
+    }
+
     /// Takes pages read from the store, in order, and settles every id.
     pub(crate) fn from_pages(pages: Vec<Page>) -> Self {
         let len = pages.iter().map(Page::len).sum();

@@ -3,22 +3,26 @@
 //! The follower replays chunks from the beginning of the log with everything at hand, re-judging
 //! nothing: facts of a dirty entity wait, as their headers say, and take effect at the marker.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use millrace_types::codec::Reader;
+use millrace_types::fact::RecordView;
 use millrace_types::{
-    Chunk, DecodeError, Entity, EntityKey, FactView, Micros, Position, StreamId, Verdict,
+    Chunk, ChunkHeader, DecodeError, Entity, EntityKey, FactView, Micros, Op, Position, StreamId,
+    Verdict,
 };
 
-use crate::changes::{ChangeSet, RowChange};
-use crate::entity::EntityState;
+use crate::changes::{ChangeSet, ViewChange};
+use crate::entity::{EntityState, Outcome};
+use crate::erase::ErasedSet;
 use crate::plan::{KindPlan, Plan};
 use crate::watermark::SlotWatermarks;
 
 /// The state of a view's joined rows in one slot.
 #[derive(Debug)]
 pub struct ViewFollower {
+    plan: Plan,
     kind: Arc<KindPlan>,
     kind_id: millrace_types::KindId,
     view: usize,
@@ -27,6 +31,8 @@ pub struct ViewFollower {
     watermarks: SlotWatermarks,
     position: Position,
     facts: u64,
+    /// Entities that had facts of one whose erasure comes next.
+    touched: BTreeSet<EntityKey>,
 }
 
 #[derive(Debug)]
@@ -34,6 +40,9 @@ struct Followed {
     state: EntityState,
     /// Facts that wait for a rebuild, by stream, as they stand in the log; `None` when not dirty.
     waiting: Option<Vec<(StreamId, Box<[u8]>)>>,
+    /// RETRACTs that came again, as they stand in the log: only id and revision of one matter, so that
+    /// they may name other entities than the first copy. Should one of these be erased, they count.
+    repeats: BTreeSet<(StreamId, Box<[u8]>)>,
 }
 
 impl ViewFollower {
@@ -43,6 +52,7 @@ impl ViewFollower {
         let kind_id = plan.catalog.view(view)?.entity;
         let kind = plan.kind(kind_id)?.clone();
         Some(Self {
+            plan: plan.clone(),
             view: kind.view_index(view)?,
             kind,
             kind_id,
@@ -51,6 +61,7 @@ impl ViewFollower {
             watermarks: SlotWatermarks::default(),
             position: Position::START,
             facts: 0,
+            touched: BTreeSet::new(),
         })
     }
 
@@ -81,7 +92,7 @@ impl ViewFollower {
         &mut self,
         position: Position,
         chunk: &Chunk<B>,
-    ) -> Result<Vec<(Entity, RowChange)>, DecodeError> {
+    ) -> Result<Vec<(Entity, ViewChange)>, DecodeError> {
         let mut changed: BTreeMap<EntityKey, ChangeSet> = BTreeMap::new();
         for marker in chunk.header.rebuilt.iter().filter(|r| r.entity.kind == self.kind_id) {
             let Some(followed) = self.entities.get_mut(&marker.entity.key) else { continue };
@@ -100,8 +111,13 @@ impl ViewFollower {
             if record.kind != self.kind_id {
                 continue;
             }
-            if matches!(verdict, Verdict::Late | Verdict::Rejected(_) | Verdict::Duplicate) {
-                continue;
+            match verdict {
+                Verdict::Late | Verdict::Rejected(_) => continue,
+                Verdict::Duplicate if record.body.op != Op::Retract => continue,
+                Verdict::Accepted
+                | Verdict::Repaired { .. }
+                | Verdict::Queued
+                | Verdict::Duplicate => {}
             }
             let key = EntityKey::from_canonical(record.key);
             let (kind, view) = (self.kind.clone(), self.view);
@@ -117,25 +133,87 @@ impl ViewFollower {
         }
         self.watermarks.replay(&chunk.header);
         self.position = position;
-        let mut changes = Vec::new();
+        let mut changes = self.erase(&chunk.header)?;
         for (key, set) in changed {
             if let Some(followed) = self.entities.get(&key) {
                 let entity = Entity { kind: self.kind_id, key };
                 changes.extend(
                     set.finish(&followed.state, self.view)
                         .into_iter()
-                        .map(|change| (entity.clone(), change)),
+                        .map(|change| (entity.clone(), ViewChange::Row(change))),
                 );
             }
         }
         Ok(changes)
     }
 
+    /// What a chunk erases is gone, and what had facts of it begins anew without them: the same whether
+    /// these facts were followed or scrubbed before.
+    fn erase(&mut self, header: &ChunkHeader) -> Result<Vec<(Entity, ViewChange)>, DecodeError> {
+        let Some(notes) = &header.erasures else { return Ok(Vec::new()) };
+        let kind = self.kind_id;
+        let of_kind = |entity: &&Entity| entity.kind == kind;
+        if notes.dirties {
+            self.touched.extend(header.dirtied.iter().filter(of_kind).map(|e| e.key.clone()));
+        }
+        if notes.erased.is_empty() {
+            return Ok(Vec::new());
+        }
+        let entity = |key| Entity { kind, key };
+        let mut changes = Vec::new();
+        let here = notes.erased.iter().filter(|e| e.is_here).map(|e| &e.entity);
+        for erased in here.filter(of_kind) {
+            self.entities.remove(&erased.key);
+            changes.push((erased.clone(), ViewChange::Erased));
+        }
+        let set = ErasedSet::new(&notes.erased);
+        for key in std::mem::take(&mut self.touched) {
+            let Some(followed) = self.entities.get_mut(&key) else { continue };
+            followed.scrub(&self.plan, &set, &entity(key.clone()))?;
+            changes.push((entity(key.clone()), ViewChange::Erased));
+            let rows = followed.state.all_emitted(self.view);
+            changes.extend(rows.into_iter().map(|r| (entity(key.clone()), ViewChange::Row(r))));
+        }
+        Ok(changes)
+    }
+
     fn followed(&mut self, key: EntityKey) -> &mut Followed {
         let kind = &self.kind;
-        self.entities
-            .entry(key)
-            .or_insert_with(|| Followed { state: EntityState::new(kind.clone()), waiting: None })
+        self.entities.entry(key).or_insert_with(|| Followed {
+            state: EntityState::new(kind.clone()),
+            waiting: None,
+            repeats: BTreeSet::new(),
+        })
+    }
+}
+
+impl Followed {
+    /// Lets go of the facts that name an erased entity.
+    fn scrub(&mut self, plan: &Plan, set: &ErasedSet, of: &Entity) -> Result<(), DecodeError> {
+        let is_named = |stream, fact: &FactView<'_>| {
+            let key = of.key.as_bytes();
+            set.is_named_by(plan, &RecordView { kind: of.kind, key, stream, body: *fact })
+        };
+        self.state.scrub(|stream, fact| !is_named(stream, fact));
+        for (stream, body) in std::mem::take(&mut self.repeats) {
+            let fact = FactView::read(&mut Reader::new(&body))?;
+            if is_named(stream, &fact) {
+                continue;
+            }
+            if let Some(index) = self.state.plan.stream_index(stream) {
+                self.state.apply(index, &fact, u64::MAX);
+            }
+            self.repeats.insert((stream, body));
+        }
+        let mut kept = Vec::new();
+        for (stream, body) in self.waiting.take().into_iter().flatten() {
+            if !is_named(stream, &FactView::read(&mut Reader::new(&body))?) {
+                kept.push((stream, body));
+            }
+        }
+        // It waits for its rebuild.
+        self.waiting = Some(kept);
+        Ok(())
     }
 }
 
@@ -147,7 +225,9 @@ fn apply(
     stream: StreamId,
     fact: &FactView<'_>,
 ) {
-    if let Some(stream) = kind.stream_index(stream) {
-        set.apply(&mut followed.state, view, stream, fact);
+    let Some(index) = kind.stream_index(stream) else { return };
+    let outcome = set.apply(&mut followed.state, view, index, fact);
+    if outcome == Outcome::Duplicate && fact.op == Op::Retract {
+        followed.repeats.insert((stream, fact.bytes.into()));
     }
 }

@@ -5,6 +5,7 @@
 pub mod aggregate;
 mod changes;
 mod entity;
+pub mod erase;
 mod evaluate;
 mod evict;
 pub mod explain;
@@ -25,7 +26,7 @@ pub mod training;
 pub mod watermark;
 mod windows;
 
-pub use changes::{ChangeSet, EmittedRow, RowChange};
+pub use changes::{ChangeSet, EmittedRow, RowChange, ViewChange};
 pub use entity::{EntityState, Outcome};
 pub use evaluate::{Evaluation, FeatureOutcome};
 pub use follow::ViewFollower;

@@ -4,6 +4,7 @@
 //! A chunk is judged against the state after the chunk before it and takes effect on the state at
 //! once; nothing of it is shown before [`SlotCore::confirm`] (design §6, `slot-log.md`).
 
+mod erase;
 mod read;
 mod rebuild;
 mod replay;
@@ -27,6 +28,7 @@ use crate::entity::{EntityState, Outcome};
 use crate::plan::Plan;
 use crate::watermark::SlotWatermarks;
 
+pub use erase::Scrub;
 pub use read::{ReadAnswer, SlotRead, Stamp};
 pub use rebuild::{Fold, RebuiltPut};
 use resident::{Residents, Slab};
@@ -108,6 +110,7 @@ pub struct SlotCore {
     /// Facts before it leave.
     horizon: Micros,
     rows_max: u64,
+    fence: erase::Fence,
 }
 
 impl SlotCore {
@@ -132,6 +135,7 @@ impl SlotCore {
             complete: false,
             horizon: Micros::MIN,
             rows_max: REPAIR_ROWS_MAX,
+            fence: erase::Fence::default(),
         }
     }
 
@@ -275,7 +279,8 @@ impl SlotCore {
     }
 
     /// Judges inputs into the chunk at the next position and takes it into the state. `None` when
-    /// there is nothing to write: no fact, and no watermark moved.
+    /// there is nothing to write: no fact, and no watermark moved. Facts that name an erased entity are
+    /// REJECTED and not written.
     ///
     /// # Errors
     /// [`DecodeError`] when an input's facts are no records; nothing was changed.
@@ -284,12 +289,26 @@ impl SlotCore {
         inputs: &[Input<'_>],
         known_at: KnownAt,
     ) -> Result<Option<Draft>, DecodeError> {
+        let Some(kept) = self.refuse_erased(inputs)? else {
+            return self.judge_kept(inputs, known_at, false);
+        };
+        // Also a chunk without facts: no verdict is given before one is confirmed.
+        let draft = self.judge_kept(&kept.inputs(inputs), known_at, true)?;
+        Ok(draft.map(|draft| Draft { judged: kept.all_judged(draft.judged), ..draft }))
+    }
+
+    fn judge_kept(
+        &mut self,
+        inputs: &[Input<'_>],
+        known_at: KnownAt,
+        is_written: bool,
+    ) -> Result<Option<Draft>, DecodeError> {
         let (records, counts) = self.read_inputs(inputs)?;
         let before = Arc::new(self.as_before());
         let mut header = ChunkHeader::default();
         self.judge_watermarks(inputs, &mut header);
         let moved = !header.watermarks.is_empty() || !header.departures.is_empty();
-        if records.is_empty() && !moved {
+        if records.is_empty() && !moved && !is_written {
             return Ok(None);
         }
         let position = self.next_position();

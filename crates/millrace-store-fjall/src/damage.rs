@@ -79,6 +79,7 @@ fn mark(sequence: u64) -> Mark {
         views: vec![],
         latest: vec![],
         oldest_waiting: None,
+        erasures: 0,
     }
 }
 

@@ -1,8 +1,10 @@
 //! Erasures: the list and the receipts stand beside the log.
 
+use std::ops::Bound;
 use std::thread;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use fjall::{Keyspace, PersistMode};
 use millrace_store::erasure::{
     ERASURES_LISTED, decode_erasure, decode_receipt, encode_erasure, encode_receipt,
@@ -11,6 +13,7 @@ use millrace_store::{Append, Applied, Erasure, ErasureStore, Part, Receipt, Stor
 use millrace_types::{Entity, KnownAt, SlotId};
 
 use crate::keys::describe;
+use crate::settings::SNAPSHOT_SEPARATION_BYTES;
 use crate::store::{FjallStore, Table};
 use crate::writer::{Group, STALL};
 use crate::{failure, keys, rows};
@@ -19,7 +22,7 @@ fn erasure(key: &[u8], sealed: &[u8]) -> Result<Erasure, StoreError> {
     rows::unseal(sealed).and_then(decode_erasure).map_err(rows::damaged(describe(key)))
 }
 
-fn receipt(key: &[u8], sealed: &bytes::Bytes) -> Result<(KnownAt, Receipt), StoreError> {
+fn receipt(key: &[u8], sealed: &Bytes) -> Result<(KnownAt, Receipt), StoreError> {
     rows::decode_versioned(sealed)
         .and_then(|(ver, bytes)| Ok((ver, decode_receipt(&bytes)?)))
         .map_err(rows::damaged(describe(key)))
@@ -44,7 +47,7 @@ fn receipts(table: &Keyspace, number: u64) -> Result<Vec<Receipt>, StoreError> {
         .map(|row| {
             let (key, value) =
                 row.into_inner().map_err(|error| failure::of_read(|| "receipts".into(), &error))?;
-            receipt(&key, &bytes::Bytes::copy_from_slice(&value)).map(|(_, receipt)| receipt)
+            receipt(&key, &Bytes::copy_from_slice(&value)).map(|(_, receipt)| receipt)
         })
         .collect()
 }
@@ -75,15 +78,87 @@ fn rewrite(group: &mut Group, ver: KnownAt, chunk: Append) -> Result<(), StoreEr
     Ok(())
 }
 
-/// What is overwritten may stand in memory and in the journal alone: a flush lets go of the journal,
-/// and the compaction of the rest.
+/// Bytes of parts that are written once more in one go.
+const RENEWED_BYTES: usize = 8 << 20;
+
+/// Bytes of one padding, which stands in tables like any small value; how many are written at a time, and
+/// how often, to fill a journal: fjall begins a new one only once a flush finds 64 MB in the last, and
+/// deletes that one after a later flush.
+const PADDING_BYTES: usize = 400;
+const PADDINGS: usize = 2_600;
+const PADDING_GROUPS: usize = 66;
+
+/// Lets go of what was overwritten: it stands in the journal, in tables and in files of large values.
 fn compact(table: &Table) -> fjall::Result<()> {
+    // The first flush replaces the journal, the second one deletes the old one.
+    flush(table)?;
+    flush(table)?;
+    // The first compaction finds out what is stale in the files of large values, the second one writes
+    // these anew; a flush then deletes what no version of the tables has any more.
+    table.rows.major_compact()?;
+    table.rows.major_compact()?;
+    flush(table)?;
+    flush(table)
+}
+
+fn flush(table: &Table) -> fjall::Result<()> {
+    // Nothing is flushed where nothing was written.
+    table.rows.insert(keys::PADDING, [])?;
+    table.rows.remove(keys::PADDING)?;
     table.rows.rotate_memtable()?;
     while table.rows.sealed_memtable_count() > 0 {
         table.database.persist(PersistMode::Buffer)?; // an error once the database is poisoned
         thread::sleep(STALL); // fjall has nothing to wait on but its own loop without an end
     }
-    table.rows.major_compact()
+    Ok(())
+}
+
+/// Keys of parts of snapshots in a row whose values stand in files of their own, from after `after` on,
+/// until they take about so many bytes; and the last key looked at.
+fn large_parts(table: &Keyspace, after: Vec<u8>) -> Result<(Vec<Vec<u8>>, Vec<u8>), StoreError> {
+    let (mut large, mut last, mut bytes) = (Vec::new(), after.clone(), 0);
+    let range = (Bound::Excluded(after), Bound::Excluded(vec![keys::PART + 1]));
+    for row in table.range::<Vec<u8>, _>(range) {
+        let (key, value) = row
+            .into_inner()
+            .map_err(|error| failure::of_read(|| "snapshot parts".into(), &error))?;
+        last = key.to_vec();
+        bytes += value.len();
+        if value.len() >= SNAPSHOT_SEPARATION_BYTES as usize {
+            large.push(last.clone());
+        }
+        if bytes >= RENEWED_BYTES {
+            break;
+        }
+    }
+    Ok((large, last))
+}
+
+impl FjallStore {
+    /// Writes every large part once more as it is: the files that held what was deleted beside them hold
+    /// nothing then, and go. Such a file goes by itself only once a quarter of it is stale.
+    async fn renew_large_parts(&self) -> Result<(), StoreError> {
+        let mut after = vec![keys::PART];
+        loop {
+            let from = after.clone();
+            let (large, last) =
+                self.blocking(move |inner| large_parts(&inner.snapshots.rows, from)).await?;
+            if last == after {
+                return Ok(());
+            }
+            after = last;
+            let renew = move |group: &mut Group| {
+                for key in large {
+                    // As it stands now: it may have been replaced or deleted since.
+                    if let Some(value) = group.get(&key)? {
+                        group.put(key, value);
+                    }
+                }
+                Ok(())
+            };
+            self.inner.snapshots.writer.run(RENEWED_BYTES, renew).await?;
+        }
+    }
 }
 
 #[async_trait]
@@ -148,6 +223,19 @@ impl ErasureStore for FjallStore {
     }
 
     async fn compact(&self) -> Result<(), StoreError> {
+        self.renew_large_parts().await?;
+        for table in [&self.inner.log, &self.inner.snapshots] {
+            for _ in 0..PADDING_GROUPS {
+                let pad = |group: &mut Group| {
+                    for _ in 0..PADDINGS {
+                        let value = Bytes::from_static(&[b'z'; PADDING_BYTES]);
+                        group.put_blind(keys::PADDING.to_vec(), value);
+                    }
+                    Ok(())
+                };
+                table.writer.run(PADDINGS * PADDING_BYTES, pad).await?;
+            }
+        }
         self.blocking(|inner| {
             for table in [&inner.log, &inner.snapshots] {
                 compact(table).map_err(|e| failure::of_read(|| "compaction".into(), &e))?;

@@ -11,6 +11,8 @@ const MARK: u8 = b'M';
 const MEMBER: u8 = b'B';
 pub(crate) const NODE: u8 = b'N';
 pub(crate) const PART: u8 = b'P';
+/// What fills a journal up, so that it is replaced: there is no other way to let go of one.
+pub(crate) const PADDING: [u8; 1] = [b'Z'];
 const RECEIPT: u8 = b'Y';
 const REWRITTEN: u8 = b'V';
 pub(crate) const RUN: u8 = b'R';

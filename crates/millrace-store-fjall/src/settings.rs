@@ -37,7 +37,7 @@ pub(crate) const WRITE_BUFFER_BYTES_MAX: u64 = 4 * MEMTABLE_BYTES;
 /// Values from this size on are kept apart from the keys: chunks and pages are written twice
 /// (journal and blob file) instead of again with every compaction.
 const LOG_SEPARATION_BYTES: u32 = 512;
-const SNAPSHOT_SEPARATION_BYTES: u32 = 8 << 10;
+pub(crate) const SNAPSHOT_SEPARATION_BYTES: u32 = 8 << 10;
 
 pub(crate) fn database(path: &Path, cache_bytes: u64) -> fjall::Result<Database> {
     Database::builder(path)
@@ -52,23 +52,25 @@ pub(crate) fn database(path: &Path, cache_bytes: u64) -> fjall::Result<Database>
 }
 
 pub(crate) fn log_rows() -> KeyspaceCreateOptions {
-    rows(LOG_SEPARATION_BYTES)
+    // Chunks are replaced by erasures alone, and then nothing of what was erased may stay: a file with
+    // anything stale in it is written anew.
+    rows(separated(LOG_SEPARATION_BYTES).staleness_threshold(f32::MIN_POSITIVE).age_cutoff(1.0))
 }
 
 pub(crate) fn snapshot_rows() -> KeyspaceCreateOptions {
-    rows(SNAPSHOT_SEPARATION_BYTES)
+    rows(separated(SNAPSHOT_SEPARATION_BYTES))
 }
 
-fn rows(separation: u32) -> KeyspaceCreateOptions {
+fn separated(bytes: u32) -> KvSeparationOptions {
+    KvSeparationOptions::default().compression(CompressionType::None).separation_threshold(bytes)
+}
+
+fn rows(separation: KvSeparationOptions) -> KeyspaceCreateOptions {
     KeyspaceCreateOptions::default()
         .max_memtable_size(MEMTABLE_BYTES)
         .data_block_compression_policy(CompressionPolicy::all(CompressionType::None))
         .filter_policy(FilterPolicy::all(FilterPolicyEntry::Bloom(
             BloomConstructionPolicy::BitsPerKey(10.0),
         )))
-        .with_kv_separation(Some(
-            KvSeparationOptions::default()
-                .compression(CompressionType::None)
-                .separation_threshold(separation),
-        ))
+        .with_kv_separation(Some(separation))
 }

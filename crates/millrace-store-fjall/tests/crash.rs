@@ -95,6 +95,7 @@ async fn write(store: Arc<FjallStore>, slot: u32, run: u64) -> StoreError {
                 views: vec![],
                 latest: vec![],
                 oldest_waiting: None,
+                erasures: 0,
             };
             if let Err(error) = store.put(vec![head]).await {
                 return error;

@@ -50,6 +50,7 @@ async fn everything_is_there_after_opening_again() {
         views: vec![],
         latest: vec![],
         oldest_waiting: None,
+        erasures: 0,
     };
     let chunk = Bytes::from(vec![7; 40_000]);
     {

@@ -70,8 +70,7 @@ impl ErasureStore for CqlStore {
         // The row stands in the hour of its append, with a greater timestamp: copies of the append that
         // land late lose.
         let rewrites = chunks.into_iter().map(|chunk| async move {
-            let (epoch, sequence) =
-                (stored(chunk.position.epoch), stored(chunk.position.sequence));
+            let (epoch, sequence) = (stored(chunk.position.epoch), stored(chunk.position.sequence));
             let key = (chunk.slot.0.cast_signed(), hour(chunk.known_at));
             let values = (key.0, key.1, epoch, sequence, &chunk.bytes[..], ver.0);
             self.run(Statement::AppendChunk, values).await.map(drop)

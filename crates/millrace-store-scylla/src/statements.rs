@@ -107,6 +107,7 @@ impl Statement {
 
     /// What it is.
     #[rustfmt::skip] // a table is read line by line
+    #[expect(clippy::too_many_lines, reason = "a table: one statement after the other")]
     pub(crate) fn said(self) -> Said {
         use Way::{Conditional, QuorumRead, SerialRead, Write};
         let of = |operation, table, way, text| Said { operation, table, way, text };

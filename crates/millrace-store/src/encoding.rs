@@ -35,6 +35,7 @@ pub fn encode_mark(mark: &Mark) -> Vec<u8> {
             put_position(&mut out, position);
         }
     }
+    put_varint(&mut out, mark.erasures);
     out
 }
 
@@ -71,6 +72,8 @@ pub fn decode_mark(bytes: &[u8]) -> Result<Mark, DecodeError> {
                 });
             }
         },
+        // Marks of earlier versions end here: there were no erasures.
+        erasures: if reader.is_empty() { 0 } else { reader.varint("erasures")? },
     })
 }
 
@@ -173,6 +176,7 @@ mod tests {
                 views: vec![(numbers.1, Micros(numbers.2))],
                 latest: watermarks,
                 oldest_waiting: waiting.map(|(epoch, sequence)| Position { epoch, sequence }),
+                erasures: numbers.1,
             };
             prop_assert_eq!(decode_mark(&encode_mark(&mark)), Ok(mark));
         }

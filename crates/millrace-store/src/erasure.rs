@@ -139,10 +139,7 @@ pub fn decode_receipt(bytes: &[u8]) -> Result<Receipt, DecodeError> {
     let mut reader = versioned(bytes)?;
     Ok(Receipt {
         slot: SlotId(reader.u32("slot")?),
-        position: Position {
-            epoch: reader.varint("epoch")?,
-            sequence: reader.varint("sequence")?,
-        },
+        position: Position { epoch: reader.varint("epoch")?, sequence: reader.varint("sequence")? },
         facts: reader.varint("facts")?,
         chunks: reader.varint("chunks")?,
         entities: reader.varint("entities")?,

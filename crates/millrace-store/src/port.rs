@@ -205,6 +205,8 @@ pub struct Mark {
     pub latest: Vec<(StreamId, Micros)>,
     /// The oldest position with a fact that waits for a rebuild.
     pub oldest_waiting: Option<Position>,
+    /// The number of the last erasure that was in effect at `position`; 0 before the first.
+    pub erasures: u64,
 }
 
 /// The slot log and who owns it.

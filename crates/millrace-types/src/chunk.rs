@@ -2,7 +2,10 @@
 //!
 //! Layout (persisted): `version u8 · crc32 u32 little-endian over all that follows · header length
 //! varint · header · facts`. Version 1 holds published facts alone; version 2 is written where an
-//! import stated the known_at of facts, and its header ends with the least of them.
+//! import stated the known_at of facts, and its header ends with the least of them; version 3 is written
+//! where entities are erased, and its header ends with that, and with what is erased.
+
+mod erasures;
 
 use crate::codec::{DecodeError, Reader, put_bytes, put_signed, put_varint};
 use crate::entity::{Entity, EntityKey, KindId};
@@ -11,10 +14,15 @@ use crate::position::KnownAt;
 use crate::time::Micros;
 use crate::verdict::{RejectReason, Verdict};
 
+pub use erasures::{ErasedEntity, ErasureNotes};
+
 /// A chunk of published facts.
 const PUBLISHED: u8 = 1;
 /// A chunk with facts whose known_at an import stated.
 const STATED: u8 = 2;
+
+/// A chunk about erasures.
+const ERASING: u8 = 3;
 
 /// What an ingest incarnation says of one stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +80,8 @@ pub struct ChunkHeader {
     pub view_watermarks: Vec<(u64, Micros)>,
     /// Ingest incarnations that left.
     pub departures: Vec<u64>,
+    /// What it says about erasures, if anything.
+    pub erasures: Option<ErasureNotes>,
     /// Fingerprints of the entities of its facts (the low half of their hash), ascending and
     /// distinct, so that scans skip chunks.
     pub filter: Vec<u32>,
@@ -156,13 +166,23 @@ impl ChunkHeader {
             put_varint(out, u64::from(f - last));
             last = *f;
         });
-        if let Some(stated) = self.least_stated {
-            put_signed(out, stated.0);
+        match (&self.erasures, self.least_stated) {
+            (None, None) => {}
+            (None, Some(stated)) => put_signed(out, stated.0),
+            (Some(notes), stated) => {
+                out.push(u8::from(stated.is_some()));
+                put_signed(out, stated.unwrap_or_default().0);
+                notes.encode(out);
+            }
         }
     }
 
     fn version(&self) -> u8 {
-        if self.least_stated.is_some() { STATED } else { PUBLISHED }
+        match (&self.erasures, self.least_stated) {
+            (Some(_), _) => ERASING,
+            (None, Some(_)) => STATED,
+            (None, None) => PUBLISHED,
+        }
     }
 
     fn decode(version: u8, reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
@@ -201,10 +221,15 @@ impl ChunkHeader {
                 .ok_or(DecodeError::Invalid { what: "fingerprint", found: u64::from(step) })?;
             Ok(last)
         })?;
-        let least_stated = match version {
-            STATED => Some(KnownAt(reader.signed("least stated known_at")?)),
-            _ => None,
-        };
+        let (mut least_stated, mut erasures) = (None, None);
+        if version != PUBLISHED {
+            let is_stated = version == STATED || reader.u8("stated known_at")? != 0;
+            let stated = KnownAt(reader.signed("least stated known_at")?);
+            least_stated = is_stated.then_some(stated);
+        }
+        if version == ERASING {
+            erasures = Some(ErasureNotes::decode(reader)?);
+        }
         Ok(Self {
             known_at,
             catalog_version,
@@ -218,6 +243,7 @@ impl ChunkHeader {
             slot_watermarks,
             view_watermarks,
             departures,
+            erasures,
             filter,
         })
     }
@@ -257,7 +283,7 @@ pub fn fact_count(chunk: &[u8]) -> Option<u32> {
 }
 
 fn is_known(version: u8) -> bool {
-    matches!(version, PUBLISHED | STATED)
+    matches!(version, PUBLISHED | STATED | ERASING)
 }
 
 impl<B: AsRef<[u8]>> Chunk<B> {
@@ -439,6 +465,7 @@ mod tests {
             slot_watermarks: vec![(StreamId(1), Micros(76)), (StreamId(2), Micros::MIN)],
             view_watermarks: vec![(u64::MAX, Micros(75))],
             departures: vec![4],
+            erasures: None,
             filter: vec![1, 5, u32::MAX],
         }
     }
@@ -448,9 +475,24 @@ mod tests {
         fn chunks_round_trip(
             facts in prop::collection::vec(any_fact(), 1..5),
             least_stated in any::<Option<i64>>(),
+            erases: Option<(bool, bool, u64)>,
         ) {
+            let erased = |number| ErasedEntity {
+                number,
+                entity: facts[0].entity.clone(),
+                is_here: number % 2 == 0,
+                facts: 7,
+                chunks: u64::MAX,
+            };
+            let erasures = erases.map(|(dirties, is_scrubbed, number)| ErasureNotes {
+                dirties,
+                erased: vec![erased(number), erased(number / 2)],
+                is_scrubbed,
+                is_rewritten: !dirties,
+            });
             let header = ChunkHeader {
                 least_stated: least_stated.map(KnownAt),
+                erasures,
                 ..header(facts[0].entity.clone(), facts.len() as u32)
             };
             let parts: Vec<Vec<u8>> = facts
@@ -462,7 +504,8 @@ mod tests {
             prop_assert_eq!(&chunk.header, &header);
             let back: Vec<_> = chunk.records().map(|r| r.unwrap().to_fact().unwrap()).collect();
             prop_assert_eq!(back, facts);
-            prop_assert_eq!(bytes[0], if least_stated.is_some() { STATED } else { PUBLISHED });
+            let plain = if least_stated.is_some() { STATED } else { PUBLISHED };
+            prop_assert_eq!(bytes[0], if erases.is_some() { ERASING } else { plain });
             prop_assert_eq!(fact_count(&bytes), Some(header.facts));
         }
 
@@ -479,7 +522,7 @@ mod tests {
 
         #[test]
         fn any_bytes_are_a_chunk_or_refused(bytes: Vec<u8>) {
-            for version in [PUBLISHED, STATED] {
+            for version in [PUBLISHED, STATED, ERASING] {
                 let _ = ChunkHeader::decode(version, &mut Reader::new(&bytes));
             }
         }
@@ -499,8 +542,8 @@ mod tests {
     #[test]
     fn another_version_is_refused() {
         let mut bytes = encode_chunk(&ChunkHeader::default(), []);
-        bytes[0] = STATED + 1;
-        let refused = DecodeError::Invalid { what: "chunk version", found: 3 };
+        bytes[0] = ERASING + 1;
+        let refused = DecodeError::Invalid { what: "chunk version", found: 4 };
         assert_eq!(Chunk::decode(bytes.as_slice()).unwrap_err(), refused);
         assert_eq!(fact_count(&bytes), None);
     }

@@ -276,6 +276,14 @@ impl<'a> RecordView<'a> {
         Ok(Self { kind, key, stream, body: FactView::read(reader)? })
     }
 
+    /// Appends the encoded record.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        put_varint(out, u64::from(self.kind.0));
+        put_bytes(out, self.key);
+        put_varint(out, u64::from(self.stream.0));
+        out.extend_from_slice(self.body.bytes);
+    }
+
     /// An owned copy.
     ///
     /// # Errors

@@ -17,7 +17,9 @@ pub mod time;
 pub mod value;
 pub mod verdict;
 
-pub use chunk::{Chunk, ChunkHeader, IncarnationWatermarks, Rebuilt, StreamWatermark};
+pub use chunk::{
+    Chunk, ChunkHeader, ErasedEntity, ErasureNotes, IncarnationWatermarks, Rebuilt, StreamWatermark,
+};
 pub use codec::DecodeError;
 pub use entity::{Entity, EntityKey, KeyPart, KeyType, KindId, SlotId};
 pub use fact::{Fact, FactBody, FactView, Op, OrderKey, StreamId};

@@ -1,5 +1,5 @@
-//! `AdminService`: the state of the services, for `millrace status`, and LATE facts, for
-//! `millrace late`.
+//! `AdminService`: the state of the services, for `millrace status`, LATE facts, for `millrace late`,
+//! and erasures, for `millrace erase`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,6 +17,7 @@ use millrace_types::{Micros, SlotId, StreamId};
 use tonic::{Request, Response, Status};
 
 use crate::clock;
+use crate::erase::EraseDesk;
 use crate::error::ReadError;
 use crate::late::{self, Cursor, PAGE_DEFAULT, PAGE_MAX};
 use crate::read::Reader;
@@ -32,6 +33,8 @@ pub struct Admin {
     store: Option<Arc<dyn StorePort>>,
     /// What LATE facts are read and replayed through.
     late: Option<(Arc<Reader>, Arc<dyn JoinPort>)>,
+    /// Who takes erasures.
+    erase: Option<EraseDesk>,
 }
 
 /// The services of Millrace, in the order of a fact's way.
@@ -41,7 +44,7 @@ impl Admin {
     /// Answers for the services of this process.
     #[must_use]
     pub fn new(owner: Arc<dyn SlotPort>, catalog: Arc<dyn CatalogPort>, drain: Drain) -> Self {
-        Self { owner, catalog, drain, peers: Vec::new(), store: None, late: None }
+        Self { owner, catalog, drain, peers: Vec::new(), store: None, late: None, erase: None }
     }
 
     /// The same, with services in other processes, which are asked whether they serve.
@@ -109,6 +112,13 @@ impl Admin {
     #[must_use]
     pub fn with_late(mut self, reader: Arc<Reader>, join: Arc<dyn JoinPort>) -> Self {
         self.late = Some((reader, join));
+        self
+    }
+
+    /// Also takes erasures, which slots learn of from this store.
+    #[must_use]
+    pub fn with_erasures(mut self, store: Arc<dyn StorePort>, slots: u32) -> Self {
+        self.erase = Some(EraseDesk::new(store, slots));
         self
     }
 
@@ -206,6 +216,15 @@ impl AdminService for Admin {
         let peer = peer_of(&request);
         let replayed = self.replay_late(request.into_inner(), peer).await;
         replayed.map(Response::new).map_err(|e| status(&e))
+    }
+
+    async fn erase_entity(
+        &self,
+        request: Request<v1::EraseEntityRequest>,
+    ) -> Result<Response<v1::EraseEntityResponse>, Status> {
+        let desk = self.erase.as_ref().ok_or_else(|| status(&ReadError::NoErasures))?;
+        let erased = desk.erase(&self.catalog.current(), request.into_inner()).await;
+        erased.map(Response::new).map_err(|e| status(&e))
     }
 }
 

@@ -70,6 +70,9 @@ pub enum ReadError {
     /// This process does not read the log.
     #[error("LATE facts are listed and replayed by feature-serving, which is not in this process")]
     NoLog,
+    /// This process does not take erasures.
+    #[error("entities are erased by feature-serving, which is not in this process")]
+    NoErasures,
     /// Too many reads of one path are under way or waiting.
     #[error("{most} reads of {path} are under way or waiting, which is the most")]
     Busy {
@@ -111,7 +114,7 @@ impl Coded for ReadError {
             Self::FeatureNotFound { .. } => ErrorCode::FeatureNotFound,
             Self::KnownAtAhead { .. } => ErrorCode::KnownAtAhead,
             Self::NothingSeen => ErrorCode::InvalidArgument,
-            Self::NoLog => ErrorCode::NotServing,
+            Self::NoLog | Self::NoErasures => ErrorCode::NotServing,
             Self::BudgetSpent { .. } => ErrorCode::ReadBudgetSpent,
             Self::Busy { .. } => ErrorCode::Overloaded,
             Self::SpineStalled { .. } => ErrorCode::ReadBudgetSpent,
@@ -143,6 +146,7 @@ impl Coded for ReadError {
             Self::BudgetSpent { limit } => fault.with("limit", limit),
             Self::Busy { path, most } => fault.with("path", path).with("limit", most),
             Self::NoLog
+            | Self::NoErasures
             | Self::SpineStalled { .. }
             | Self::Failed
             | Self::Gone

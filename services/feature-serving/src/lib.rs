@@ -6,6 +6,7 @@ mod answer;
 mod clock;
 #[doc(hidden)]
 pub mod decoders;
+mod erase;
 mod error;
 mod explain;
 mod lane;

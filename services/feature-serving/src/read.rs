@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millrace_catalog::{Catalog, View};
+use millrace_catalog::{Catalog, Kind, View};
 use millrace_client::heads::outcome;
 use millrace_client::port::{
     CatalogPort, EntityOutcome, HeadAnswer, HeadPort, HeadRequest, JoinError, SlotPort, StorePort,
@@ -190,6 +190,12 @@ impl Reader {
             spine_stall: config.spine_stall,
             cores,
         }
+    }
+
+    /// Slots of the cluster.
+    #[must_use]
+    pub fn slot_count(&self) -> u32 {
+        self.slots.count()
     }
 
     /// Looks for a newer catalog now; true when there is one.
@@ -407,27 +413,30 @@ pub(crate) fn check_keys(
     }
     let Some(kind) = catalog.kind(view.entity) else { return Ok(()) };
     for (index, key) in keys.iter().enumerate() {
-        let types: Vec<KeyType> = key
-            .parts()
-            .map(|part| match part {
-                KeyPart::Int64(_) => KeyType::Int64,
-                KeyPart::String(_) => KeyType::String,
-            })
-            .collect();
-        if types != kind.parts {
-            let wanted: Vec<&str> = kind
-                .parts
-                .iter()
-                .map(|t| match t {
-                    KeyType::Int64 => "int64",
-                    KeyType::String => "string",
-                })
-                .collect();
-            return Err(ReadError::Invalid {
-                field: format!("entities[{index}]"),
-                rule: format!("a key of {} is {}", kind.name, wanted.join(", ")),
-            });
-        }
+        check_key(&format!("entities[{index}]"), kind, key)?;
     }
     Ok(())
+}
+
+/// A key has the parts of its kind; `field` names it.
+pub(crate) fn check_key(field: &str, kind: &Kind, key: &EntityKey) -> Result<(), ReadError> {
+    let types: Vec<KeyType> = key
+        .parts()
+        .map(|part| match part {
+            KeyPart::Int64(_) => KeyType::Int64,
+            KeyPart::String(_) => KeyType::String,
+        })
+        .collect();
+    if types == kind.parts {
+        return Ok(());
+    }
+    let name = |t: &KeyType| match t {
+        KeyType::Int64 => "int64",
+        KeyType::String => "string",
+    };
+    let wanted: Vec<&str> = kind.parts.iter().map(name).collect();
+    Err(ReadError::Invalid {
+        field: field.to_owned(),
+        rule: format!("a key of {} is {}", kind.name, wanted.join(", ")),
+    })
 }

@@ -255,6 +255,10 @@ fn message(change: Change) -> (v1::Change, Arc<str>) {
             };
             (Kind::Row(change), cursor, of_chunk)
         }
+        Change::Erased { entity, cursor, of_chunk } => {
+            let erased = v1::RowsErased { key: Some((&entity.key).into()) };
+            (Kind::Erased(erased), cursor, of_chunk)
+        }
         Change::Watermark { watermark, cursor } => {
             (Kind::Watermark(to_timestamp(watermark)), cursor, 0)
         }

@@ -7,6 +7,7 @@ use millrace_client::port::{
     SlotStatus, SlotVerdicts,
 };
 use millrace_grpc::Coded as _;
+use millrace_kernel::erase::ErasureScan;
 use millrace_kernel::slot::Fold;
 use millrace_store::{Fencing, MemberSlot, StoreError};
 use millrace_telemetry::{Span, TraceContext};
@@ -39,6 +40,8 @@ pub(crate) enum Message {
     Measure(oneshot::Sender<WorkerState>),
     /// A rebuild has folded the log.
     Folded(Folded),
+    /// A step of an erasure ended in the background.
+    Erasing(ErasureWent),
     /// Take this slot over.
     Acquire(SlotId, Fencing, oneshot::Sender<Result<Acquired, StoreError>>),
     /// Save this slot and let it go.
@@ -161,4 +164,24 @@ pub(crate) struct Folded {
     pub(crate) epoch: u64,
     pub(crate) entities: Vec<Entity>,
     pub(crate) fold: Result<Fold, StoreError>,
+}
+
+/// A step of a slot's erasure, done in the background.
+#[derive(Debug)]
+pub(crate) struct ErasureWent {
+    pub(crate) slot: SlotId,
+    /// Of the ownership it was begun in.
+    pub(crate) epoch: u64,
+    pub(crate) step: ErasureStep,
+}
+
+/// Which step, and its outcome.
+#[derive(Debug)]
+pub(crate) enum ErasureStep {
+    /// The log was looked through.
+    Scanned(Result<ErasureScan, StoreError>),
+    /// Chunks were rewritten.
+    Scrubbed(Result<(), StoreError>),
+    /// Parts were deleted, and receipts are written.
+    Cleaned(Result<(), StoreError>),
 }

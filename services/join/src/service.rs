@@ -11,6 +11,7 @@ use millrace_client::port::{
     ProcessRequest, SlotGrant, SlotPort, SlotStatus, StorePort, SubscribeFrom, SubscribePort,
     Subscribed,
 };
+use millrace_kernel::erase::Erasures;
 use millrace_placement::{Slots, SlotsError, WorkerMap, WorkerMapError};
 use millrace_store::{Applied, GRANT, Incarnation, NodeId, StoreError};
 use millrace_telemetry::Span;
@@ -30,6 +31,8 @@ use crate::worker::{Worker, WorkerStart};
 
 /// How often the lease is renewed.
 const RENEW_EVERY: Duration = Duration::from_secs(1);
+/// How often the list of erasures is read.
+const ERASURES_EVERY: Duration = Duration::from_millis(500);
 /// Messages a worker may have waiting; facts and bytes in them have bounds of their own.
 const WORKER_QUEUE: usize = 4_096;
 
@@ -128,6 +131,8 @@ impl JoinService {
         let run = (node.clone(), incarnation);
         let lease = keep_lease(store.clone(), run, ceiling.clone(), renewals.clone(), fail.clone());
         let mut tasks = vec![tokio::spawn(lease)];
+        let (told, erasures) = watch::channel(Arc::new(list_erasures(&*store).await?));
+        tasks.push(tokio::spawn(follow_erasures(store.clone(), told)));
         let nothing = |_| watch::channel((Position::START, KnownAt::default())).0;
         let confirmed: Arc<[Confirming]> = (0..config.slots).map(nothing).collect();
         let instruments = Instruments::new();
@@ -146,6 +151,7 @@ impl JoinService {
                 incarnation,
                 store: store.clone(),
                 catalog: catalog.clone(),
+                erasures: erasures.clone(),
                 ceiling: ceiling.clone(),
                 instruments: instruments.clone(),
                 inbox: rx,
@@ -289,6 +295,37 @@ async fn share(
 
 pub(crate) fn stopped() -> StoreError {
     StoreError::Unavailable { operation: "join", reason: "the service stopped".to_owned() }
+}
+
+/// The list of erasures as it stands.
+async fn list_erasures(store: &dyn StorePort) -> Result<Erasures, StoreError> {
+    let mut all = Erasures::default();
+    loop {
+        let further = store.erasures_after(all.last()).await?;
+        let longer = all.with(further.into_iter().map(|(n, e)| (n, e.entity)));
+        if longer.last() == all.last() {
+            return Ok(all);
+        }
+        all = longer;
+    }
+}
+
+/// Reads what was added to the list of erasures, for as long as the service runs.
+async fn follow_erasures(store: Arc<dyn StorePort>, told: watch::Sender<Arc<Erasures>>) {
+    let mut tick = tokio::time::interval(ERASURES_EVERY);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        let known = told.borrow().clone();
+        match store.erasures_after(known.last()).await {
+            Ok(further) if further.is_empty() => {}
+            Ok(further) => {
+                let longer = known.with(further.into_iter().map(|(n, e)| (n, e.entity)));
+                told.send_replace(Arc::new(longer));
+            }
+            Err(error) => tracing::warn!(?error, "list erasures"),
+        }
+    }
 }
 
 async fn renew(

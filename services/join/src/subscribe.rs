@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use millrace_catalog::Catalog;
 use millrace_client::port::{Change, JoinError, StorePort, SubscribeFrom, Subscribed};
-use millrace_kernel::{Plan, RowChange, ViewFollower};
+use millrace_kernel::{Plan, ViewChange, ViewFollower};
 use millrace_types::{Entity, Micros, Position, Row, SlotId};
 use tokio::sync::mpsc;
 
@@ -147,7 +147,13 @@ impl Subscription {
                         reason: e.to_string(),
                     }))
                 })?;
-                let known = self.known_rows(slot, *position).unwrap_or(changes.len());
+                let known = self.known_rows(slot, *position);
+                let is_rewritten = chunk.header.erasures.as_ref().is_some_and(|e| e.is_rewritten);
+                if is_rewritten && known.is_some_and(|known| known > 0) {
+                    let reason = "it stands among rows some of which were erased; begin anew";
+                    return Err(Some(JoinError::BadCursor(reason.to_owned())));
+                }
+                let known = known.unwrap_or(changes.len());
                 if known >= changes.len() {
                     continue;
                 }
@@ -219,11 +225,19 @@ impl Outgoing {
     /// Adds the row of a chunk with this index.
     fn push(
         &mut self,
-        (entity, change): (Entity, RowChange),
+        (entity, change): (Entity, ViewChange),
         index: usize,
         watermark: Option<Micros>,
         cursor: &Arc<str>,
     ) {
+        let (cursor, of_chunk) = (cursor.clone(), index as u64 + 1);
+        let change = match change {
+            ViewChange::Row(row) => row,
+            ViewChange::Erased => {
+                self.changes.push(Change::Erased { entity, cursor, of_chunk });
+                return;
+            }
+        };
         let bytes = |row: &Row| Bytes::copy_from_slice(row.as_bytes());
         let row = bytes(&change.row.event);
         let joined: Vec<Option<Bytes>> =
@@ -237,8 +251,8 @@ impl Outgoing {
             row,
             joined,
             is_final: watermark.is_some_and(|w| change.row.at < w),
-            cursor: cursor.clone(),
-            of_chunk: index as u64 + 1,
+            cursor,
+            of_chunk,
         });
     }
 

@@ -2,7 +2,9 @@
 //! into chunks, and appends the chunks of all its slots in one flush.
 
 mod batches;
+mod erase;
 mod flush;
+mod held;
 mod leave;
 mod reads;
 mod rebuild;
@@ -18,6 +20,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use millrace_client::port::{AppendOutcome, CatalogPort, JoinError, SlotStatus, StorePort};
+use millrace_kernel::erase::Erasures;
 use millrace_kernel::slot::SlotCore;
 use millrace_kernel::{EntityState, Plan};
 use millrace_store::{Incarnation, NodeId, Part, StoreError};
@@ -32,7 +35,9 @@ use crate::message::{Message, ReadJob};
 use crate::metrics::{Instruments, WorkerState};
 use crate::service::Confirming;
 use batches::{Queue, Refusals, Statement};
+use erase::Erasing;
 use flush::{Flight, Flushed};
+use held::Held;
 pub(crate) use leave::Acquired;
 use leave::{Leaving, Pace};
 use rebuild::Rebuilding;
@@ -59,6 +64,7 @@ pub(crate) struct WorkerStart {
     pub(crate) incarnation: Incarnation,
     pub(crate) store: Arc<dyn StorePort>,
     pub(crate) catalog: Arc<dyn CatalogPort>,
+    pub(crate) erasures: watch::Receiver<Arc<Erasures>>,
     pub(crate) ceiling: Ceiling,
     pub(crate) instruments: Instruments,
     pub(crate) inbox: mpsc::Receiver<Message>,
@@ -81,9 +87,10 @@ struct Slot {
     pace: Pace,
     queue: Queue,
     flight: Option<Flight>,
-    /// The slot judges nothing: entities are being loaded, or a rebuild is being installed.
-    held: bool,
+    /// Why the slot judges nothing now.
+    held: Held,
     rebuild: Rebuilding,
+    erasing: Erasing,
     /// Reads that wait for a confirmation.
     parked: Vec<(Position, ReadJob)>,
     /// Requests to close the log up to an instant.
@@ -136,6 +143,7 @@ pub(crate) struct Worker {
     store: Arc<dyn StorePort>,
     catalog: Arc<dyn CatalogPort>,
     plan: Arc<Plan>,
+    erasures: watch::Receiver<Arc<Erasures>>,
     clock: Clock,
     slots: BTreeMap<SlotId, Slot>,
     own: mpsc::WeakSender<Message>,
@@ -192,6 +200,7 @@ impl Worker {
             store: start.store,
             catalog: start.catalog,
             plan,
+            erasures: start.erasures,
             slots: BTreeMap::new(),
             own: start.own,
             runtime: start.runtime,
@@ -251,6 +260,7 @@ impl Worker {
             }
             self.start_flush();
             self.start_rebuilds();
+            self.continue_erasures();
             self.leave_slots();
             if std::mem::take(&mut self.answered) {
                 yield_until(|| !inbox.is_empty());
@@ -281,6 +291,7 @@ impl Worker {
                 let _ = sender.send(self.state());
             }
             Message::Folded(folded) => self.folded(folded),
+            Message::Erasing(done) => self.erasure_went_on(done),
             Message::Acquire(slot, fencing, sender) => self.acquire(slot, fencing, sender),
             Message::Release(slot, sender) => self.release(slot, Some(sender)),
             Message::Owned(sender) => {
@@ -346,6 +357,7 @@ impl Worker {
     fn tick(&mut self) {
         self.last_tick = Instant::now();
         self.punctuate();
+        self.learn_of_erasures();
         self.save();
         self.collect_garbage();
     }
@@ -355,7 +367,7 @@ impl Worker {
         tracing::error!(?error, "the join service stops");
         self.fail.send_replace(Some(error.clone()));
         for slot in self.slots.values_mut() {
-            slot.held = true;
+            slot.held.for_good();
             slot.queue.fail(&JoinError::Store(error.clone()));
             if let Some(flight) = slot.flight.take() {
                 flight.fail(&JoinError::Store(error.clone()));
@@ -399,6 +411,6 @@ impl Slot {
 
     /// True when nothing is under way and nothing waits.
     fn is_quiet(&self) -> bool {
-        self.flight.is_none() && self.queue.is_empty() && !self.held
+        self.flight.is_none() && self.queue.is_empty() && !self.held.any()
     }
 }

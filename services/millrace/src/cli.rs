@@ -160,6 +160,9 @@ pub enum Command {
     /// List or replay facts that came too late
     #[command(subcommand, after_help = examples::LATE)]
     Late(LateCommand),
+    /// Erase an entity for good, and show what was scrubbed
+    #[command(after_help = examples::ERASE)]
+    Erase(EraseArgs),
     /// Show whether Millrace serves, and how far it is
     #[command(after_help = examples::STATUS)]
     Status(StatusArgs),
@@ -452,6 +455,21 @@ pub struct LateReplayArgs {
     /// The stream
     #[arg(value_name = "STREAM")]
     pub stream: String,
+}
+
+/// `millrace erase`
+#[derive(Debug, Clone, Args)]
+pub struct EraseArgs {
+    /// The kind of the entity, as the catalog names it
+    #[arg(value_name = "KIND")]
+    pub kind: String,
+    /// Its key: the parts joined by commas
+    // Beside `--key`, the client's private one.
+    #[arg(id = "entity_key", value_name = "KEY", allow_hyphen_values = true)]
+    pub key: String,
+    /// Do not wait until every slot is scrubbed
+    #[arg(long)]
+    pub no_wait: bool,
 }
 
 /// `millrace status`

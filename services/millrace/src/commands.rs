@@ -3,6 +3,7 @@
 pub mod apply;
 mod catalog_file;
 pub mod doctor;
+pub mod erase;
 pub mod explain;
 mod failure;
 pub mod get;

@@ -107,6 +107,9 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Late(command) => {
             client_runtime()?.block_on(commands::late::run(&command, &global, printer))
         }
+        Command::Erase(args) => {
+            client_runtime()?.block_on(commands::erase::run(&args, &global, printer))
+        }
         Command::Status(args) => {
             client_runtime()?.block_on(commands::status::run(&args, &global, printer))
         }

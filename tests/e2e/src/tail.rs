@@ -66,6 +66,12 @@ impl JoinedRows {
             self.watermark = Some(watermark.ok_or("no watermark")?.to_owned());
             return Ok(());
         }
+        if op == "e" {
+            // Every row of the entity is gone; those that are left come again.
+            let key = object.get("key").ok_or("no key")?.to_string();
+            self.rows.retain(|(of, _), _| *of != key);
+            return Ok(());
+        }
         object.remove("final").ok_or("no final")?;
         for field in ["key", "at", "id", "row", "joined"] {
             object.get(field).ok_or("a field is missing")?;
@@ -103,6 +109,8 @@ mod tests {
     fn the_last_version_of_each_row_is_left() {
         let text = [record("+", 1, "c1"), record("-", 1, "c2"), record("+", 2, "c3")].join("\n");
         let text = format!("{text}\n{}", r#"{"op":"w","watermark":"t","cursor":"c4"}"#);
+        let erased = format!("{text}\n{}", r#"{"op":"e","key":1,"cursor":"c5"}"#);
+        assert!(JoinedRows::sum(&erased).expect("in order").rows.is_empty());
         let sum = JoinedRows::sum(&text).expect("in order");
         assert_eq!(sum.rows.len(), 1);
         assert!(sum.rows.values().all(|row| row["row"]["n"] == 2));

@@ -43,6 +43,7 @@ fn mark() -> Mark {
         views: mark.views,
         latest: mark.latest,
         oldest_waiting: mark.oldest_waiting,
+        erasures: mark.erasures,
     }
 }
 

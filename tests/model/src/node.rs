@@ -368,6 +368,7 @@ impl Node {
             views: vec![],
             latest: vec![],
             oldest_waiting: None,
+            erasures: 0,
         };
         Ok(self.server.writer().put_mark(slot, ver, mark).await?)
     }

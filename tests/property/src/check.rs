@@ -1,5 +1,6 @@
 //! Runs a case through the simulated slot and compares everything with the oracle.
 
+mod erasures;
 mod explain;
 mod imports;
 mod late;
@@ -12,7 +13,7 @@ use std::sync::Arc;
 
 use millrace_catalog::Catalog;
 use millrace_kernel::slot::{Fold, ReadAnswer, SlotRead};
-use millrace_kernel::{PageLimits, Plan, ViewFollower};
+use millrace_kernel::{PageLimits, Plan, ViewChange, ViewFollower};
 use millrace_test_support::generate::{Case, Read, Rng, reads};
 use millrace_test_support::oracle::StatedWatermarks;
 use millrace_test_support::order::identical_features;
@@ -44,6 +45,8 @@ struct Check<'a> {
     latest: BTreeMap<StreamId, Micros>,
     /// What is LATE and was not replayed, in the order of arrival.
     late: Vec<Fact>,
+    /// In the order of their erasures.
+    erased: Vec<Entity>,
     /// Nothing ever leaves or waits, so that every verdict is known.
     all_at_hand: bool,
 }
@@ -76,6 +79,7 @@ pub fn run(
         watermarks: StatedWatermarks::default(),
         latest: BTreeMap::new(),
         late: Vec::new(),
+        erased: Vec::new(),
         all_at_hand: budget == usize::MAX && rows_max > 2,
     };
     check.publish_all(&catalog)?;
@@ -92,6 +96,13 @@ pub fn run(
     check.sim.restart();
     check.settle()?;
     check.compare_reads(2)?;
+    if check.rng.percent(30) {
+        check.erase_some()?;
+        check.settle()?;
+        check.compare_reads(4)?;
+        check.compare_tail(&catalog)?;
+        check.compare_training()?;
+    }
     Ok(check.sim.reached)
 }
 
@@ -116,6 +127,9 @@ impl Check<'_> {
             if self.rng.percent(5) {
                 self.replay_late()?;
             }
+            if self.rng.percent(2) {
+                self.erase_some()?;
+            }
             if self.rng.percent(30) {
                 self.compare_reads(1)?;
             }
@@ -136,6 +150,13 @@ impl Check<'_> {
             return Err(Failure(format!("{} facts have {} verdicts", facts.len(), counts.total())));
         }
         for (fact, judged) in facts.into_iter().zip(judged) {
+            if self.names_erased(&fact) {
+                self.sim.reach("a fact of an erased entity");
+                if *judged != Self::refused() {
+                    return Err(Failure(format!("{judged:?}, but it names an erased entity")));
+                }
+                continue;
+            }
             let shown = format!("{fact:?}");
             let expected = self.expect(known_at, fact, *judged);
             if !self.may_be(*judged, expected) {
@@ -182,30 +203,35 @@ impl Check<'_> {
 
     fn compare_reads(&mut self, each: usize) -> Result<(), Failure> {
         for read in reads(&self.oracle, &self.known_ats, each, &mut self.rng) {
-            let expected = self.oracle.read(&read.view, &read.entity, read.at, read.known_at);
-            let (answer, rebuilding, position_at) = self.answer(&read)?;
-            let expected = match position_at {
-                // A dirty entity answers as of the chunk before it became dirty.
-                Some(known_at) if rebuilding => {
-                    let before = self.oracle_up_to(known_at);
-                    before.read(&read.view, &read.entity, read.at, KnownAt::MAX)
-                }
-                _ => expected,
-            };
-            let same = answer.len() == expected.len()
-                && answer
-                    .iter()
-                    .zip(&expected)
-                    .all(|(a, b)| a.1 == b.1 && identical_features(&a.0, &b.0));
-            if !same {
-                return Err(Failure(self.describe(&read, &answer, &expected)));
-            }
+            self.compare_read(&read)?;
             if self.rng.percent(25) {
                 self.compare_explanation(&read)?;
             }
             if self.rng.percent(40) {
                 self.compare_stored(&read)?;
             }
+        }
+        Ok(())
+    }
+
+    fn compare_read(&mut self, read: &Read) -> Result<(), Failure> {
+        let expected = self.oracle.read(&read.view, &read.entity, read.at, read.known_at);
+        let (answer, rebuilding, position_at) = self.answer(read)?;
+        let expected = match position_at {
+            // A dirty entity answers as of the chunk before it became dirty.
+            Some(known_at) if rebuilding => {
+                let before = self.oracle_up_to(known_at);
+                before.read(&read.view, &read.entity, read.at, KnownAt::MAX)
+            }
+            _ => expected,
+        };
+        let same = answer.len() == expected.len()
+            && answer
+                .iter()
+                .zip(&expected)
+                .all(|(a, b)| a.1 == b.1 && identical_features(&a.0, &b.0));
+        if !same {
+            return Err(Failure(self.describe(read, &answer, &expected)));
         }
         Ok(())
     }
@@ -269,6 +295,10 @@ impl Check<'_> {
                 let chunk = Chunk::decode(bytes.as_slice()).map_err(|e| Failure(e.to_string()))?;
                 let changes = follower.chunk(*position, &chunk);
                 for (entity, change) in changes.map_err(|e| Failure(e.to_string()))? {
+                    let ViewChange::Row(change) = change else {
+                        rows.retain(|(of, _), _| *of != entity);
+                        continue;
+                    };
                     let key = (entity, change.id.clone());
                     let undone = match change.plus {
                         true => rows.insert(key, change.row).is_none(),
@@ -310,7 +340,12 @@ impl Check<'_> {
         }
         match rows.len() == expected {
             true => Ok(()),
-            false => Err(Failure(format!("tail of {view}: {} rows, {expected}", rows.len()))),
+            false => {
+                let id = |id: &[u8]| id.escape_ascii().to_string();
+                let ids: Vec<_> = rows.keys().map(|(e, of)| (e, id(of))).collect();
+                let steps = self.sim.steps.join(", ");
+                Err(Failure(format!("tail of {view}: {ids:?}, {expected} expected; {steps}")))
+            }
         }
     }
 

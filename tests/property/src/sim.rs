@@ -1,11 +1,13 @@
 //! One slot with its log and its store in memory: what the join service does around the slot core,
 //! step by step and without time.
 
+mod erase;
 mod restart;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use millrace_kernel::erase::Erasures;
 use millrace_kernel::slot::{Fold, Input, MarkState, RebuiltPut, SlotCore};
 use millrace_kernel::{EntityState, Head, PageName, PartlyLoaded, Plan, SnapshotParts, StoredPage};
 use millrace_test_support::generate::Rng;
@@ -49,6 +51,7 @@ pub struct Sim {
     /// Budget of bytes at hand.
     pub(crate) budget: usize,
     pub(crate) rows_max: u64,
+    pub(crate) erasures: Arc<Erasures>,
     /// How often each interesting thing happened, to show that a run reached it.
     pub(crate) reached: BTreeMap<&'static str, u64>,
     /// What happened, for the message of a failure.
@@ -74,6 +77,7 @@ impl Sim {
             epoch: 1,
             budget,
             rows_max,
+            erasures: Arc::default(),
             reached: BTreeMap::new(),
             steps: Vec::new(),
         }

@@ -89,6 +89,11 @@ fn random_histories_equal_the_oracle() {
             "training, as known at an instant",
             "training, as known at the event",
             "training, late included",
+            "erase",
+            "bytes to erase",
+            "a chunk rewritten",
+            "restart while erasing",
+            "a fact of an erased entity",
         ] {
             assert!(reached.contains_key(what), "no case reached {what}: {reached:?}");
         }

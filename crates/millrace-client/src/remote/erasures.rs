@@ -101,9 +101,10 @@ impl ErasureStore for RemoteStore {
             |mut client, request| async move { client.list_parts(request).await },
             |answer: v1::ListPartsResponse| {
                 wire::store::result(answer.fault)?;
-                let read = answer.parts.into_iter().map(|name| {
-                    wire::store::read_part_name(name).map(|(_, part)| part)
-                });
+                let read = answer
+                    .parts
+                    .into_iter()
+                    .map(|name| wire::store::read_part_name(name).map(|(_, part)| part));
                 read.collect::<Result<_, _>>().map_err(|e| malformed(&e))
             },
         )

@@ -163,8 +163,7 @@ pub fn read_entity(
 /// # Errors
 /// [`Malformed`].
 pub fn read_erasure(bytes: &[u8]) -> Result<Erasure, Malformed> {
-    decode_erasure(bytes)
-        .map_err(|e| Malformed::new("erasure", format!("must be an erasure: {e}")))
+    decode_erasure(bytes).map_err(|e| Malformed::new("erasure", format!("must be an erasure: {e}")))
 }
 
 /// A receipt.
@@ -184,12 +183,7 @@ pub fn part_name(entity: &Entity, part: Part) -> v1::PartName {
         Part::Page(ver, number) => (v1::PartKind::Page, ver, number),
         Part::Ids(ver, number) => (v1::PartKind::Ids, ver, number),
     };
-    v1::PartName {
-        entity: Some(stored_entity(entity)),
-        kind: kind as i32,
-        ver_us: ver.0,
-        number,
-    }
+    v1::PartName { entity: Some(stored_entity(entity)), kind: kind as i32, ver_us: ver.0, number }
 }
 
 /// The part a name stands for.

@@ -19,7 +19,7 @@ pub enum Need {
 
 /// Every method and its need. Those of a whole service end with a slash: only [`Need::Internal`],
 /// which no method can exceed, may stand for what is not named.
-const TABLE: [(&str, Need); 20] = [
+const TABLE: [(&str, Need); 21] = [
     ("/grpc.health.v1.Health/Check", Need::Nothing),
     ("/grpc.health.v1.Health/Watch", Need::Nothing),
     ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Need::Known),
@@ -40,6 +40,7 @@ const TABLE: [(&str, Need); 20] = [
     // LATE facts are shown whole, of any stream.
     ("/millrace.v1.AdminService/ListLateFacts", Need::Admin),
     ("/millrace.v1.AdminService/ReplayLateFacts", Need::Admin),
+    ("/millrace.v1.AdminService/EraseEntity", Need::Admin),
     ("/millrace.v1.AdminService/", Need::Internal),
     ("/millrace.v1.JoinService/", Need::Internal),
     ("/millrace.v1.StoreService/", Need::Internal),

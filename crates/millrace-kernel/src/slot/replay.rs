@@ -24,6 +24,7 @@ impl SlotCore {
             SlotWatermarks::from_parts(&mark.watermarks, &mark.views, &mark.incarnations);
         self.note_confirmed();
         self.latest = mark.latest.iter().copied().collect();
+        self.restore_fence(mark.erasures);
         self.complete = false;
     }
 
@@ -45,6 +46,7 @@ impl SlotCore {
             known_at: KnownAt(chunk.header.known_at.0 - 1),
             watermarks: self.shown.clone(),
         };
+        self.restore_scrubs(position, &chunk.header);
         self.follow_dirtied(position, &chunk.header, before);
         for rebuilt in &chunk.header.rebuilt {
             self.dirty.remove(&rebuilt.entity);
@@ -72,7 +74,9 @@ impl SlotCore {
     ) -> Result<Vec<Entity>, DecodeError> {
         let mut heads = self.missing(chunk.fact_bytes())?;
         let rebuilt = chunk.header.rebuilt.iter().map(|r| &r.entity);
-        heads.extend(rebuilt.filter(|e| !self.has(e)).cloned());
+        let erased = chunk.header.erasures.iter().flat_map(|notes| &notes.erased);
+        let erased = erased.filter(|e| e.is_here).map(|e| &e.entity);
+        heads.extend(rebuilt.chain(erased).filter(|e| !self.has(e)).cloned());
         heads.sort_unstable();
         heads.dedup();
         Ok(heads)
@@ -113,6 +117,7 @@ impl SlotCore {
             }
         }
         self.follow_dirtied(position, &chunk.header, self.as_before());
+        self.follow_erasures(position, &chunk.header, &Arc::new(self.as_before()));
         for (record, verdict) in chunk.records().zip(chunk.header.all_verdicts()) {
             let record = record?;
             if record.body.op != Op::Retract && !matches!(verdict, Verdict::Rejected(_)) {
@@ -154,7 +159,8 @@ impl SlotCore {
                 before: before.clone(),
                 rebuilding: false,
             };
-            self.dirty.insert(entity.clone(), waiting);
+            // One that waits already waits on, for a fold that covers this chunk.
+            self.dirty.entry(entity.clone()).or_insert(waiting).last = position;
         }
     }
 

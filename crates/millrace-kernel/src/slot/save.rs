@@ -55,6 +55,8 @@ pub struct MarkState {
     pub latest: Vec<(StreamId, Micros)>,
     /// The oldest position with a waiting fact.
     pub oldest_waiting: Option<Position>,
+    /// The last erasure in effect at the position.
+    pub erasures: u64,
 }
 
 impl SlotCore {
@@ -134,12 +136,13 @@ impl SlotCore {
         let named = self.history.partition_point(|b| b.position <= position).checked_sub(1)?;
         // A later mark names this chunk or a later one.
         self.history.drain(..named);
+        let erasures = self.erased_at(self.history.front()?.position);
         let at = self.history.front()?;
         // As of the mark's position an entity still waits whose marker stands beyond it.
         self.rebuilt.retain(|(marker, _)| *marker > at.position);
         let waiting = self.dirty.values().map(|w| w.since);
         let rebuilt = self.rebuilt.iter().map(|(_, since)| *since);
-        let oldest_waiting = waiting.chain(rebuilt).min();
+        let oldest_waiting = waiting.chain(rebuilt).chain(self.oldest_scrub()).min();
         Some(MarkState {
             position: at.position,
             closed: at.known_at,
@@ -148,6 +151,7 @@ impl SlotCore {
             incarnations: at.watermarks.by_incarnation(),
             latest: self.latest(),
             oldest_waiting,
+            erasures,
         })
     }
 

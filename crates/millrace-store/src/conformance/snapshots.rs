@@ -126,6 +126,7 @@ fn mark(sequence: u64) -> Mark {
         views: vec![(9, Micros(4))],
         latest: vec![(StreamId(1), Micros(99))],
         oldest_waiting: sequence.is_multiple_of(2).then_some(at(1, 1)),
+        erasures: sequence,
     }
 }
 

@@ -179,6 +179,7 @@ impl Worker {
             if slot.uncovered.len() < UNCOVERED_MAX {
                 slot.uncovered.push_back((flight.position, slot.last_chunk));
             }
+            slot.erasure_entered(flight.position);
             if !flight.rebuilt.is_empty() {
                 self.rebuilds = self.rebuilds.saturating_sub(1);
                 slot.installed(flight.rebuilt);
@@ -198,7 +199,7 @@ impl Worker {
 
 impl Slot {
     fn can_judge(&self) -> bool {
-        self.flight.is_none() && !self.held && !self.queue.is_empty() && !self.is_released()
+        self.flight.is_none() && !self.held.any() && !self.queue.is_empty() && !self.is_released()
     }
 
     fn take_off(&mut self, draft: Draft, taken: Vec<Queued>) -> (Append, usize) {
@@ -230,6 +231,13 @@ impl Slot {
     ) -> Append {
         let (position, known_at) = (draft.position, draft.known_at);
         self.flight = Some(Flight { position, known_at, replies: Vec::new(), rebuilt });
+        self.append_of(position, known_at, draft.bytes)
+    }
+
+    /// A chunk about erasures is on its way to the log.
+    pub(super) fn take_off_erasure(&mut self, draft: Draft) -> Append {
+        let (position, known_at) = (draft.position, draft.known_at);
+        self.flight = Some(Flight { position, known_at, replies: Vec::new(), rebuilt: Vec::new() });
         self.append_of(position, known_at, draft.bytes)
     }
 

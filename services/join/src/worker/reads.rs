@@ -85,7 +85,7 @@ impl Worker {
     /// Loads entities into a slot. Without a read that waits, the slot's batches wait.
     pub(super) fn load(&mut self, id: SlotId, entities: Vec<Entity>, job: Option<ReadJob>) {
         if let Some(slot) = self.slots.get_mut(&id) {
-            slot.held |= job.is_none();
+            slot.held.loading |= job.is_none();
             slot.loads += 1;
         }
         let loads = self.load_heads(entities);
@@ -107,7 +107,7 @@ impl Worker {
                 }
                 match job {
                     Some(job) => self.read(job),
-                    None => slot.held = false,
+                    None => slot.held.loading = false,
                 }
             }
             Err(error) => match job {

@@ -52,6 +52,7 @@ impl Worker {
             Rebuilding::Idle => {
                 if self.rebuilds < REBUILDS_MAX
                     && slot.leaving.is_none()
+                    && slot.may_rebuild()
                     && let Some((entities, up_to)) =
                         slot.core.start_rebuild(self.config.rebuild_entities)
                 {
@@ -95,14 +96,14 @@ impl Worker {
         let Some(slot) = self.slots.get_mut(&folded.slot).filter(owned) else { return };
         match folded.fold {
             Ok(_) => {
-                slot.held = true;
+                slot.held.rebuilding = true;
                 slot.rebuild = Rebuilding::Ready(folded);
             }
             Err(error) => {
                 tracing::warn!(?error, "fold the log for a rebuild");
                 slot.core.rebuild_failed(&folded.entities);
                 slot.rebuild = Rebuilding::Idle;
-                slot.held = false;
+                slot.held.rebuilding = false;
                 self.rebuilds = self.rebuilds.saturating_sub(1);
             }
         }
@@ -161,7 +162,7 @@ impl Slot {
     pub(super) fn installed(&mut self, rebuilt: Vec<RebuiltPut>) {
         self.core.install_rebuilt(rebuilt);
         self.rebuild = Rebuilding::Idle;
-        self.held = false;
+        self.held.rebuilding = false;
         self.unsaved.get_or_insert_with(tokio::time::Instant::now);
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use millrace_client::heads::{assemble, load_states};
 use millrace_client::port::{StorePort, TakenOver};
+use millrace_kernel::erase::Erasures;
 use millrace_kernel::slot::{MarkState, SlotCore};
 use millrace_kernel::{EntityState, Plan};
 use millrace_store::{Fencing, Incarnation, Mark, NodeId, Part, SlotEpoch, StoreError};
@@ -12,6 +13,8 @@ use millrace_types::{Chunk, Entity, Position, Rebuilt, SlotId};
 use tokio::time::Instant;
 
 use super::batches::Queue;
+use super::erase::Erasing;
+use super::held::Held;
 use super::leave::Pace;
 use super::reads::RebuiltStates;
 use super::rebuild::Rebuilding;
@@ -33,6 +36,7 @@ pub(super) struct Recovered {
 pub(super) struct Recovery {
     store: Arc<dyn StorePort>,
     plan: Arc<Plan>,
+    erasures: Arc<Erasures>,
     node: NodeId,
     incarnation: Incarnation,
 }
@@ -42,6 +46,7 @@ impl Worker {
         Recovery {
             store: self.store.clone(),
             plan: self.plan.clone(),
+            erasures: self.erasures.borrow().clone(),
             node: self.node.clone(),
             incarnation: self.incarnation,
         }
@@ -75,6 +80,7 @@ impl Worker {
         let Recovered { mut core, epoch, marked } = recovered;
         // A version may have come while it was recovered.
         core.set_plan(self.plan.clone());
+        core.set_erasures(self.erasures.borrow().clone());
         self.clock.raise(core.known_at());
         self.clock.raise(epoch.floor);
         let known_at = core.known_at();
@@ -98,8 +104,9 @@ impl Worker {
             pace: Pace::default(),
             queue: Queue::default(),
             flight: None,
-            held: false,
+            held: Held::default(),
             rebuild: Rebuilding::Idle,
+            erasing: Erasing::Idle,
             parked: Vec::new(),
             closing: Vec::new(),
             confirmed,
@@ -137,6 +144,7 @@ impl Recovery {
     ) -> Result<Recovered, StoreError> {
         let mark = self.store.load_mark(id).await?.map(|(_, mark)| mark);
         let mut core = SlotCore::new(id, self.plan.clone());
+        core.set_erasures(self.erasures.clone());
         let mut marked = Position::START;
         if let Some(mark) = &mark {
             core.recover_from(&mark_state(mark));
@@ -146,10 +154,27 @@ impl Recovery {
             }
         }
         self.follow_log(&mut core, marked).await?;
+        self.learn_of_erasures(&mut core).await?;
         if mark.is_none() && core.position() == Position::START {
             core.set_empty();
         }
         Ok(Recovered { core, epoch, marked })
+    }
+
+    /// Its log may be ahead of the list that was read last.
+    async fn learn_of_erasures(&self, core: &mut SlotCore) -> Result<(), StoreError> {
+        while core.erased_up_to() > core.erasures().last() {
+            let further = self.store.erasures_after(core.erasures().last()).await?;
+            let longer = core.erasures().with(further.into_iter().map(|(n, e)| (n, e.entity)));
+            if longer.last() == core.erasures().last() {
+                return Err(StoreError::Damaged {
+                    what: format!("erasure {}", longer.last() + 1),
+                    reason: format!("the log of slot {} has it", core.slot().0),
+                });
+            }
+            core.set_erasures(Arc::new(longer));
+        }
+        Ok(())
     }
 
     /// Finds the dirty entities again from the headers between the oldest waiting fact and the mark.
@@ -254,5 +279,6 @@ fn mark_state(mark: &Mark) -> MarkState {
         incarnations: mark.incarnations.clone(),
         latest: mark.latest.clone(),
         oldest_waiting: mark.oldest_waiting,
+        erasures: mark.erasures,
     }
 }

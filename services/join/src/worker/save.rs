@@ -167,6 +167,7 @@ impl Worker {
             views: mark.views,
             latest: mark.latest,
             oldest_waiting: mark.oldest_waiting,
+            erasures: mark.erasures,
         };
         let store = self.store.clone();
         self.work.push(Box::pin(async move {

@@ -150,6 +150,15 @@ Examples:
   millrace late list clicks --limit 100 --cursor CURSOR
   millrace late replay clicks";
 
+pub(super) const ERASE: &str = "\
+For good: the entity's facts are taken out of the log and out of the entities that share them, those
+are rebuilt, and facts that name it later are REJECTED. Its kind and key stay known, so that they can be.
+The same command again shows the receipt.
+
+Examples:
+  millrace erase user 42
+  millrace erase store_item 7,85123A -o json";
+
 pub(super) const STATUS: &str = "\
 Exits with 0 only when every service takes calls and every slot has an owner.
 

@@ -70,6 +70,14 @@ pub enum Failure {
         /// What there is.
         known: Vec<String>,
     },
+    /// No such kind of entity.
+    #[error("the catalog has no entity called {kind:?}{}", listed(known))]
+    UnknownKind {
+        /// What was asked for.
+        kind: String,
+        /// What there is.
+        known: Vec<String>,
+    },
     /// An argument that is no key of the view's entities.
     #[error(transparent)]
     Key(#[from] KeyArgumentError),
@@ -163,6 +171,7 @@ impl Failure {
             | Self::CatalogNotUnderstood(_)
             | Self::UnknownStream { .. }
             | Self::UnknownView { .. }
+            | Self::UnknownKind { .. }
             | Self::Read(_)
             | Self::Encode(_)
             | Self::Spine { .. }
@@ -190,12 +199,12 @@ impl Failure {
             Self::CatalogNotUnderstood(_) | Self::Answer(_) => {
                 "use the millrace of the server's version; `millrace status` shows it"
             }
-            Self::UnknownStream { known, .. } | Self::UnknownView { known, .. } => {
-                match known.as_slice() {
-                    [] => "apply a catalog first: millrace apply catalog.yaml",
-                    _ => "use one of these, or add it to the catalog and apply that",
-                }
-            }
+            Self::UnknownStream { known, .. }
+            | Self::UnknownView { known, .. }
+            | Self::UnknownKind { known, .. } => match known.as_slice() {
+                [] => "apply a catalog first: millrace apply catalog.yaml",
+                _ => "use one of these, or add it to the catalog and apply that",
+            },
             Self::Read(error) => return read_step(error).map(str::to_owned),
             Self::Client(error) => return client_step(error).map(str::to_owned),
             Self::Dev(error) => return error.next_step().map(str::to_owned),

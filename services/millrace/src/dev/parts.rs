@@ -87,7 +87,8 @@ impl Parts {
         let features = FeatureServing::new(self.reader.clone(), drain.clone());
         let subscribe = JoinGrpc::new(self.join.clone(), catalog.clone(), drain.clone());
         let admin = Admin::new(self.join.clone(), catalog, drain.clone())
-            .with_late(self.reader.clone(), self.join.clone());
+            .with_late(self.reader.clone(), self.join.clone())
+            .with_erasures(self.writer.clone(), self.reader.slot_count());
         GrpcServer::new(limits, drain)
             .add_service(services::ingest(ingest, &limits))
             .add_service(services::catalog(catalogs, &limits))

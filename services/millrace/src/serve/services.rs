@@ -335,7 +335,8 @@ impl Service for ServingPart {
         let admin = Admin::new(self.heads.clone(), catalog, drain.clone())
             .with_peers(self.peers.clone())
             .with_nodes(self.store.clone())
-            .with_late(self.reader.clone(), self.join.clone());
+            .with_late(self.reader.clone(), self.join.clone())
+            .with_erasures(self.store.clone(), self.reader.slot_count());
         GrpcServer::new(limits, drain)
             .add_service(services::features(features, &limits))
             .add_service(services::admin(admin, &limits))

@@ -76,7 +76,8 @@ pub(super) async fn parts(
     request: v1::ListPartsRequest,
 ) -> Result<v1::ListPartsResponse, Status> {
     let entity = request.entity.unwrap_or_default();
-    let entity = wire::store::read_entity(&entity, ["entity.kind", "entity.key"]).map_err(refused)?;
+    let entity =
+        wire::store::read_entity(&entity, ["entity.kind", "entity.key"]).map_err(refused)?;
     let (parts, fault) = fault(port.parts(entity.clone()).await);
     let name = |part| wire::store::part_name(&entity, part);
     let parts = parts.into_iter().flatten().map(name).collect();

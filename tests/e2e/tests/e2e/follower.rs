@@ -104,6 +104,17 @@ impl Follower {
     }
 }
 
+impl Follower {
+    /// Ends once what it followed comes to these rows, whatever it was told on the way: another reader's
+    /// log may have been scrubbed since.
+    pub(crate) fn stop_at(mut self, rows: &JoinedRows, place: &str) {
+        wait_until("the tail", CAUGHT_UP_WITHIN, || {
+            self.go_on(place);
+            (self.sum.rows == rows.rows).then_some(())
+        });
+    }
+}
+
 impl Drop for Follower {
     fn drop(&mut self) {
         // It may have ended already; then there is nothing to end.

@@ -9,6 +9,7 @@ mod cql;
 mod crash;
 mod demo;
 mod documents;
+mod erase;
 mod fixture;
 mod folders;
 mod follower;

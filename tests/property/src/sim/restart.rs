@@ -10,6 +10,7 @@ impl Sim {
     pub(crate) fn restart(&mut self) {
         self.reach("restart");
         let mut core = SlotCore::new(SlotId(0), self.plan.clone());
+        core.set_erasures(self.erasures.clone());
         let mut from = Position::START;
         if let Some(mark) = self.mark.clone() {
             self.reach("restart from a mark");

@@ -72,6 +72,11 @@ impl Lines {
                     let watermark = JsonInstant(from_timestamp(&watermark)?);
                     write_line(out, &WatermarkLine { op: "w", watermark, cursor: &self.cursor })?;
                 }
+                v1::change::Kind::Erased(v1::RowsErased { key }) => {
+                    let key = key.as_ref().ok_or(ConvertError::new(Rule::Required))?;
+                    let key = JsonKey(EntityKey::try_from(key)?);
+                    write_line(out, &ErasedLine { op: "e", key, cursor: &self.cursor })?;
+                }
                 v1::change::Kind::CaughtUp(v1::CaughtUp {}) => self.caught_up = true,
             }
         }
@@ -107,6 +112,14 @@ impl Lines {
 struct WatermarkLine<'a> {
     op: &'static str,
     watermark: JsonInstant,
+    cursor: &'a str,
+}
+
+/// Every row of the entity is gone.
+#[derive(serde::Serialize)]
+struct ErasedLine<'a> {
+    op: &'static str,
+    key: JsonKey,
     cursor: &'a str,
 }
 

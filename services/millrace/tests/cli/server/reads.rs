@@ -270,6 +270,25 @@ impl AdminService for Service {
         }))
     }
 
+    async fn erase_entity(
+        &self,
+        request: Request<v1::EraseEntityRequest>,
+    ) -> Result<Response<v1::EraseEntityResponse>, Status> {
+        let request = request.into_inner();
+        assert_eq!(request.entity, "user");
+        Ok(Response::new(v1::EraseEntityResponse {
+            number: 1,
+            asked_at: Some(to_timestamp(NOON)),
+            slots: 64,
+            slots_done: 64,
+            is_done: true,
+            facts: 3,
+            chunks: 2,
+            entities: 1,
+            parts: 4,
+        }))
+    }
+
     async fn replay_late_facts(
         &self,
         request: Request<v1::ReplayLateFactsRequest>,
