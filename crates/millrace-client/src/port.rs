@@ -10,8 +10,8 @@ use bytes::Bytes;
 use millrace_catalog::Catalog;
 use millrace_grpc::{Coded, ErrorCode};
 use millrace_store::{
-    Append, Applied, ErasureStore, Fencing, Incarnation, LogPage, Mark, Member, NodeId, NodeLease,
-    Part, Put, SlotEpoch, StoreError,
+    Append, Applied, AuditSample, ErasureStore, Fencing, Incarnation, LogPage, Mark, Member,
+    NodeId, NodeLease, Part, Put, SlotEpoch, StoreError,
 };
 use millrace_telemetry::TraceContext;
 use millrace_types::{Entity, FeatureValue, KnownAt, Micros, Position, SlotId, Status, StreamId};
@@ -258,6 +258,9 @@ pub trait HeadPort: Send + Sync + 'static {
     async fn read_heads(&self, request: HeadRequest) -> Result<Vec<HeadAnswer>, JoinError>;
 }
 
+/// Entities that one call may put under suspicion.
+pub const SUSPECTS_MAX: usize = 64;
+
 /// What the owner of slots says about them.
 #[async_trait]
 pub trait SlotPort: Send + Sync + 'static {
@@ -267,6 +270,14 @@ pub trait SlotPort: Send + Sync + 'static {
     /// # Errors
     /// [`JoinError`].
     async fn close_up_to(&self, slot: SlotId, known_at: KnownAt) -> Result<Position, JoinError>;
+
+    /// Makes entities of a slot dirty, at most [`SUSPECTS_MAX`], so that they are rebuilt from its log: an
+    /// answer about them was not what the log says. Gives a confirmed position as of which all of them
+    /// are dirty.
+    ///
+    /// # Errors
+    /// [`JoinError`]; they may have become dirty all the same, and asking again does no harm.
+    async fn suspect(&self, slot: SlotId, entities: Vec<Entity>) -> Result<Position, JoinError>;
 
     /// The state of every slot, as of what was confirmed before the call.
     ///
@@ -415,6 +426,30 @@ pub trait StorePort: ErasureStore {
     /// # Errors
     /// [`StoreError`].
     async fn members(&self) -> Result<Vec<Member>, StoreError>;
+
+    /// See [`millrace_store::AuditStore::put_samples`].
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn put_samples(&self, node: &NodeId, samples: Vec<AuditSample>)
+    -> Result<(), StoreError>;
+
+    /// See [`millrace_store::AuditStore::samples`].
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn samples(
+        &self,
+        node: &NodeId,
+        after: KnownAt,
+        max: usize,
+    ) -> Result<Vec<AuditSample>, StoreError>;
+
+    /// See [`millrace_store::AuditStore::forget_samples`].
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn forget_samples(&self, up_to: KnownAt) -> Result<(), StoreError>;
 }
 
 /// The catalog as every service sees it: the newest version, and older ones for old chunks.

@@ -5,6 +5,8 @@
 
 mod rule;
 mod settings;
+mod share;
 
 pub use rule::ConfigError;
 pub use settings::{Config, Settings};
+pub use share::{Share, ShareError};

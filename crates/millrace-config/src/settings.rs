@@ -6,11 +6,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::rule::{ConfigError, lasts, within};
+use crate::share::Share;
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 const GIB: u64 = 1024 * MIB;
 const DAY: Duration = Duration::from_secs(86_400);
+/// One answer in a thousand.
+const PARITY_SAMPLE: Share = Share::per_million(1_000);
 
 /// What an operator may set. The defaults are those of `millrace dev`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +36,12 @@ pub struct Settings {
     pub page_cache_bytes: u64,
     /// `training_bytes`: memory of feature-serving for one training set, in bytes, about. Default 512 MiB.
     pub training_bytes: u64,
+    /// `parity_sample`: the share of its answers about entities that feature-serving compares with the log;
+    /// 0 for none. Default 0.001.
+    pub parity_sample: Share,
+    /// `parity_ring`: answers that wait in the store to be compared, from 16 to 65,536; the oldest are
+    /// overwritten. Default 1,024.
+    pub parity_ring: u32,
     /// `hedge_after`: how long feature-serving waits for what it loads from the store before it asks once
     /// more, from 1 ms to 10 s; `None` to never ask twice, the default.
     pub hedge_after: Option<Duration>,
@@ -84,6 +93,8 @@ impl Default for Settings {
             resident_bytes: 512 * MIB,
             page_cache_bytes: 64 * MIB,
             training_bytes: 512 * MIB,
+            parity_sample: PARITY_SAMPLE,
+            parity_ring: 1_024,
             hedge_after: None,
             max_future: Duration::from_secs(300),
             idle_after: Duration::from_secs(30),
@@ -124,6 +135,7 @@ impl Config {
         within("resident_bytes", s.resident_bytes, MIB..=1024 * GIB)?;
         within("page_cache_bytes", s.page_cache_bytes, 0..=1024 * GIB)?;
         within("training_bytes", s.training_bytes, 16 * MIB..=1024 * GIB)?;
+        within("parity_ring", s.parity_ring, 16..=65_536)?;
         if let Some(after) = s.hedge_after {
             lasts("hedge_after", after, Duration::from_millis(1)..=Duration::from_secs(10))?;
         }

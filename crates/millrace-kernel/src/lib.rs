@@ -10,6 +10,8 @@ mod evaluate;
 mod evict;
 pub mod explain;
 mod facts;
+#[cfg(feature = "fault-injection")]
+pub mod fault;
 mod fold;
 mod folds;
 mod follow;

@@ -10,8 +10,9 @@ mod rebuild;
 mod replay;
 mod resident;
 mod save;
+mod suspect;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use millrace_types::chunk::{encode_chunk, fingerprint};
@@ -33,6 +34,7 @@ pub use read::{ReadAnswer, SlotRead, Stamp};
 pub use rebuild::{Fold, RebuiltPut};
 use resident::{Residents, Slab};
 pub use save::{AtHand, HeadPut, MarkState};
+pub use suspect::Suspected;
 
 /// What the slot receives of one batch of one ingest process.
 #[derive(Debug, Clone, Copy)]
@@ -90,6 +92,8 @@ pub struct SlotCore {
     plan: Arc<Plan>,
     residents: Residents,
     dirty: BTreeMap<Entity, Waiting>,
+    /// Entities that become dirty in the next chunk without a fact of theirs in it.
+    suspects: BTreeSet<Entity>,
     /// Entities that were dirty until a marker a mark may not cover yet: the marker, and since when.
     rebuilt: Vec<(Position, Position)>,
     watermarks: SlotWatermarks,
@@ -123,6 +127,7 @@ impl SlotCore {
             plan,
             residents: Residents::default(),
             dirty: BTreeMap::new(),
+            suspects: BTreeSet::new(),
             rebuilt: Vec::new(),
             watermarks: SlotWatermarks::default(),
             shown: Arc::default(),
@@ -279,7 +284,7 @@ impl SlotCore {
     }
 
     /// Judges inputs into the chunk at the next position and takes it into the state. `None` when
-    /// there is nothing to write: no fact, and no watermark moved. Facts that name an erased entity are
+    /// there is nothing to write: no fact, no watermark moved, nobody under suspicion. Facts that name an erased entity are
     /// REJECTED and not written.
     ///
     /// # Errors
@@ -308,7 +313,7 @@ impl SlotCore {
         let mut header = ChunkHeader::default();
         self.judge_watermarks(inputs, &mut header);
         let moved = !header.watermarks.is_empty() || !header.departures.is_empty();
-        if records.is_empty() && !moved && !is_written {
+        if records.is_empty() && !moved && !is_written && self.suspects.is_empty() {
             return Ok(None);
         }
         let position = self.next_position();
@@ -321,6 +326,7 @@ impl SlotCore {
             touched: Vec::new(),
             replays_late: false,
         };
+        self.judge_suspects(&mut header, &work);
         let mut filter = Vec::with_capacity(records.len());
         for (input, count) in inputs.iter().zip(&counts) {
             work.replays_late = input.replays_late;
@@ -452,6 +458,10 @@ impl SlotCore {
             Outcome::Duplicate => Verdict::Duplicate.into(),
             Outcome::Applied { rows, conflict } => {
                 resident.changed_in = work.position;
+                #[cfg(feature = "fault-injection")]
+                if crate::fault::loses_facts() {
+                    resident.state.unapply(stream, &record.body);
+                }
                 let verdict = match rows {
                     0 => Verdict::Accepted,
                     rows => Verdict::Repaired { rows },

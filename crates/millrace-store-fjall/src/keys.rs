@@ -3,6 +3,7 @@
 use millrace_store::{Incarnation, NodeId, Part};
 use millrace_types::{Entity, EntityKey, KindId, KnownAt, Position, SlotId};
 
+const AUDIT: u8 = b'A';
 const CATALOG: u8 = b'C';
 const EPOCH: u8 = b'E';
 const ERASURE: u8 = b'X';
@@ -61,6 +62,34 @@ pub(crate) fn member(node: &NodeId) -> Vec<u8> {
 /// The first byte of the keys of all members.
 pub(crate) fn members() -> [u8; 1] {
     [MEMBER]
+}
+
+/// The first bytes of the keys of a node's samples. Names have their length before them, so that none
+/// begins like another.
+pub(crate) fn samples(node: &NodeId) -> Vec<u8> {
+    let name = node.0.as_bytes();
+    let mut key = Vec::with_capacity(9 + name.len());
+    key.push(AUDIT);
+    key.extend_from_slice(&(name.len() as u32).to_be_bytes()); // a name of a setting
+    key.extend_from_slice(name);
+    key
+}
+
+/// The first byte of the keys of all samples.
+pub(crate) fn all_samples() -> [u8; 1] {
+    [AUDIT]
+}
+
+/// The key of a sample's place.
+pub(crate) fn sample(node: &NodeId, place: u32) -> Vec<u8> {
+    let mut key = samples(node);
+    key.extend_from_slice(&place.to_be_bytes());
+    key
+}
+
+/// The place in the key of a sample; `None` when it is no such key.
+pub(crate) fn sample_place(key: &[u8]) -> Option<u32> {
+    Some(u32::from_be_bytes(*key.strip_prefix(&[AUDIT])?.last_chunk()?))
 }
 
 /// The key of a run's row. The incarnation has a fixed size, so names need no length.
@@ -185,6 +214,10 @@ fn named(key: &[u8]) -> Option<String> {
     let (table, rest) = key.split_first()?;
     let slot = || Some(u32::from_be_bytes(*rest.first_chunk()?));
     Some(match *table {
+        AUDIT => {
+            let name = rest.get(4..rest.len().checked_sub(4)?)?;
+            format!("sample {} of node {}", sample_place(key)?, name.escape_ascii())
+        }
         CATALOG => format!("catalog version {}", catalog_version(key)?),
         ERASURE => format!("erasure {}", erasure_number(key)?),
         RECEIPT => format!("receipt of erasure {}", u64::from_be_bytes(*rest.first_chunk()?)),
@@ -234,6 +267,16 @@ mod tests {
         assert_eq!(describe(&keys[5]), "chunk 1.1 of slot 2");
         assert_eq!(describe(b"L123"), "row L123");
         assert_eq!(catalog_version(&catalog(70_000)), Some(70_000));
+    }
+
+    #[test]
+    fn sample_keys_read_back_and_names_are_apart() {
+        let (one, ten) = (NodeId("serving-1".into()), NodeId("serving-10".into()));
+        let key = sample(&one, 70_000);
+        assert_eq!(sample_place(&key), Some(70_000));
+        assert!(key.starts_with(&samples(&one)) && !sample(&ten, 1).starts_with(&samples(&one)));
+        assert_eq!(describe(&key), "sample 70000 of node serving-1");
+        assert_eq!((sample_place(b"A12"), describe(b"A12")), (None, "row A12".to_owned()));
     }
 
     #[test]

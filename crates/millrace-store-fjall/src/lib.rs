@@ -61,6 +61,7 @@
 //! `StoreError::Damaged` that names the chunk, part or row. [`Inspection`] looks at a folder without
 //! changing it.
 
+mod audit;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod damage;

@@ -37,7 +37,7 @@ struct Table {
     kind: Kind,
 }
 
-const TABLES: [Table; 11] = [
+const TABLES: [Table; 12] = [
     Table {
         name: "meta",
         columns: &["name text", "value text"],
@@ -125,6 +125,13 @@ const TABLES: [Table; 11] = [
         name: "member",
         columns: &["id int", "node text", "value blob"],
         key: "(id), node",
+        order: None,
+        kind: Kind::Register,
+    },
+    Table {
+        name: "audit",
+        columns: &["node text", "place int", "value blob"],
+        key: "(node), place",
         order: None,
         kind: Kind::Register,
     },

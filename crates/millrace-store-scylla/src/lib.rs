@@ -12,6 +12,7 @@
 //!
 //! TLS towards the database is not supported yet.
 
+mod audit;
 mod catalog;
 mod checks;
 pub mod config;

@@ -47,6 +47,10 @@ pub(crate) enum Statement {
     PutReceipt,
     Receipts,
     Parts,
+    PutSample,
+    Samples,
+    SampledNodes,
+    ForgetSample,
     Meta,
     ClaimMeta,
     Clock,
@@ -67,7 +71,7 @@ pub(crate) struct Said {
 
 impl Statement {
     /// Every statement, in the order of their numbers.
-    pub(crate) const ALL: [Self; 35] = [
+    pub(crate) const ALL: [Self; 39] = [
         Self::Node,
         Self::Run,
         Self::Confirm,
@@ -100,6 +104,10 @@ impl Statement {
         Self::PutReceipt,
         Self::Receipts,
         Self::Parts,
+        Self::PutSample,
+        Self::Samples,
+        Self::SampledNodes,
+        Self::ForgetSample,
         Self::Meta,
         Self::ClaimMeta,
         Self::Clock,
@@ -187,6 +195,13 @@ impl Statement {
                 "SELECT value FROM T WHERE number = ?"),
             Self::Parts => of("parts", "snapshot", QuorumRead,
                 "SELECT part FROM T WHERE entity = ?"),
+            Self::PutSample => of("put samples", "audit", Write,
+                "INSERT INTO T (node, place, value) VALUES (?, ?, ?) USING TIMESTAMP ?"),
+            Self::Samples => of("samples", "audit", QuorumRead,
+                "SELECT place, value FROM T WHERE node = ?"),
+            Self::SampledNodes => of("forget samples", "audit", QuorumRead, "SELECT DISTINCT node FROM T "),
+            Self::ForgetSample => of("forget samples", "audit", Write,
+                "DELETE FROM T USING TIMESTAMP ? WHERE node = ? AND place = ?"),
             Self::Meta => of("read meta", "meta", SerialRead, "SELECT value FROM T WHERE name = ?"),
             Self::ClaimMeta => of("claim keyspace", "meta", Conditional,
                 "INSERT INTO T (name, value) VALUES (?, ?) IF NOT EXISTS"),

@@ -12,6 +12,7 @@
     reason = "test code: a case fails by panicking"
 )]
 
+mod audit;
 mod erasures;
 mod leases;
 mod log;
@@ -23,6 +24,7 @@ use bytes::Bytes;
 use millrace_types::chunk::encode_chunk;
 use millrace_types::{ChunkHeader, Entity, EntityKey, KeyPart, KindId, KnownAt, Position, SlotId};
 
+pub use self::audit::*;
 pub use self::erasures::*;
 pub use self::leases::*;
 pub use self::log::*;
@@ -61,6 +63,9 @@ macro_rules! conformance_tests {
             parts_of_one_call_are_written_in_order
             a_mark_is_replaced_by_greater_versions_only
             a_member_is_replaced_by_greater_versions_only
+            samples_are_read_in_the_order_they_were_taken
+            a_ring_of_samples_is_bounded_by_its_places
+            samples_are_forgotten_whosever_they_are
             a_catalog_version_is_written_once
             an_erasure_is_written_once
             a_receipt_is_replaced_by_greater_versions_only

@@ -2,6 +2,7 @@
 //! every adapter shares.
 //!
 //! - [`port`]: the traits. A store does what it is told, atomically per item.
+//! - [`audit`]: samples of online answers, until they were compared with the log.
 //! - [`rules`]: what a conditional write decides and which rows are the log, so that all adapters
 //!   decide alike.
 //! - [`ownership`]: taking a slot over, step by step, on any store.
@@ -10,6 +11,7 @@
 //! - [`memory`]: the in-memory adapter, with injected faults.
 //! - `conformance`: the suite every adapter passes (feature `conformance`).
 
+pub mod audit;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 pub mod encoding;
@@ -21,6 +23,9 @@ pub mod retry;
 pub mod rules;
 pub mod window;
 
+pub use audit::{
+    AUDIT_PLACES_MAX, AUDIT_SAMPLE_BYTES_MAX, AUDIT_SAMPLES_MAX, AuditSample, AuditStore,
+};
 pub use erasure::{Erasure, ErasureStore, Receipt};
 pub use ownership::{Fencing, TakeOverError, take_over, take_over_from};
 pub use port::*;

@@ -21,6 +21,7 @@ use tokio::sync::watch;
 
 pub use self::fault::{Call, Fault, FaultPlan, Landing, Rates, SplitMix64};
 use self::tables::Tables;
+use crate::audit::{AuditSample, AuditStore, first_after};
 use crate::port::{
     Append, Applied, CatalogStore, Incarnation, LogPage, LogStore, Mark, Member, MemberStore,
     NodeId, NodeLease, Part, ProducerWindows, Put, Seen, SlotEpoch, SnapshotStore, StoreError,
@@ -290,6 +291,9 @@ fn name(call: Call) -> &'static str {
         Call::LoadMark => "load mark",
         Call::PutMember => "put member",
         Call::Members => "members",
+        Call::PutSamples => "put samples",
+        Call::Samples => "samples",
+        Call::ForgetSamples => "forget samples",
         Call::PutCatalog => "put catalog",
         Call::Catalogs => "catalogs",
         Call::PutErasure => "put erasure",
@@ -423,6 +427,31 @@ impl MemberStore for MemoryStore {
 
     async fn members(&self) -> Result<Vec<Member>, StoreError> {
         self.read(Call::Members, |t| t.members()).await
+    }
+}
+
+#[async_trait]
+impl AuditStore for MemoryStore {
+    async fn put_samples(
+        &self,
+        node: &NodeId,
+        samples: Vec<AuditSample>,
+    ) -> Result<(), StoreError> {
+        let node = node.clone();
+        self.write(Call::PutSamples, move |t| t.put_samples(&node, samples)).await
+    }
+
+    async fn samples(
+        &self,
+        node: &NodeId,
+        after: KnownAt,
+        max: usize,
+    ) -> Result<Vec<AuditSample>, StoreError> {
+        self.read(Call::Samples, |t| first_after(t.samples(node), after, max)).await
+    }
+
+    async fn forget_samples(&self, up_to: KnownAt) -> Result<(), StoreError> {
+        self.write(Call::ForgetSamples, move |t| t.forget_samples(up_to)).await
     }
 }
 

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use millrace_types::{Entity, IncarnationWatermarks, KnownAt, Micros, Position, SlotId, StreamId};
 use thiserror::Error;
 
+use crate::audit::AuditStore;
 use crate::erasure::ErasureStore;
 
 /// Why a store call did not succeed.
@@ -479,11 +480,17 @@ pub trait ProducerWindows: Send + Sync + 'static {
 
 /// Everything one store offers.
 pub trait Store:
-    LogStore + SnapshotStore + MemberStore + CatalogStore + ProducerWindows + ErasureStore
+    LogStore + SnapshotStore + MemberStore + CatalogStore + ProducerWindows + ErasureStore + AuditStore
 {
 }
 
 impl<T> Store for T where
-    T: LogStore + SnapshotStore + MemberStore + CatalogStore + ProducerWindows + ErasureStore
+    T: LogStore
+        + SnapshotStore
+        + MemberStore
+        + CatalogStore
+        + ProducerWindows
+        + ErasureStore
+        + AuditStore
 {
 }

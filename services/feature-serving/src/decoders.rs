@@ -3,9 +3,10 @@
 use bytes::Bytes;
 use millrace_catalog::{Catalog, View};
 use millrace_proto::v1;
-use millrace_types::Micros;
+use millrace_types::{Entity, Micros};
 
 use crate::late::Cursor;
+use crate::parity::sample::Sample;
 use crate::training::{EventCursor, Question, SetVersion, Spine, SpineKind};
 
 /// Reads the cursor of a stream over this many slots; true when it was taken.
@@ -39,6 +40,23 @@ pub fn training_version(text: &str, slots: u32) -> bool {
 pub fn training_cursor(text: &str, slots: u32) -> bool {
     let Ok(cursor) = EventCursor::parse(text, slots) else { return false };
     assert_eq!(EventCursor::parse(&cursor.text(), slots), Ok(cursor), "{text}");
+    true
+}
+
+/// A sample of an answer about this entity.
+#[must_use]
+pub fn sample_of(entity: Entity) -> Vec<u8> {
+    Sample::example(entity).encode()
+}
+
+/// Reads a sample of an answer; true when it was taken.
+///
+/// # Panics
+/// When what was read is not read again from what it is written as.
+#[must_use]
+pub fn parity_sample(bytes: &[u8]) -> bool {
+    let Ok(sample) = Sample::decode(bytes) else { return false };
+    assert_eq!(Sample::decode(&sample.encode()), Ok(sample), "{bytes:?}");
     true
 }
 

@@ -10,7 +10,7 @@ use millrace_kernel::erase::Erasures;
 use millrace_proto::convert::to_timestamp;
 use millrace_proto::v1;
 use millrace_store::{Applied, Erasure, Receipt, StoreError};
-use millrace_types::{Entity, EntityKey, Micros};
+use millrace_types::{Entity, EntityKey, KnownAt, Micros};
 use tokio::sync::Mutex;
 
 use crate::clock;
@@ -58,6 +58,9 @@ impl EraseDesk {
         let receipts = self.store.receipts(number).await.map_err(ReadError::Store)?;
         let is_scrubbed = receipts.len() >= self.slots as usize;
         if is_scrubbed && !known.compacted.contains(&number) {
+            // Answers that wait to be compared hold keys and values.
+            let now = KnownAt(clock::now().0);
+            self.store.forget_samples(now).await.map_err(ReadError::Store)?;
             // Once for all slots: it rewrites whole tables.
             self.store.compact().await.map_err(ReadError::Store)?;
             known.compacted.insert(number);

@@ -13,6 +13,7 @@ mod lane;
 mod late;
 mod log_read;
 pub mod metrics;
+pub mod parity;
 mod pipeline;
 mod plans;
 mod read;

@@ -38,6 +38,12 @@ impl LogReader {
         Self { store, lane, facts: LOG_FACTS.count(), facts_max, time_max }
     }
 
+    /// The same in another lane.
+    pub(crate) fn beside(&self, lane: Lane) -> Self {
+        let (store, facts) = (Arc::clone(&self.store), self.facts.clone());
+        Self { store, lane, facts, facts_max: self.facts_max, time_max: self.time_max }
+    }
+
     /// Folds these entities of one slot over what is known at `known_at`, up to a position.
     pub(crate) async fn fold(
         &self,

@@ -69,8 +69,35 @@ pub const PAGE_BYTES_LIMIT: Metric = Metric::gauge(
     "Bytes of pages that may be kept; those read least leave",
 );
 
+/// Samples by what became of them.
+pub const PARITY_SAMPLES: Metric = Metric::counter(
+    "millrace_parity_samples_total",
+    &["outcome"],
+    "Sampled answers that were made again from the log, by outcome: equal, mismatch or skipped",
+);
+/// Samples that were not compared.
+pub const PARITY_SKIPPED: Metric = Metric::counter(
+    "millrace_parity_skipped_samples_total",
+    &["reason"],
+    "Sampled answers that were not compared, by reason: rate, size, overwritten, catalog, budget, \
+     store, damaged or erased",
+);
+/// The SLI.
+pub const PARITY_MISMATCH_RATIO: Metric = Metric::gauge(
+    "millrace_parity_mismatch_ratio",
+    &[],
+    "Of the sampled answers that were compared with the log the share that differs, since the \
+     process was started: it is 0",
+);
+/// Entities handed over to be rebuilt.
+pub const PARITY_REBUILDS: Metric = Metric::counter(
+    "millrace_parity_rebuilds_total",
+    &[],
+    "Entities that were handed over to be rebuilt from the log, because an answer about them differs",
+);
+
 /// All of them.
-pub const ALL: [Metric; 10] = [
+pub const ALL: [Metric; 14] = [
     READ_SECONDS,
     ENTITIES,
     LOG_FACTS,
@@ -81,6 +108,10 @@ pub const ALL: [Metric; 10] = [
     PAGES,
     PAGE_BYTES,
     PAGE_BYTES_LIMIT,
+    PARITY_SAMPLES,
+    PARITY_SKIPPED,
+    PARITY_MISMATCH_RATIO,
+    PARITY_REBUILDS,
 ];
 
 /// The path of what is folded from the log.

@@ -1,7 +1,7 @@
 //! A read of features, in domain terms: what is asked, where it is answered, what comes back.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use millrace_catalog::{Catalog, Kind, View};
@@ -23,6 +23,7 @@ use crate::error::ReadError;
 use crate::lane::{Lane, LaneLimits};
 use crate::log_read::LogReader;
 use crate::metrics::{HEAD_READS, HEAD_READS_LIMIT, Instruments, LOG_READS, LOG_READS_LIMIT};
+use crate::parity::Sampler;
 use crate::plans::Plans;
 
 /// Entities one read may ask for.
@@ -157,6 +158,8 @@ pub struct Reader {
     pub(crate) training_lane: Lane,
     pub(crate) training_bytes: usize,
     pub(crate) spine_stall: Duration,
+    /// What takes samples of answers, once anybody audits them.
+    pub(crate) sampler: OnceLock<Sampler>,
     /// Slots of a training set worked on at a time.
     pub(crate) cores: usize,
 }
@@ -188,6 +191,7 @@ impl Reader {
             training_lane,
             training_bytes,
             spine_stall: config.spine_stall,
+            sampler: OnceLock::new(),
             cores,
         }
     }
@@ -215,6 +219,9 @@ impl Reader {
         let begun = Instant::now();
         let answer = self.read_again(&read).await?;
         self.instruments.read(&answer, self.head_path, begun.elapsed());
+        if let Some(sampler) = self.sampler.get() {
+            sampler.offer(&answer, &read.keys);
+        }
         Ok(answer)
     }
 
@@ -344,7 +351,10 @@ impl Reader {
                 }
             }
         }
-        let Some(up_to) = from_log.iter().map(|f| f.1).max() else {
+        // Chunks may be confirmed between two answers. All are folded up to the last of them, which is then
+        // what all of them state.
+        let newest = from_log.iter().max_by_key(|f| f.1).cloned();
+        let Some((_, up_to, newest_known_at, newest_watermark, _)) = newest else {
             return Ok((outcomes.into_iter().flatten().collect(), 0));
         };
         let count = from_log.len();
@@ -354,14 +364,15 @@ impl Reader {
         let states = span.around(fold).await?;
         drop(span);
         let mut states: BTreeMap<Entity, _> = states.into_iter().collect();
-        for (index, position, stamped, watermark, rebuilding) in from_log {
+        for (index, _, _, _, rebuilding) in from_log {
             let entity = &request.entities[index];
             let view = plan.kind(entity.kind).and_then(|k| k.view_index(&request.view));
             let (Some(state), Some(view)) = (states.get_mut(entity), view) else { continue };
             let evaluation = state
                 .evaluate(view, &request.features, request.at)
                 .ok_or_else(|| ReadError::BudgetSpent { limit: "the log".to_owned() })?;
-            let known_at = stamped.min(known_at);
+            let known_at = newest_known_at.min(known_at);
+            let (position, watermark) = (up_to, newest_watermark);
             let stamp = Stamp { position, known_at, watermark, rebuilding };
             outcomes[index] = Some(outcome(evaluation, stamp));
         }

@@ -362,6 +362,10 @@ impl SlotPort for StoredHeads {
         }
     }
 
+    async fn suspect(&self, slot: SlotId, entities: Vec<Entity>) -> Result<Position, JoinError> {
+        self.owner.suspect(slot, entities).await
+    }
+
     /// As the owners say, or, for slots of which none does, as of their marks.
     async fn status(&self) -> Result<Vec<SlotStatus>, JoinError> {
         let mut slots = self.owner.status().await.unwrap_or_else(|error| {

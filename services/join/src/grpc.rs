@@ -1,4 +1,5 @@
-//! `JoinService` over gRPC: `Subscribe` for everybody, `Process`, `CloseUpTo` and `GetSlots` for the
+//! `JoinService` over gRPC: `Subscribe` for everybody, `Process`, `CloseUpTo`, `SuspectEntities` and
+//! `GetSlots` for the
 //! other services.
 
 mod process;
@@ -126,6 +127,23 @@ impl v1::join_service_server::JoinService for JoinGrpc {
             Ok(position) => v1::CloseUpToResponse { position: Some(position.into()), fault: None },
             Err(error) => {
                 v1::CloseUpToResponse { position: None, fault: Some(wire::join::fault(&error)) }
+            }
+        }))
+    }
+
+    async fn suspect_entities(
+        &self,
+        request: Request<v1::SuspectEntitiesRequest>,
+    ) -> Result<Response<v1::SuspectEntitiesResponse>, Status> {
+        let v1::SuspectEntitiesRequest { slot, entities } = request.into_inner();
+        let entities = wire::join::read_suspects(&entities).map_err(|e| status(&e))?;
+        Ok(Response::new(match self.join.suspect(SlotId(slot), entities).await {
+            Ok(position) => {
+                v1::SuspectEntitiesResponse { position: Some(position.into()), fault: None }
+            }
+            Err(error) => {
+                let fault = Some(wire::join::fault(&error));
+                v1::SuspectEntitiesResponse { position: None, fault }
             }
         }))
     }

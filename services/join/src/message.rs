@@ -34,6 +34,8 @@ pub(crate) enum Message {
     Read(ReadJob),
     /// Answer once the slot's log is closed up to this instant.
     Close(SlotId, KnownAt, oneshot::Sender<Result<Position, JoinError>>),
+    /// These entities of a slot are to be rebuilt; answered once a chunk that says so is confirmed.
+    Suspect(SlotId, Vec<Entity>, oneshot::Sender<Result<Position, JoinError>>),
     /// The state of the worker's slots.
     Status(oneshot::Sender<Vec<SlotStatus>>),
     /// The state of the worker, for gauges.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use millrace_catalog::Catalog;
+use millrace_catalog::{Catalog, Kind};
 use millrace_client::port::{
     CatalogPort, HeadAnswer, HeadPort, HeadRequest, Holds, JoinError, JoinPort, PendingVerdicts,
     ProcessRequest, SlotGrant, SlotPort, SlotStatus, StorePort, SubscribeFrom, SubscribePort,
@@ -15,7 +15,8 @@ use millrace_kernel::erase::Erasures;
 use millrace_placement::{Slots, SlotsError, WorkerMap, WorkerMapError};
 use millrace_store::{Applied, GRANT, Incarnation, NodeId, StoreError};
 use millrace_telemetry::Span;
-use millrace_types::{KnownAt, Position, SlotId};
+use millrace_types::entity::entity_hash;
+use millrace_types::{Entity, KnownAt, Position, SlotId};
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -293,6 +294,20 @@ async fn share(
     leave
 }
 
+/// Those that belong to a slot: it must never write a head of another slot's entity.
+fn of_slot(catalog: &Catalog, slots: Slots, slot: SlotId, entities: Vec<Entity>) -> Vec<Entity> {
+    let belongs = |entity: &Entity| {
+        let kind = catalog.kind(entity.kind);
+        let hash = |kind: &Kind| entity_hash(&kind.name, entity.key.as_bytes());
+        kind.is_some_and(|kind| slots.slot_of(hash(kind)) == slot)
+    };
+    let (own, others): (Vec<_>, Vec<_>) = entities.into_iter().partition(belongs);
+    if !others.is_empty() {
+        tracing::error!(slot = slot.0, "{} suspects are of another slot", others.len());
+    }
+    own
+}
+
 pub(crate) fn stopped() -> StoreError {
     StoreError::Unavailable { operation: "join", reason: "the service stopped".to_owned() }
 }
@@ -434,6 +449,14 @@ impl SlotPort for JoinService {
         rx.await.map_err(|_| JoinError::Store(stopped()))?
     }
 
+    async fn suspect(&self, slot: SlotId, entities: Vec<Entity>) -> Result<Position, JoinError> {
+        let (tx, rx) = oneshot::channel();
+        let worker = self.worker(slot)?;
+        let entities = of_slot(&self.catalog.current(), self.map.slots(), slot, entities);
+        worker.send(Message::Suspect(slot, entities, tx)).await.map_err(|_| stopped())?;
+        rx.await.map_err(|_| JoinError::Store(stopped()))?
+    }
+
     async fn status(&self) -> Result<Vec<SlotStatus>, JoinError> {
         let mut all = Vec::new();
         for worker in &self.workers {
@@ -464,5 +487,30 @@ impl SubscribePort for JoinService {
             view,
             from,
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use millrace_types::{EntityKey, KeyPart, KindId};
+
+    use super::*;
+
+    #[test]
+    fn suspects_of_other_slots_and_kinds_are_left_out() {
+        let catalog = "entities: {user: int64}\nstreams: {}\nviews: {}\n";
+        let catalog = Catalog::compile(catalog, None).expect("it is good");
+        let slots = Slots::try_new(4).expect("a power of two");
+        let of = |kind, n| Entity {
+            kind: KindId(kind),
+            key: EntityKey::try_new(&[KeyPart::Int64(n)]).expect("a short key"),
+        };
+        let users: Vec<Entity> = (0..100).map(|n| of(0, n)).collect();
+        let own = |slot| of_slot(&catalog, slots, SlotId(slot), users.clone());
+        let mut all: Vec<Entity> = (0..4).flat_map(own).collect();
+        all.sort_unstable();
+        assert_eq!(all, users, "each belongs to one slot");
+        assert!((0..4).all(|slot| own(slot).len() < users.len()));
+        assert_eq!(of_slot(&catalog, slots, SlotId(0), vec![of(7, 1)]), []);
     }
 }

@@ -10,6 +10,7 @@ mod reads;
 mod rebuild;
 mod recover;
 mod save;
+mod suspect;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
@@ -95,6 +96,8 @@ struct Slot {
     parked: Vec<(Position, ReadJob)>,
     /// Requests to close the log up to an instant.
     closing: Vec<(KnownAt, oneshot::Sender<Result<Position, JoinError>>)>,
+    /// Who waits until entities under suspicion are dirty.
+    suspecting: Vec<suspect::Suspecting>,
     confirmed: Confirming,
     /// What it was told of watermarks last, by incarnation.
     told: BTreeMap<u64, Arc<[StreamWatermark]>>,
@@ -283,6 +286,7 @@ impl Worker {
                 self.read(job);
             }
             Message::Close(slot, known_at, sender) => self.close(slot, known_at, sender),
+            Message::Suspect(slot, entities, sender) => self.suspect(slot, entities, sender),
             Message::Status(sender) => {
                 // Whoever dropped the receiver does not want to know.
                 let _ = sender.send(self.slots.values().map(Slot::status).collect());
@@ -375,6 +379,7 @@ impl Worker {
             for (_, job) in slot.parked.drain(..) {
                 let _ = job.sender.send(Err(JoinError::Store(error.clone())));
             }
+            slot.fail_suspecting(&JoinError::Store(error.clone()));
         }
     }
 }

@@ -198,6 +198,10 @@ pub struct DevArgs {
     /// Bytes of facts a slot keeps at hand; older facts are read from the log
     #[arg(long, value_name = "N", default_value_t = 64 * 1024 * 1024)]
     pub at_hand_bytes: u64,
+    /// The share of its answers that is compared with the log: 1 for all, 0 for none
+    #[arg(long, env = "MILLRACE_PARITY_SAMPLE", hide_env_values = true, value_name = "SHARE",
+          default_value_t = millrace_config::Settings::default().parity_sample)]
+    pub parity_sample: millrace_config::Share,
     /// What protects it.
     #[command(flatten)]
     pub security: SecurityArgs,

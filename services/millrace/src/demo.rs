@@ -13,6 +13,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use millrace_client::{Client, ClientError, ClientOptions, EndpointError, Endpoints};
+use millrace_config::Settings;
 use millrace_proto::convert::to_timestamp;
 use millrace_proto::v1;
 use millrace_types::{FeatureValue, Micros, Value, VerdictCounts};
@@ -82,6 +83,7 @@ pub async fn run() -> Result<Exit, DemoError> {
         listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
         slots: 64,
         at_hand_bytes: 64 << 20,
+        parity_sample: Settings::default().parity_sample,
         catalog: None,
         security: Default::default(),
         admin: None,

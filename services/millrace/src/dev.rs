@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use millrace_config::Share;
 use millrace_grpc::{Drain, GrpcServer, Security};
 use millrace_telemetry::admin::AdminPort;
 use millrace_telemetry::{AdminServer, Metrics, Traces};
@@ -39,6 +40,8 @@ pub struct DevOptions {
     pub slots: u32,
     /// A slot's budget of facts at hand, in bytes.
     pub at_hand_bytes: usize,
+    /// The share of answers that is compared with the log.
+    pub parity_sample: Share,
     /// A catalog to apply at the start.
     pub catalog: Option<PathBuf>,
     /// What protects the server.
@@ -54,6 +57,7 @@ impl From<&DevArgs> for DevOptions {
             listen: args.listen,
             slots: args.slots,
             at_hand_bytes: usize::try_from(args.at_hand_bytes).unwrap_or(usize::MAX),
+            parity_sample: args.parity_sample,
             catalog: args.catalog.clone(),
             security: Security::default(),
             admin: args.admin,

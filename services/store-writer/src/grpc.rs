@@ -15,7 +15,9 @@ use millrace_client::wire::credits::{Load, Loaded};
 use millrace_grpc::{Drain, ErrorCode, Fault, status, trace_of};
 use millrace_proto::v1;
 use millrace_proto::v1::store_service_server::StoreService;
-use millrace_store::{Applied, Fencing, Incarnation, NodeId, Seen, Store, StoreError};
+use millrace_store::{
+    AUDIT_SAMPLES_MAX, Applied, Fencing, Incarnation, NodeId, Seen, Store, StoreError,
+};
 use millrace_telemetry::TraceContext;
 use millrace_types::{KnownAt, SlotId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -319,6 +321,40 @@ impl StoreService for StoreGrpc {
         let (members, fault) = fault(self.port.members().await);
         let members = members.iter().flatten().map(wire::store::member).collect();
         Ok(Response::new(v1::ListMembersResponse { members, fault }))
+    }
+
+    async fn put_samples(
+        &self,
+        request: Request<v1::PutSamplesRequest>,
+    ) -> Result<Response<v1::PutSamplesResponse>, Status> {
+        let v1::PutSamplesRequest { node, samples } = request.into_inner();
+        answers::check_samples(&samples).map_err(|e| status(&e))?;
+        let samples = samples.into_iter().map(wire::store::read_sample).collect();
+        let put = self.port.put_samples(&NodeId(node), samples).await;
+        Ok(Response::new(v1::PutSamplesResponse { fault: fault(put).1 }))
+    }
+
+    async fn list_samples(
+        &self,
+        request: Request<v1::ListSamplesRequest>,
+    ) -> Result<Response<v1::ListSamplesResponse>, Status> {
+        let v1::ListSamplesRequest { node, after_us, max } = request.into_inner();
+        let max = (max as usize).min(AUDIT_SAMPLES_MAX);
+        let turn = in_turn(&self.log_reads).await?;
+        let (found, fault) = fault(self.port.samples(&NodeId(node), KnownAt(after_us), max).await);
+        drop(turn);
+        let samples = found.unwrap_or_default().into_iter().map(wire::store::sample).collect();
+        Ok(Response::new(v1::ListSamplesResponse { samples, fault }))
+    }
+
+    async fn forget_samples(
+        &self,
+        request: Request<v1::ForgetSamplesRequest>,
+    ) -> Result<Response<v1::ForgetSamplesResponse>, Status> {
+        let turn = in_turn(&self.log_reads).await?;
+        let forgotten = self.port.forget_samples(KnownAt(request.into_inner().up_to_us)).await;
+        drop(turn);
+        Ok(Response::new(v1::ForgetSamplesResponse { fault: fault(forgotten).1 }))
     }
 
     async fn list_catalogs(

@@ -6,8 +6,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use millrace_client::port::{AppendOutcome, AppendRequest, StorePort, TakenOver};
 use millrace_store::{
-    Append, Applied, Erasure, ErasureStore, Fencing, Incarnation, LogPage, Mark, Member, NodeId,
-    NodeLease, Part, Put, Receipt, Store, StoreError, TakeOverError, take_over_from, until_known,
+    Append, Applied, AuditSample, Erasure, ErasureStore, Fencing, Incarnation, LogPage, Mark,
+    Member, NodeId, NodeLease, Part, Put, Receipt, Store, StoreError, TakeOverError,
+    take_over_from, until_known,
 };
 use millrace_telemetry::{Span, TraceContext};
 use millrace_types::{Entity, KnownAt, Position, SlotId};
@@ -215,6 +216,30 @@ impl StorePort for StoreWriter {
     async fn members(&self) -> Result<Vec<Member>, StoreError> {
         let read = || self.store.members();
         self.timed("members", until_known(&mut self.patience.bounded(), read)).await
+    }
+
+    async fn put_samples(
+        &self,
+        node: &NodeId,
+        samples: Vec<AuditSample>,
+    ) -> Result<(), StoreError> {
+        let put = || self.store.put_samples(node, samples.clone());
+        self.timed("samples", until_known(&mut self.patience.bounded(), put)).await
+    }
+
+    async fn samples(
+        &self,
+        node: &NodeId,
+        after: KnownAt,
+        max: usize,
+    ) -> Result<Vec<AuditSample>, StoreError> {
+        let read = || self.store.samples(node, after, max);
+        self.timed("samples", until_known(&mut self.patience.bounded(), read)).await
+    }
+
+    async fn forget_samples(&self, up_to: KnownAt) -> Result<(), StoreError> {
+        let forget = || self.store.forget_samples(up_to);
+        self.timed("samples", until_known(&mut self.patience.bounded(), forget)).await
     }
 
     async fn release(

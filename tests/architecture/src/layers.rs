@@ -55,6 +55,7 @@ impl Layer {
             "millrace-test-servers"
             | "millrace-test-support"
             | "millrace-architecture-tests"
+            | "millrace-parity-tests"
             | "millrace-property-tests"
             | "millrace-fuzz-tests"
             | "millrace-model-tests"

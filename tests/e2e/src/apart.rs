@@ -279,7 +279,7 @@ impl Apart {
         let mut command = millrace()?;
         let kind = kind_of(name);
         command.args(["serve", kind, "--listen", &format!("127.0.0.1:{port}")]);
-        if kind == "join" {
+        if kind == "join" || kind == "feature-serving" {
             command.args(["--node", name]);
         }
         if kind != "store-writer" {

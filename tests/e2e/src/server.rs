@@ -28,6 +28,8 @@ pub struct DevOptions {
     pub slots: Option<u32>,
     /// `--at-hand-bytes`, if given: small values make rebuilds common.
     pub at_hand_bytes: Option<u64>,
+    /// `--parity-sample`, if given: 1 has every answer compared with the log.
+    pub parity_sample: Option<&'static str>,
     /// `--catalog`, if given.
     pub catalog: Option<PathBuf>,
     /// Whether it has an admin port, on any free port.
@@ -45,6 +47,7 @@ impl DevOptions {
             port: 0,
             slots: None,
             at_hand_bytes: None,
+            parity_sample: None,
             catalog: None,
             admin: false,
             open_files: None,
@@ -67,6 +70,9 @@ impl DevOptions {
         }
         if let Some(bytes) = self.at_hand_bytes {
             command.args(["--at-hand-bytes", &bytes.to_string()]);
+        }
+        if let Some(share) = self.parity_sample {
+            command.args(["--parity-sample", share]);
         }
         if let Some(catalog) = &self.catalog {
             command.arg("--catalog").arg(catalog);

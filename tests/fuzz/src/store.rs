@@ -1,4 +1,4 @@
-//! The small rows of the store: marks, producer windows, leases, keys, values.
+//! The small rows of the store: marks, producer windows, leases, keys, values, samples of answers.
 
 use millrace_store::Mark;
 use millrace_store::encoding::{decode_mark, encode_mark};
@@ -29,7 +29,12 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
     let ours = decoders::examples(entity).into_iter();
     let all = [(0, encode_mark(&mark())), (1, window.encode()), (2, key), (3, row)];
     let ours = ours.map(|bytes| (4, bytes.to_vec()));
-    all.into_iter().chain(ours).map(|(which, bytes)| [vec![which], bytes].concat()).collect()
+    let sample = (5, millrace_feature_serving::decoders::sample_of(entity.clone()));
+    all.into_iter()
+        .chain(ours)
+        .chain([sample])
+        .map(|(which, bytes)| [vec![which], bytes].concat())
+        .collect()
 }
 
 /// The mark of the slot of the history.
@@ -50,7 +55,7 @@ fn mark() -> Mark {
 /// One of the rows, chosen by the first byte.
 pub(crate) fn row(data: &[u8]) -> bool {
     let Some((which, data)) = data.split_first() else { return false };
-    match which % 5 {
+    match which % 6 {
         0 => decode_mark(data).is_ok_and(|mark| {
             let again = decode_mark(&encode_mark(&mark)).expect("what was encoded decodes");
             assert_eq!(again, mark);
@@ -76,6 +81,7 @@ pub(crate) fn row(data: &[u8]) -> bool {
             assert!(again.view().total_cmp(row).is_eq(), "{values:?}");
             read_value(&mut Reader::new(data)).is_ok() || data.is_empty()
         }),
-        _ => decoders::check(data),
+        4 => decoders::check(data),
+        _ => millrace_feature_serving::decoders::parity_sample(data),
     }
 }

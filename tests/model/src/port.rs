@@ -5,9 +5,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use millrace_store::memory::MemoryStore;
 use millrace_store::{
-    Append, Applied, CatalogStore, Erasure, ErasureStore, Incarnation, LogPage, LogStore, Mark,
-    Member, MemberStore, NodeId, NodeLease, Part, ProducerWindows, Put, Receipt, Seen, SlotEpoch,
-    SnapshotStore, StoreError,
+    Append, Applied, AuditSample, AuditStore, CatalogStore, Erasure, ErasureStore, Incarnation,
+    LogPage, LogStore, Mark, Member, MemberStore, NodeId, NodeLease, Part, ProducerWindows, Put,
+    Receipt, Seen, SlotEpoch, SnapshotStore, StoreError,
 };
 use millrace_types::{Entity, KnownAt, Position, SlotId};
 
@@ -196,6 +196,30 @@ impl MemberStore for Port {
 
     async fn members(&self) -> Result<Vec<Member>, StoreError> {
         self.store.members().await
+    }
+}
+
+#[async_trait]
+impl AuditStore for Port {
+    async fn put_samples(
+        &self,
+        node: &NodeId,
+        samples: Vec<AuditSample>,
+    ) -> Result<(), StoreError> {
+        self.store.put_samples(node, samples).await
+    }
+
+    async fn samples(
+        &self,
+        node: &NodeId,
+        after: KnownAt,
+        max: usize,
+    ) -> Result<Vec<AuditSample>, StoreError> {
+        self.store.samples(node, after, max).await
+    }
+
+    async fn forget_samples(&self, up_to: KnownAt) -> Result<(), StoreError> {
+        self.store.forget_samples(up_to).await
     }
 }
 

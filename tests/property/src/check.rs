@@ -185,6 +185,15 @@ impl Check<'_> {
             let max = self.rng.between(1, 3);
             self.sim.rebuild(max, &mut self.rng);
         }
+        // What is under suspicion is dirty: verdicts are not the oracle's then.
+        if !self.all_at_hand && self.rng.percent(15) {
+            let entities: Vec<Entity> = self.oracle.entities().into_iter().cloned().collect();
+            if !entities.is_empty() {
+                let entity = self.rng.pick(&entities).clone();
+                let alone = self.rng.percent(50);
+                self.sim.suspect(entity, alone);
+            }
+        }
         if self.rng.percent(15) {
             self.sim.restart();
         }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use millrace_kernel::erase::Erasures;
-use millrace_kernel::slot::{Fold, Input, MarkState, RebuiltPut, SlotCore};
+use millrace_kernel::slot::{Fold, Input, MarkState, RebuiltPut, SlotCore, Suspected};
 use millrace_kernel::{EntityState, Head, PageName, PartlyLoaded, Plan, SnapshotParts, StoredPage};
 use millrace_test_support::generate::Rng;
 use millrace_types::{
@@ -123,6 +123,26 @@ impl Sim {
             self.reach("dirty");
         }
         (known_at, draft.judged.concat())
+    }
+
+    /// Puts an entity under suspicion; without further facts it becomes dirty in a chunk of its own.
+    pub(crate) fn suspect(&mut self, entity: Entity, alone: bool) {
+        if self.core.suspect(entity) != Suspected::Noted {
+            return;
+        }
+        self.reach("suspect");
+        if alone {
+            self.publish_suspects();
+        }
+    }
+
+    fn publish_suspects(&mut self) {
+        let known_at = self.next_ver();
+        let draft = self.core.judge(&[], known_at).expect("there is nothing to decode");
+        let draft = draft.expect("somebody is under suspicion");
+        self.steps.push(format!("suspects {}", draft.position));
+        self.log.push((draft.position, draft.bytes));
+        self.core.confirm(draft.position, draft.known_at);
     }
 
     /// Reads an entity from the store.

@@ -64,6 +64,7 @@ fn random_histories_equal_the_oracle() {
             "import",
             "dirty",
             "rebuild",
+            "suspect",
             "restart from a mark",
             "load",
             "unload",

@@ -9,7 +9,7 @@ use millrace_grpc::Deadline;
 use millrace_proto::v1;
 use millrace_proto::v1::join_service_client::JoinServiceClient;
 use millrace_store::StoreError;
-use millrace_types::{KnownAt, Position, SlotId, StreamWatermark};
+use millrace_types::{Entity, KnownAt, Position, SlotId, StreamWatermark};
 use tokio::sync::oneshot;
 use tonic::{Request, Status};
 
@@ -213,6 +213,19 @@ impl SlotPort for RemoteJoin {
         let mut request = Request::new(message);
         request.set_timeout(Deadline::within(ASK_WITHIN));
         let answer = self.client.clone().close_up_to(request).await;
+        let answer = answer.map_err(|s| failed(&self.role, &s))?.into_inner();
+        match answer.fault {
+            Some(fault) => Err(wire::join::error(fault)),
+            None => wire::position(answer.position, "position").map_err(|e| malformed(&e)),
+        }
+    }
+
+    async fn suspect(&self, slot: SlotId, entities: Vec<Entity>) -> Result<Position, JoinError> {
+        trusted(&self.role)?;
+        let entities = entities.iter().map(wire::store::stored_entity).collect();
+        let mut request = Request::new(v1::SuspectEntitiesRequest { slot: slot.0, entities });
+        request.set_timeout(Deadline::within(ASK_WITHIN));
+        let answer = self.client.clone().suspect_entities(request).await;
         let answer = answer.map_err(|s| failed(&self.role, &s))?.into_inner();
         match answer.fault {
             Some(fault) => Err(wire::join::error(fault)),

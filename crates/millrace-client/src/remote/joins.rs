@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use millrace_placement::Slots;
 use millrace_store::StoreError;
-use millrace_types::{KnownAt, Position, SlotId};
+use millrace_types::{Entity, KnownAt, Position, SlotId};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
@@ -226,6 +226,18 @@ impl SlotPort for RemoteJoins {
                     let _ = timeout_at(again, newest.changed()).await;
                 }
                 closed => return closed,
+            }
+        }
+    }
+
+    /// By its owner now; whoever asks asks again later.
+    async fn suspect(&self, slot: SlotId, entities: Vec<Entity>) -> Result<Position, JoinError> {
+        let owners = self.newest();
+        match owners.index_of(slot) {
+            Some(owner) => owners.all()[owner].join.suspect(slot, entities).await,
+            None => {
+                self.look.notify_one();
+                Err(JoinError::NotServing { slot })
             }
         }
     }

@@ -10,8 +10,8 @@ use millrace_proto::v1;
 use millrace_proto::v1::store_service_client::StoreServiceClient;
 use millrace_store::encoding::encode_mark;
 use millrace_store::{
-    Applied, CatalogStore, Fencing, Incarnation, LogPage, Mark, Member, NodeId, NodeLease, Part,
-    ProducerWindows, Put, Seen, StoreError, until_known,
+    Applied, AuditSample, CatalogStore, Fencing, Incarnation, LogPage, Mark, Member, NodeId,
+    NodeLease, Part, ProducerWindows, Put, Seen, StoreError, until_known,
 };
 use millrace_telemetry::TraceContext;
 use millrace_types::{Entity, KnownAt, Position, SlotId};
@@ -409,6 +409,50 @@ impl StorePort for RemoteStore {
                 wire::store::result(answer.fault)?;
                 Ok(answer.members.into_iter().map(wire::store::read_member).collect())
             },
+        )
+        .await
+    }
+
+    async fn put_samples(
+        &self,
+        node: &NodeId,
+        samples: Vec<AuditSample>,
+    ) -> Result<(), StoreError> {
+        let samples = samples.into_iter().map(wire::store::sample).collect();
+        self.unary(
+            "put samples",
+            v1::PutSamplesRequest { node: node.0.clone(), samples },
+            |mut client, request| async move { client.put_samples(request).await },
+            |answer: v1::PutSamplesResponse| wire::store::result(answer.fault),
+        )
+        .await
+    }
+
+    async fn samples(
+        &self,
+        node: &NodeId,
+        after: KnownAt,
+        max: usize,
+    ) -> Result<Vec<AuditSample>, StoreError> {
+        let max = u32::try_from(max).unwrap_or(u32::MAX);
+        self.unary(
+            "list samples",
+            v1::ListSamplesRequest { node: node.0.clone(), after_us: after.0, max },
+            |mut client, request| async move { client.list_samples(request).await },
+            |answer: v1::ListSamplesResponse| {
+                wire::store::result(answer.fault)?;
+                Ok(answer.samples.into_iter().map(wire::store::read_sample).collect())
+            },
+        )
+        .await
+    }
+
+    async fn forget_samples(&self, up_to: KnownAt) -> Result<(), StoreError> {
+        self.unary(
+            "forget samples",
+            v1::ForgetSamplesRequest { up_to_us: up_to.0 },
+            |mut client, request| async move { client.forget_samples(request).await },
+            |answer: v1::ForgetSamplesResponse| wire::store::result(answer.fault),
         )
         .await
     }

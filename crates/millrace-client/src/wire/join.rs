@@ -6,12 +6,12 @@ use millrace_store::StoreError;
 use millrace_telemetry::TraceContext;
 use millrace_types::fact::check_records;
 use millrace_types::{
-    Judged, KnownAt, Micros, RejectReason, SlotId, StreamId, StreamWatermark, Verdict,
+    Entity, Judged, KnownAt, Micros, RejectReason, SlotId, StreamId, StreamWatermark, Verdict,
 };
 
 use super::{Malformed, position, store};
 use crate::port::{
-    CallOrder, JoinError, ProcessRequest, Routes, SlotFacts, SlotStatus, SlotVerdicts,
+    CallOrder, JoinError, ProcessRequest, Routes, SUSPECTS_MAX, SlotFacts, SlotStatus, SlotVerdicts,
 };
 
 /// See `SlotJudgement.verdicts`.
@@ -65,6 +65,18 @@ pub fn error(fault: v1::JoinFault) -> JoinError {
             JoinError::Store(StoreError::Unknown { operation: "join", reason: fault.reason })
         }
     }
+}
+
+/// Entities under suspicion.
+///
+/// # Errors
+/// [`Malformed`], also for more than [`SUSPECTS_MAX`].
+pub fn read_suspects(from: &[v1::StoredEntity]) -> Result<Vec<Entity>, Malformed> {
+    if from.len() > SUSPECTS_MAX {
+        return Err(Malformed::new("entities", format!("must be at most {SUSPECTS_MAX}")));
+    }
+    let fields = ["entities.kind", "entities.key"];
+    from.iter().map(|entity| store::read_entity(entity, fields)).collect()
 }
 
 /// A batch, without its tag.

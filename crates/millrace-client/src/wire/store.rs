@@ -6,8 +6,8 @@ use millrace_proto::v1::StoreFaultKind as Kind;
 use millrace_store::encoding::decode_mark;
 use millrace_store::erasure::{decode_erasure, decode_receipt};
 use millrace_store::{
-    Append, Erasure, Incarnation, Mark, Member, MemberSlot, NodeId, NodeLease, Part, Put, Receipt,
-    SlotEpoch, StoreError,
+    Append, AuditSample, Erasure, Incarnation, Mark, Member, MemberSlot, NodeId, NodeLease, Part,
+    Put, Receipt, SlotEpoch, StoreError,
 };
 use millrace_telemetry::TraceContext;
 use millrace_types::{Entity, EntityKey, KindId, KnownAt, SlotId};
@@ -269,6 +269,18 @@ pub fn member(member: &Member) -> v1::Member {
         leaving: member.leaving,
         slots: member.slots.iter().map(slot).collect(),
     }
+}
+
+/// A sample of an answer.
+#[must_use]
+pub fn sample(sample: AuditSample) -> v1::AnswerSample {
+    v1::AnswerSample { place: sample.place, ver_us: sample.ver.0, sample: sample.bytes }
+}
+
+/// The sample a message holds.
+#[must_use]
+pub fn read_sample(from: v1::AnswerSample) -> AuditSample {
+    AuditSample { place: from.place, ver: KnownAt(from.ver_us), bytes: from.sample }
 }
 
 /// What a node told of itself.

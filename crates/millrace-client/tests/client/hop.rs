@@ -56,6 +56,13 @@ impl JoinService for BreaksOnce {
         Ok(Response::new(v1::CloseUpToResponse::default()))
     }
 
+    async fn suspect_entities(
+        &self,
+        _: Request<v1::SuspectEntitiesRequest>,
+    ) -> Result<Response<v1::SuspectEntitiesResponse>, Status> {
+        Err(Status::unimplemented("not played"))
+    }
+
     async fn get_slots(
         &self,
         _: Request<v1::GetSlotsRequest>,

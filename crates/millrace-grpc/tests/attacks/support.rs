@@ -118,6 +118,13 @@ impl JoinService for Served {
         Err(Status::unimplemented("not scripted"))
     }
 
+    async fn suspect_entities(
+        &self,
+        _: Request<v1::SuspectEntitiesRequest>,
+    ) -> Result<Response<v1::SuspectEntitiesResponse>, Status> {
+        Err(Status::unimplemented("not scripted"))
+    }
+
     async fn get_slots(
         &self,
         _: Request<v1::GetSlotsRequest>,

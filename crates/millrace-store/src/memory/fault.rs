@@ -23,6 +23,9 @@ pub enum Call {
     LoadMark,
     PutMember,
     Members,
+    PutSamples,
+    Samples,
+    ForgetSamples,
     PutCatalog,
     Catalogs,
     PutErasure,
@@ -49,6 +52,8 @@ impl Call {
             | Self::Put
             | Self::PutMark
             | Self::PutMember
+            | Self::PutSamples
+            | Self::ForgetSamples
             | Self::PutCatalog
             | Self::PutErasure
             | Self::PutReceipt
@@ -64,6 +69,7 @@ impl Call {
             | Self::Load
             | Self::LoadMark
             | Self::Members
+            | Self::Samples
             | Self::Catalogs
             | Self::Erasures
             | Self::Receipts

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use bytes::Bytes;
 use millrace_types::{Entity, KnownAt, Position, SlotId};
 
+use crate::audit::AuditSample;
 use crate::erasure::{Erasure, Receipt};
 use crate::port::{
     Append, Applied, Incarnation, LogPage, Mark, Member, NodeId, NodeLease, Part, Put, SlotEpoch,
@@ -22,6 +23,7 @@ pub(super) struct Tables {
     parts: HashMap<(Entity, Part), (KnownAt, Bytes)>,
     marks: HashMap<SlotId, (KnownAt, Mark)>,
     members: BTreeMap<NodeId, (KnownAt, Member)>,
+    samples: HashMap<NodeId, BTreeMap<u32, AuditSample>>,
     pub(super) catalogs: BTreeMap<u32, String>,
     pub(super) erasures: BTreeMap<u64, Erasure>,
     pub(super) receipts: BTreeMap<(u64, SlotId), (KnownAt, Receipt)>,
@@ -192,6 +194,23 @@ impl Tables {
 
     pub(super) fn members(&self) -> Vec<Member> {
         self.members.values().map(|(_, member)| member.clone()).collect()
+    }
+
+    pub(super) fn put_samples(&mut self, node: &NodeId, samples: Vec<AuditSample>) {
+        let ring = self.samples.entry(node.clone()).or_default();
+        for sample in samples {
+            if ring.get(&sample.place).is_none_or(|standing| standing.ver < sample.ver) {
+                ring.insert(sample.place, sample);
+            }
+        }
+    }
+
+    pub(super) fn samples(&self, node: &NodeId) -> Vec<AuditSample> {
+        self.samples.get(node).into_iter().flat_map(BTreeMap::values).cloned().collect()
+    }
+
+    pub(super) fn forget_samples(&mut self, up_to: KnownAt) {
+        self.samples.values_mut().for_each(|ring| ring.retain(|_, sample| sample.ver > up_to));
     }
 
     pub(super) fn load_mark(&self, slot: SlotId) -> Option<(KnownAt, Mark)> {

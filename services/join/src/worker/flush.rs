@@ -145,7 +145,10 @@ impl Worker {
             .collect();
         self.queued_bytes -= taken.iter().map(|q| q.facts.len()).sum::<usize>();
         match slot.core.judge(&inputs, known_at) {
-            Ok(Some(draft)) => Some(slot.take_off(draft, taken)),
+            Ok(Some(draft)) => {
+                slot.suspects_judged(draft.position);
+                Some(slot.take_off(draft, taken))
+            }
             Ok(None) => None,
             Err(error) => {
                 tracing::error!(?error, "facts from ingest do not decode");
@@ -191,6 +194,7 @@ impl Worker {
                 reply.slot(SlotVerdicts { slot: id, position: flight.position, judged });
             }
             slot.answer_closing();
+            slot.answer_suspecting();
             slot.look_at_budget(&self.config);
             self.unpark(id, flight.position);
         }
@@ -199,7 +203,8 @@ impl Worker {
 
 impl Slot {
     fn can_judge(&self) -> bool {
-        self.flight.is_none() && !self.held.any() && !self.queue.is_empty() && !self.is_released()
+        let has_work = !self.queue.is_empty() || self.core.has_suspects();
+        self.flight.is_none() && !self.held.any() && has_work && !self.is_released()
     }
 
     fn take_off(&mut self, draft: Draft, taken: Vec<Queued>) -> (Append, usize) {

@@ -190,6 +190,7 @@ impl Worker {
         for (_, job) in slot.parked.drain(..) {
             let _ = job.sender.send(Err(gone.clone()));
         }
+        slot.fail_suspecting(&gone);
         for (_, sender) in slot.closing.drain(..) {
             let _ = sender.send(Err(gone.clone()));
         }

@@ -109,6 +109,7 @@ impl Worker {
             erasing: Erasing::Idle,
             parked: Vec::new(),
             closing: Vec::new(),
+            suspecting: Vec::new(),
             confirmed,
             told: BTreeMap::new(),
             last_chunk: Instant::now(),

@@ -6,6 +6,7 @@ mod report;
 mod sample;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use millrace_catalog::{Catalog, View};
 use millrace_client::Client;
@@ -18,11 +19,14 @@ pub use report::{Mismatch, ParityReport, ViewParity};
 
 use super::{Failure, session};
 use crate::cli::{Global, ParityArgs, ReadInstant};
+use crate::clock;
 use crate::exit::Exit;
 use crate::output::Printer;
 use crate::output::arrow::feature_value;
 use crate::output::json::{JsonFeature, JsonInstant, JsonKey};
 
+/// What is known further ahead than this is not waited for.
+const AHEAD_MAX: Duration = Duration::from_secs(10);
 /// Entities read at once.
 const ENTITIES_AT_ONCE: usize = 500;
 
@@ -113,6 +117,14 @@ fn request(view: &View, keys: &[EntityKey], at: ReadInstant) -> v1::GetFeaturesR
     }
 }
 
+/// How long until an instant has passed. After a take-over chunks may be stamped a few seconds ahead of the
+/// clock, and what is known at such an instant is told once it has passed; one that is further ahead is by
+/// another clock.
+fn until_passed(known_at: KnownAt, now: Micros) -> Duration {
+    let ahead = u64::try_from(known_at.0.saturating_sub(now.0)).unwrap_or(0);
+    Duration::from_micros(ahead).min(AHEAD_MAX)
+}
+
 /// Compares answers that were known at one instant.
 async fn compare(
     client: &Client,
@@ -123,6 +135,7 @@ async fn compare(
     report: &mut ParityReport,
 ) -> Result<(), Failure> {
     let Some(first) = online.first() else { return Ok(()) };
+    tokio::time::sleep(until_passed(first.known_at, clock::now())).await;
     let keys: Vec<&EntityKey> = online.iter().map(|o| &o.key).collect();
     let (to, spine) = mpsc::channel(1);
     // There is room for one, and it is the only one.
@@ -162,4 +175,19 @@ async fn compare(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_stamped_ahead_of_the_clock_is_waited_for() {
+        let until = |known_at, now| until_passed(KnownAt(known_at), Micros(now));
+        assert_eq!(until(2_500_000, 1_000_000), Duration::from_millis(1_500));
+        for passed in [(5, 5), (5, 6), (i64::MIN, i64::MAX)] {
+            assert_eq!(until(passed.0, passed.1), Duration::ZERO);
+        }
+        assert_eq!(until(i64::MAX, i64::MIN), AHEAD_MAX, "by another clock");
+    }
 }

@@ -4,6 +4,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 
 use millrace_client::port::{CatalogPort, StorePort};
+use millrace_feature_serving::parity::{Parity, ParityConfig};
 use millrace_feature_serving::{Admin, FeatureServing, Reader, ReaderConfig, ReaderPorts};
 use millrace_grpc::{Drain, GrpcServer, services};
 use millrace_ingest::{
@@ -25,6 +26,7 @@ pub(super) struct Parts {
     ingest: Arc<Ingest>,
     reader: Arc<Reader>,
     writer: Arc<StoreWriter>,
+    parity: Parity,
     punctuation: tokio::task::JoinHandle<()>,
 }
 
@@ -75,7 +77,9 @@ impl Parts {
             },
             slots,
         ));
-        Ok(Self { catalog, join, ingest, reader, writer, punctuation })
+        let audit = ParityConfig { share: options.parity_sample, ..ParityConfig::of("dev") };
+        let parity = Parity::start(&reader, &audit);
+        Ok(Self { catalog, join, ingest, reader, writer, parity, punctuation })
     }
 
     /// The gRPC server of all services.
@@ -106,6 +110,7 @@ impl Parts {
             // Its watermarks are then taken as lost after `idle_after`.
             tracing::debug!(%error, "depart");
         }
+        self.parity.stop().await;
         self.join.drain().await;
         self.writer.shutdown().await;
     }

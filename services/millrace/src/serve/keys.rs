@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 use millrace_client::ClientSecurity;
-use millrace_config::{Config, Settings};
+use millrace_config::{Config, Settings, Share};
 use millrace_grpc::{Security, ServerLimits};
 use millrace_placement::nodes::WEIGHT_MAX;
 use millrace_store_redis::RedisConfig;
@@ -40,7 +40,7 @@ pub struct ServeKeys {
     /// store, and a new one for a store that was emptied or restored
     #[arg(long, env = "MILLRACE_CLUSTER", hide_env_values = true, value_name = "NAME")]
     pub cluster: Option<String>,
-    /// join: its name among the nodes; the same after every start
+    /// join, feature-serving: its name among the nodes of its kind; the same after every start
     #[arg(long, env = "MILLRACE_NODE", hide_env_values = true, value_name = "NAME")]
     pub node: Option<String>,
     /// join: where other services reach it; its own address unless that is every one of the machine
@@ -62,6 +62,13 @@ pub struct ServeKeys {
     /// feature-serving: bytes that one training set takes, about
     #[arg(long, env = "MILLRACE_TRAINING_BYTES", hide_env_values = true, value_name = "N")]
     pub training_bytes: Option<u64>,
+    /// feature-serving: the share of its answers that is compared with the log: 1 for all, 0 for none
+    #[arg(long, env = "MILLRACE_PARITY_SAMPLE", hide_env_values = true, value_name = "SHARE")]
+    #[serde(default, deserialize_with = "share")]
+    pub parity_sample: Option<Share>,
+    /// feature-serving: answers that wait in the store to be compared with the log
+    #[arg(long, env = "MILLRACE_PARITY_RING", hide_env_values = true, value_name = "N")]
+    pub parity_ring: Option<u32>,
     /// feature-serving: how long the store may take for a read before it is asked once more, of another
     /// store-writer where there are several; never unless stated
     #[arg(long, env = "MILLRACE_HEDGE_AFTER", hide_env_values = true, value_name = "TIME",
@@ -165,6 +172,16 @@ impl ServiceName {
         }
     }
 
+    /// Its name among the nodes of its kind unless told otherwise.
+    fn node(self) -> &'static str {
+        match self {
+            Self::Ingest => "ingest-0",
+            Self::Join => "join-0",
+            Self::StoreWriter => "store-writer-0",
+            Self::FeatureServing => "feature-serving-0",
+        }
+    }
+
     fn endpoint(self) -> String {
         format!("http://127.0.0.1:{}", self.port())
     }
@@ -173,6 +190,12 @@ impl ServiceName {
 pub(crate) fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
     let text = String::deserialize(from)?;
     crate::cli::duration(&text).map(Some).map_err(serde::de::Error::custom)
+}
+
+/// A number, as it is written.
+fn share<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Share>, D::Error> {
+    let number = f64::deserialize(from)?;
+    number.to_string().parse().map(Some).map_err(serde::de::Error::custom)
 }
 
 /// One text with commas, as in the environment.
@@ -213,6 +236,8 @@ pub(super) fn told(args: &ServeArgs, global: &Global) -> Result<Told, ServeError
             .training_bytes
             .or(file.training_bytes)
             .unwrap_or(default.training_bytes),
+        parity_sample: flags.parity_sample.or(file.parity_sample).unwrap_or(default.parity_sample),
+        parity_ring: flags.parity_ring.or(file.parity_ring).unwrap_or(default.parity_ring),
         hedge_after: flags.hedge_after.or(file.hedge_after),
         max_future: flags.max_future.or(file.max_future).unwrap_or(default.max_future),
         idle_after: flags.idle_after.or(file.idle_after).unwrap_or(default.idle_after),
@@ -246,7 +271,7 @@ pub(super) fn told(args: &ServeArgs, global: &Global) -> Result<Told, ServeError
         security: global.security.clone().or(*file.hops).load()?,
         advertise: flags.advertise.or(file.advertise),
         weight: flags.weight.or(file.weight).unwrap_or(1).clamp(1, WEIGHT_MAX),
-        node: flags.node.or(file.node).unwrap_or_else(|| "join-0".to_owned()),
+        node: flags.node.or(file.node).unwrap_or_else(|| args.service.node().to_owned()),
         store,
         ingest: match global.ingest_endpoint.is_empty() {
             true => file.ingest_endpoint.into_iter().collect(),

@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use millrace_client::port::{CatalogPort, PeerPort, StorePort};
 use millrace_client::remote::{Persistence, RemoteJoins, RemotePeer, RemoteStore};
+use millrace_feature_serving::parity::{Parity, ParityConfig};
 use millrace_feature_serving::{
     Admin, FeatureServing, HeadPath, Reader, ReaderConfig, ReaderPorts, StoredHeads, StoredLimits,
 };
@@ -288,6 +289,7 @@ pub(super) struct ServingPart {
     store: Arc<dyn StorePort>,
     needs: Vec<Arc<dyn PeerPort>>,
     peers: Vec<Arc<dyn PeerPort>>,
+    parity: Parity,
     _follows: AbortOnDropHandle<()>,
 }
 
@@ -323,7 +325,13 @@ impl ServingPart {
             peers.push(Arc::new(RemotePeer::new("ingest", &told.ingest, &told.security)?));
         }
         let reader = Arc::new(reader);
-        Ok(Self { join, reader, heads, catalog, store, needs, peers, _follows: follows })
+        let audit = ParityConfig {
+            share: told.settings.parity_sample,
+            ring: told.settings.parity_ring,
+            ..ParityConfig::of(&told.node)
+        };
+        let parity = Parity::start(&reader, &audit);
+        Ok(Self { join, reader, heads, catalog, store, needs, peers, parity, _follows: follows })
     }
 }
 
@@ -346,5 +354,7 @@ impl Service for ServingPart {
         &self.needs
     }
 
-    async fn drain(&self) {}
+    async fn drain(&self) {
+        self.parity.stop().await;
+    }
 }

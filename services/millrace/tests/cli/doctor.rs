@@ -49,6 +49,7 @@ async fn folder() -> (TempDir, Ran) {
         listen: "127.0.0.1:0".parse().unwrap(),
         slots: 4,
         at_hand_bytes: 64 << 10,
+        parity_sample: Default::default(),
         catalog: Some(catalog),
         security: Security::default(),
         admin: None,

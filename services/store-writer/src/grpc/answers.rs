@@ -7,7 +7,9 @@ use millrace_client::port::StorePort;
 use millrace_client::wire::{self, Malformed};
 use millrace_proto::v1;
 use millrace_store::encoding::encode_mark;
-use millrace_store::{Part, StoreError};
+use millrace_store::{
+    AUDIT_PLACES_MAX, AUDIT_SAMPLE_BYTES_MAX, AUDIT_SAMPLES_MAX, Part, StoreError,
+};
 use millrace_types::{Entity, KnownAt, Position, SlotId};
 use tokio::sync::mpsc;
 use tonic::Status;
@@ -97,6 +99,21 @@ pub(super) async fn read_log(
             return;
         }
     }
+}
+
+/// Samples of a ring: few enough, small enough, and in places that a ring may have.
+pub(super) fn check_samples(samples: &[v1::AnswerSample]) -> Result<(), Malformed> {
+    let most = |field, most: usize| Err(Malformed { field, rule: format!("at most {most}") });
+    if samples.len() > AUDIT_SAMPLES_MAX {
+        return most("samples", AUDIT_SAMPLES_MAX);
+    }
+    if samples.iter().any(|sample| sample.sample.len() > AUDIT_SAMPLE_BYTES_MAX) {
+        return most("samples.sample", AUDIT_SAMPLE_BYTES_MAX);
+    }
+    if samples.iter().any(|sample| sample.place >= AUDIT_PLACES_MAX) {
+        return most("samples.place", AUDIT_PLACES_MAX as usize - 1);
+    }
+    Ok(())
 }
 
 /// A range of a producer's numbers.

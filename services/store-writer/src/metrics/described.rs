@@ -11,7 +11,7 @@ use crate::appender::Flush;
 use crate::options::Options;
 
 /// The operations that are timed.
-pub const OPERATIONS: [&str; 15] = [
+pub const OPERATIONS: [&str; 16] = [
     "append",
     "commit",
     "confirm",
@@ -23,6 +23,7 @@ pub const OPERATIONS: [&str; 15] = [
     "renew_node",
     "ownership",
     "members",
+    "samples",
     "erasures",
     "rewrite",
     "parts",

@@ -3,10 +3,11 @@
 //!
 //! The property tests of the kernel run thousands of such cases in memory; these few take the whole
 //! way: catalog service, typed rows, imports among what is published, verdicts, log, kill -9 and restart,
-//! online and past reads, tails. `MILLRACE_CASES` makes them more (one for every 200 cases of the kernel's, for every 800
+//! online and past reads, tails, and the audit of all answers, those in the middle of it too. `MILLRACE_CASES` makes them more (one for every 200 cases of the kernel's, for every 800
 //! where services run apart, and for every 1,600 where they do so on Cassandra and Redis), `MILLRACE_SEED` says where to start; a failure prints its seed and
 //! history.
 
+mod audit;
 mod changes;
 mod server;
 mod training;
@@ -88,6 +89,8 @@ struct Run<'a> {
     began: i64,
     /// What imports stated.
     stated: Vec<KnownAt>,
+    /// Answers about an entity since feature-serving was started last.
+    answers: u64,
     server: Server,
     ingest: Channel,
     serving: Channel,
@@ -117,6 +120,7 @@ impl<'a> Run<'a> {
             known_ats,
             began: hours_from_now(0),
             stated: Vec::new(),
+            answers: 0,
             server,
             ingest,
             serving,
@@ -139,6 +143,7 @@ impl<'a> Run<'a> {
                     sent.map_err(|d| format!("batch {number}: {d}"))?;
                 }
             }
+            self.read_now();
             self.known_ats.push(KnownAt(hours_from_now(0)));
         }
         // After a takeover chunks may be stamped ahead of this machine's clock, so only what
@@ -150,6 +155,7 @@ impl<'a> Run<'a> {
         self.known_ats.append(&mut self.stated);
         self.server.settle();
         self.read()?;
+        self.audit()?;
         self.compare_training()?;
         self.compare_changes()
     }
@@ -238,6 +244,7 @@ impl<'a> Run<'a> {
 
     fn crash_and_restart(&mut self) {
         self.server.crash_and_restart(&mut self.rng);
+        self.answers = 0;
         let connected = self.server.endpoints().map(|endpoint| connect(self.runtime, endpoint));
         [self.ingest, self.serving] = connected;
     }
@@ -249,6 +256,7 @@ impl<'a> Run<'a> {
             let Some(request) = wire::read_request(&read) else { continue };
             let answer = self.runtime.block_on(client.get_features(request));
             let answer = answer.map_err(|status| format!("{read:?}: {status:?}"))?.into_inner();
+            self.answers += 1;
             let entity = answer.entities.first().ok_or("an answer without entities")?;
             let expected = self.oracle.read(&read.view, &read.entity, read.at, read.known_at);
             for (index, (value, status)) in expected.iter().enumerate() {

@@ -4,7 +4,8 @@
 //! every user all the time; a `tail` follows. Whatever is killed, and whenever:
 //!
 //! - what was acknowledged is there before anything is sent again, and a repeat is all DUPLICATE;
-//! - each answer equals the facts that its version names, as the changelog has them;
+//! - each answer equals the facts that its version names, as the changelog has them, and those that are
+//!   audited what the log says;
 //! - for a reader neither watermarks nor versions go back;
 //! - the changelog that was resumed across all kills is, record by record, a right one, and sums up
 //!   to that of a reader who begins now and to the oracle.
@@ -18,7 +19,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use millrace_e2e_tests::{Apart, ApartOptions, JoinedRows, wait_until};
+use millrace_e2e_tests::{Apart, ApartOptions, JoinedRows, Scrape, wait_until};
 use millrace_test_support::generate::Rng;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -33,6 +34,8 @@ const KILLS: u64 = 8;
 /// Facts a second while a kill may come, and about how many come between two.
 const RATE: usize = 2_000;
 const BETWEEN: usize = 1_500;
+/// Audits rest most of the time, on a machine that builds beside the tests.
+const AUDITED_WITHIN: Duration = Duration::from_secs(60);
 /// Asks the follower itself to be killed.
 const FOLLOWER: &str = "tail";
 
@@ -84,6 +87,9 @@ impl Run {
         options.slots = Some(8);
         options.at_hand_bytes = at_hand_bytes;
         options.more = more.to_vec();
+        // As many answers as may be in a second are compared with the log.
+        options.env.push(("MILLRACE_PARITY_SAMPLE", "1".to_owned()));
+        options.admin = true;
         let services = Apart::start(&options).expect("the services start");
         let catalog = catalog("clickprofile.yaml");
         let apply = services.cli().run(["apply".as_ref(), catalog.as_os_str()]);
@@ -130,7 +136,25 @@ impl Run {
         self.compare(&place);
         self.look_at_watermarks(&place);
         self.reader.check(&place);
+        self.audit(&place);
         self.follower.go_on(&place);
+    }
+
+    /// Answers were compared with the log since feature-serving was started last, and are what it says.
+    fn audit(&self, place: &str) {
+        let admin = self.services.admin("feature-serving").expect("it has an admin port");
+        let outcome = |scrape: &Scrape, outcome| {
+            scrape.sum("millrace_parity_samples_total", &[("outcome", outcome)])
+        };
+        let scrape = wait_until("the audit of an answer", AUDITED_WITHIN, || {
+            let scrape = Scrape::of(admin).ok()?;
+            (outcome(&scrape, "equal") + outcome(&scrape, "mismatch") > 0.0).then_some(scrape)
+        });
+        assert_eq!(
+            outcome(&scrape, "mismatch"),
+            0.0,
+            "{place}: an answer is not what the log says"
+        );
     }
 
     /// Everything at rest: repeats, and the changelog against answers and oracle.
@@ -145,6 +169,7 @@ impl Run {
         }
         self.services.settle();
         self.compare(&place);
+        self.audit(&place);
         let answers = self.reader.stop(&place);
         let whole = ["tail", "user_activity", "--from", "start", "--until-idle"];
         let whole = self.services.cli().run(whole).and_then(|tail| tail.expect_code(0));

@@ -2,12 +2,12 @@
 
 use millrace_catalog::Catalog;
 use millrace_types::{
-    Entity, EntityKey, Fact, FactBody, FeatureValue, KeyPart, KindId, Micros, Op, Row, SlotId,
-    StreamId, Value,
+    ChunkHeader, Entity, EntityKey, Fact, FactBody, FeatureValue, KeyPart, KindId, Micros, Op, Row,
+    SlotId, StreamId, Value,
 };
 
 use super::*;
-use crate::slot::{Input, ReadAnswer, SlotRead};
+use crate::slot::{Input, ReadAnswer, SlotRead, Suspected};
 
 const CATALOG: &str = "\
 entities: {user: int64}
@@ -143,4 +143,143 @@ fn what_is_stated_ahead_of_the_chunk_counts_from_the_chunk() {
     assert_eq!(slot.chunk(100, &[click("a", Some(1_000))]), Some(1_000));
     assert_eq!([99, 100].map(|at| slot.by_log(at)), [0, 1]);
     assert_eq!(slot.by_head(100), Some(1));
+}
+
+impl Slot {
+    /// Judges these facts, and suspects; gives the header and the verdicts.
+    fn judge(&mut self, known_at: i64, facts: &[Fact]) -> (ChunkHeader, Vec<Verdict>) {
+        let mut bytes = Vec::new();
+        facts.iter().for_each(|fact| fact.encode(&mut bytes));
+        let input = Input {
+            incarnation: 1,
+            facts: &bytes,
+            watermarks: &[],
+            departs: false,
+            replays_late: false,
+        };
+        let inputs = if facts.is_empty() { Vec::new() } else { vec![input] };
+        let draft = self.core.judge(&inputs, KnownAt(known_at)).unwrap().unwrap();
+        self.core.confirm(draft.position, draft.known_at);
+        let header = Chunk::decode(draft.bytes.as_slice()).unwrap().header;
+        self.log.push((draft.position, draft.bytes));
+        let verdicts = draft.judged.into_iter().flatten().map(|judged| judged.verdict);
+        (header, verdicts.collect())
+    }
+
+    fn stamp(&mut self) -> (i64, crate::slot::Stamp) {
+        let entity = user();
+        let read = SlotRead {
+            entity: &entity,
+            view: "activity",
+            features: &[0],
+            at: Micros(20),
+            known_at: KnownAt::MAX,
+        };
+        match self.core.read(read) {
+            ReadAnswer::Head(evaluation, stamp) => (count(&evaluation), stamp),
+            other @ (ReadAnswer::Load
+            | ReadAnswer::Unconfirmed(_)
+            | ReadAnswer::Log(_)
+            | ReadAnswer::Unknown) => panic!("{other:?}"),
+        }
+    }
+
+    /// Rebuilds what is dirty.
+    fn rebuild(&mut self, known_at: i64) {
+        let (entities, up_to) = self.core.start_rebuild(10).unwrap();
+        let mut fold = Fold::new(self.core.plan().clone(), entities, KnownAt::MAX);
+        for (position, bytes) in self.log.iter().filter(|(position, _)| *position <= up_to) {
+            fold.chunk(*position, &Chunk::decode(bytes.as_slice()).unwrap()).unwrap();
+        }
+        let (ver, known_at) = (KnownAt(known_at), KnownAt(known_at + 1));
+        let marker = (self.core.marker_position(), known_at);
+        let puts: Vec<_> = fold
+            .finish()
+            .into_iter()
+            .map(|(entity, state)| self.core.prepare_rebuilt(entity, state, ver, marker))
+            .collect();
+        let rebuilt = puts
+            .iter()
+            .map(|put| millrace_types::Rebuilt { entity: put.entity.clone(), part: put.ver })
+            .collect();
+        let draft = self.core.draft_marker(rebuilt, known_at);
+        self.core.confirm(draft.position, draft.known_at);
+        self.core.install_rebuilt(puts);
+        self.log.push((draft.position, draft.bytes));
+    }
+}
+
+#[test]
+fn a_suspect_is_dirty_from_the_next_chunk_on_until_it_is_rebuilt() {
+    let mut slot = Slot::new();
+    slot.judge(100, &[click("a", None), click("b", None)]);
+    // The head loses a fact, as no step of the protocol lets it.
+    let mut wrong = crate::EntityState::new(slot.core.plan().kind(KindId(0)).unwrap().clone());
+    wrong.set_applied(slot.log[0].0, KnownAt(100));
+    slot.core.install(user(), wrong, None);
+    assert_eq!((slot.by_head(100), slot.by_log(100)), (Some(0), 2));
+    assert_eq!(slot.core.suspect(user()), Suspected::Noted);
+    assert_eq!(slot.core.suspect(user()), Suspected::Noted, "it is noted once");
+    assert!(!slot.stamp().1.rebuilding, "not before a chunk says so");
+    let (header, _) = slot.judge(200, &[]);
+    assert_eq!((header.dirtied, header.facts), (vec![user()], 0));
+    assert!(!slot.core.has_suspects());
+    assert_eq!(slot.core.suspect(user()), Suspected::Dirty);
+    // Its value is as it was, of the chunk before, and says so.
+    let (count, stamp) = slot.stamp();
+    assert_eq!((count, stamp.rebuilding, stamp.position), (0, true, slot.log[0].0));
+    assert_eq!(slot.judge(300, &[click("c", None)]).1, [Verdict::Queued]);
+    slot.rebuild(400);
+    let (count, stamp) = slot.stamp();
+    assert_eq!((count, stamp.rebuilding, stamp.position), (3, false, slot.log[3].0));
+    // Nothing is left to be written.
+    assert!(slot.core.judge(&[], KnownAt(500)).unwrap().is_none());
+}
+
+#[test]
+fn facts_beside_a_suspect_wait_and_whoever_follows_the_log_sees_the_same() {
+    let mut slot = Slot::new();
+    slot.judge(100, &[click("a", None)]);
+    assert_eq!(slot.core.suspect(user()), Suspected::Noted);
+    let (header, verdicts) = slot.judge(200, &[click("b", None)]);
+    assert_eq!((header.dirtied, verdicts), (vec![user()], vec![Verdict::Queued]));
+    let follow = |log: &[(Position, Vec<u8>)]| {
+        let mut next = Slot::new();
+        for (position, bytes) in log {
+            let chunk = Chunk::decode(bytes.as_slice()).unwrap();
+            // Only the marker's head would have to be loaded.
+            next.core.replay(*position, &chunk, Vec::new()).unwrap();
+        }
+        next
+    };
+    let mut next = follow(&slot.log);
+    assert_eq!(next.core.dirty_len(), 1);
+    assert_eq!(next.stamp(), slot.stamp());
+    next.log = slot.log;
+    next.rebuild(300);
+    assert_eq!((next.stamp().0, next.core.dirty_len()), (2, 0));
+}
+
+/// A head that has nothing of an entity is as wrong as one that has too little.
+#[test]
+fn an_entity_that_nobody_knows_may_be_under_suspicion() {
+    let mut slot = Slot::new();
+    assert_eq!(slot.core.suspect(user()), Suspected::Noted);
+    assert_eq!(slot.judge(100, &[]).0.dirtied, vec![user()]);
+    assert!(slot.stamp().1.rebuilding);
+    slot.rebuild(200);
+    assert_eq!((slot.stamp().0, slot.core.dirty_len()), (0, 0));
+    let other = Entity { kind: KindId(9), ..user() };
+    assert_eq!(slot.core.suspect(other), Suspected::Unknown);
+}
+
+#[test]
+fn suspicions_that_wait_are_bounded() {
+    let mut slot = Slot::new();
+    let of = |n| Entity { kind: KindId(0), key: EntityKey::try_new(&[KeyPart::Int64(n)]).unwrap() };
+    let noted = (0..1_000).take_while(|n| slot.core.suspect(of(*n)) == Suspected::Noted).count();
+    assert_eq!(noted, 128);
+    assert_eq!(slot.core.suspect(of(1_000)), Suspected::Full);
+    assert_eq!(slot.judge(100, &[]).0.dirtied.len(), 128);
+    assert_eq!(slot.core.suspect(of(1_000)), Suspected::Noted);
 }

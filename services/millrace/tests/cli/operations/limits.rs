@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use millrace_catalog::limits as catalog;
+use millrace_feature_serving::parity::ParityConfig;
 use millrace_feature_serving::{ReaderConfig, StoredLimits};
 use millrace_grpc::{DrainLimits, FrameLimits, ServerLimits};
 use millrace_ingest::budget::BudgetLimits;
@@ -223,6 +224,8 @@ fn feature_serving() -> Vec<Limit> {
         spine_stall,
     } = ReaderConfig::default();
     let StoredLimits { page_cache_bytes, pages_at_once } = StoredLimits::default();
+    // A share and a name are settings, not limits.
+    let ParityConfig { share: _, samples_a_second, node: _, ring } = ParityConfig::of("node");
     vec![
         ("head_reads.at_once", count(head_reads.at_once)),
         ("head_reads.places", count(head_reads.places)),
@@ -236,6 +239,8 @@ fn feature_serving() -> Vec<Limit> {
         ("spine_stall", time(spine_stall)),
         ("page_cache_bytes", bytes(page_cache_bytes)),
         ("pages_at_once", count(pages_at_once)),
+        ("parity.samples_a_second", count(samples_a_second)),
+        ("parity.ring", count(ring)),
     ]
 }
 

@@ -190,6 +190,13 @@ impl JoinService for Service {
         Err(Status::unimplemented("services call this, not the command line"))
     }
 
+    async fn suspect_entities(
+        &self,
+        _: Request<v1::SuspectEntitiesRequest>,
+    ) -> Result<Response<v1::SuspectEntitiesResponse>, Status> {
+        Err(Status::unimplemented("services call this, not the command line"))
+    }
+
     async fn get_slots(
         &self,
         _: Request<v1::GetSlotsRequest>,

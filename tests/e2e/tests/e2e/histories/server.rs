@@ -1,6 +1,7 @@
 //! Where a history runs: everything in one process, or in four, on the embedded store or on a database.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -73,6 +74,7 @@ impl Server {
                 options.slots = Some(slots);
                 options.at_hand_bytes = at_hand_bytes;
                 options.catalog = Some(catalog.to_owned());
+                (options.admin, options.parity_sample) = (true, Some("1"));
                 let process = Some(Dev::start(&options).expect("the server starts"));
                 Self::OneProcess { options, process }
             }
@@ -83,6 +85,8 @@ impl Server {
                 if let Some(redis) = &redis {
                     options.env = distributed(Cassandra::shared(), redis);
                 }
+                options.env.push(("MILLRACE_PARITY_SAMPLE", "1".to_owned()));
+                options.admin = true;
                 options.slots = Some(slots);
                 options.at_hand_bytes = at_hand_bytes;
                 let services = Box::new(Apart::start(&options).expect("the services start"));
@@ -104,6 +108,15 @@ impl Server {
                 ["ingest", "feature-serving"].map(|name| services.endpoint(name))
             }
         }
+    }
+
+    /// Where metrics of feature-serving are.
+    pub(crate) fn admin(&self) -> SocketAddr {
+        let admin = match self {
+            Self::OneProcess { process, .. } => process.as_ref().and_then(Dev::admin),
+            Self::Apart { services, .. } => services.admin("feature-serving"),
+        };
+        admin.expect("it has an admin port")
     }
 
     pub(crate) fn cli(&self) -> Cli {

@@ -1,0 +1,19 @@
+//! Steps that go wrong on purpose, for tests of what notices it. They do so only in a build with the feature,
+//! and only from when a test says so.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+#[cfg(not(debug_assertions))]
+compile_error!("`fault-injection` is for tests: a release must not be able to go wrong on purpose");
+
+static LOSES_FACTS: AtomicBool = AtomicBool::new(false);
+
+/// From now on, or no longer, heads do not take in what is judged ACCEPTED or REPAIRED, as if a defect lost
+/// it: the log has it, and whoever folds the log sees it. In the whole process.
+pub fn lose_facts(loses: bool) {
+    LOSES_FACTS.store(loses, Ordering::SeqCst);
+}
+
+pub(crate) fn loses_facts() -> bool {
+    LOSES_FACTS.load(Ordering::SeqCst)
+}
