@@ -14,7 +14,9 @@ use millrace_store::{
     NodeId, NodeLease, Part, Put, SlotEpoch, StoreError,
 };
 use millrace_telemetry::TraceContext;
-use millrace_types::{Entity, FeatureValue, KnownAt, Micros, Position, SlotId, Status, StreamId};
+use millrace_types::{
+    Entity, FeatureValue, Filled, KnownAt, Micros, Position, SlotId, Status, StreamId,
+};
 use thiserror::Error;
 use tokio::sync::{mpsc, watch};
 
@@ -163,6 +165,25 @@ pub struct SlotStatus {
     pub watermarks: Vec<(StreamId, Micros)>,
     /// The greatest `at` confirmed of each stream.
     pub latest: Vec<(StreamId, Micros)>,
+    /// The backfill of new features that is not done.
+    pub backfill: Option<BackfillStatus>,
+}
+
+/// How far the backfill of a slot has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BackfillStatus {
+    /// The catalog version whose features are filled in.
+    pub catalog_version: u32,
+    /// Thousandths of the slot's entities that are done, at most 999.
+    pub done_permille: u32,
+}
+
+impl BackfillStatus {
+    /// What `filled` says of a slot, where the cluster has this many slots.
+    #[must_use]
+    pub fn of(filled: Filled, slots: u32) -> Self {
+        Self { catalog_version: filled.toward, done_permille: filled.permille(slots) }
+    }
 }
 
 impl SlotStatus {
@@ -502,6 +523,7 @@ mod tests {
                 queued: 0,
                 watermarks: Vec::new(),
                 latest: Vec::new(),
+                backfill: None,
             };
             slot.unmarked_chunks()
         };

@@ -31,6 +31,9 @@ pub struct Settings {
     /// `resident_bytes`: memory for the state of entities, over all slots, in bytes, from 1 MiB to
     /// 1 TiB. What does not fit is read from the store. Default 512 MiB.
     pub resident_bytes: u64,
+    /// `backfill_bytes_per_second`: how much of the log a thread of join reads a second to fill in new
+    /// features, from 1 KiB to 1 TiB. Default 32 MiB.
+    pub backfill_bytes_per_second: u64,
     /// `page_cache_bytes`: memory of feature-serving for pages of large entities that are read again
     /// and again, in bytes, up to 1 TiB; 0 for none. Default 64 MiB.
     pub page_cache_bytes: u64,
@@ -91,6 +94,7 @@ impl Default for Settings {
             slots: 64,
             at_hand_bytes: 64 * MIB,
             resident_bytes: 512 * MIB,
+            backfill_bytes_per_second: 32 * MIB,
             page_cache_bytes: 64 * MIB,
             training_bytes: 512 * MIB,
             parity_sample: PARITY_SAMPLE,
@@ -133,6 +137,7 @@ impl Config {
         }
         within("at_hand_bytes", s.at_hand_bytes, 0..=1024 * GIB)?;
         within("resident_bytes", s.resident_bytes, MIB..=1024 * GIB)?;
+        within("backfill_bytes_per_second", s.backfill_bytes_per_second, 1024..=1024 * GIB)?;
         within("page_cache_bytes", s.page_cache_bytes, 0..=1024 * GIB)?;
         within("training_bytes", s.training_bytes, 16 * MIB..=1024 * GIB)?;
         within("parity_ring", s.parity_ring, 16..=65_536)?;

@@ -11,6 +11,7 @@ use millrace_types::{FactView, FeatureValue, Micros, Op, Status};
 use crate::entity::EntityState;
 use crate::page::MissingPage;
 use crate::plan::{FeaturePlan, ViewPlan};
+use crate::windows::Left;
 
 /// A feature's value, its status and the first instant of its window.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,7 +37,8 @@ impl EntityState {
     /// Computes the features with these indexes of the view with this index at the instant `t`.
     ///
     /// `None` when the state does not cover the read: facts it needs left, or a partial was given
-    /// up for its size. The log then answers it by this same function.
+    /// up for its size. The log then answers it by this same function. A feature that came after facts
+    /// had left is [`Status::Backfilling`] until they are filled in, beside the others' values.
     ///
     /// # Panics
     /// When an index is not one of the state's plan.
@@ -76,8 +78,9 @@ impl EntityState {
             .map(|(index, partial)| {
                 let feature = &view.features[*index];
                 let (value, status) = match partial {
-                    Some(partial) => partial.finish(&feature.feature),
-                    None => latest(feature, &versions),
+                    Left::Partial(Some(partial)) => partial.finish(&feature.feature),
+                    Left::Partial(None) => latest(feature, &versions),
+                    Left::Unfilled => (FeatureValue::NULL, Status::Backfilling),
                 };
                 let status = if missing { Status::MissingEntity } else { status };
                 // `latest` has no width, so its window starts where time does.

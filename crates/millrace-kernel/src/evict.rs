@@ -165,11 +165,57 @@ impl EntityState {
         }
     }
 
-    /// True when the sealed partials know every feature of the plan: otherwise a feature came after
-    /// something had left, and the entity needs a rebuild to answer it from its head.
+    /// True when the sealed partials know every feature of the plan. Otherwise a feature came, or reaches
+    /// further back, since something left, and a backfill has to complete them.
     #[must_use]
-    pub fn is_complete(&self) -> bool {
-        self.sealed.iter().all(|s| s.keeping != Keeping::Unknown)
+    pub fn is_filled(&self) -> bool {
+        (0..self.sealed.len()).all(|index| self.is_series_filled(index))
+    }
+
+    fn is_series_filled(&self, index: usize) -> bool {
+        let series = &self.plan.series[index];
+        let nothing_left = !self.live_left[self.plan.views[series.view].events];
+        nothing_left || self.sealed[index].is_filled(series, self.horizon)
+    }
+
+    /// Takes the sealed partials that are lacking from `whole`: this entity under the same plan and with
+    /// the same horizon, folded from the log up to a chunk that holds every fact that left here. Gives true
+    /// when it took any.
+    ///
+    /// What was sealed depends on the facts that left and the horizon alone: a fact that would change it
+    /// makes the entity dirty. So `whole` need not hold what came meanwhile.
+    pub(crate) fn fill_from(&mut self, whole: Self) -> bool {
+        debug_assert!(Arc::ptr_eq(&self.plan, &whole.plan), "states of one plan");
+        debug_assert!(self.horizon == whole.horizon, "states of one horizon");
+        let mut filled = false;
+        for (index, sealed) in whole.sealed.into_iter().enumerate() {
+            if index < self.sealed.len() && !self.is_series_filled(index) {
+                self.sealed[index] = sealed;
+                filled = true;
+            }
+        }
+        self.count_left();
+        filled
+    }
+
+    /// Takes sealed partials over to the plan's series, matched by what they fold. A series that is not
+    /// among them lacks everything that left, which may be nothing.
+    pub(crate) fn adopt_sealed(&mut self, mut sealed: Vec<SealedSeries>) {
+        if self.horizon == Micros::MIN {
+            self.sealed = Vec::new();
+            return;
+        }
+        let plan = self.plan.clone();
+        let adopt = |series: &crate::plan::Series| {
+            if !self.live_left[plan.views[series.view].events] {
+                return SealedSeries::new(series.key);
+            }
+            match sealed.iter().position(|have| have.key == series.key) {
+                Some(found) => sealed.swap_remove(found),
+                None => SealedSeries::without(series.key, Keeping::Unknown),
+            }
+        };
+        self.sealed = plan.series.iter().map(adopt).collect();
     }
 
     /// Moves to another version's plan. Sealed partials are matched by what they fold.
@@ -191,17 +237,8 @@ impl EntityState {
             }
         }
         (self.streams, self.left, self.live_left) = (streams, left, live_left);
-        let mut sealed = std::mem::take(&mut self.sealed);
-        if !sealed.is_empty() {
-            self.sealed = plan
-                .series
-                .iter()
-                .map(|s| match sealed.iter().position(|have| have.key == s.key) {
-                    Some(found) => sealed.swap_remove(found),
-                    None => SealedSeries::without(s.key, Keeping::Unknown),
-                })
-                .collect();
-        }
+        let sealed = std::mem::take(&mut self.sealed);
+        self.adopt_sealed(sealed);
         self.count_left();
         // Folds are numbered within a plan.
         self.forget_folds();

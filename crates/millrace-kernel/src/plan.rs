@@ -114,6 +114,18 @@ impl Plan {
         Self { catalog, kinds }
     }
 
+    /// True when heads made under an earlier plan may lack partials that this one needs.
+    #[must_use]
+    pub fn adds_to(&self, earlier: &Self) -> bool {
+        self.kinds.iter().enumerate().any(|(index, kind)| {
+            let had = earlier.kinds.get(index).map_or(&[][..], |kind| &kind.series);
+            let has = |s: &&Series| {
+                !had.iter().any(|have| have.key == s.key && have.width_us >= s.width_us)
+            };
+            kind.series.iter().any(|s| has(&s))
+        })
+    }
+
     /// The plan of a kind, if this version has it.
     #[must_use]
     pub fn kind(&self, kind: KindId) -> Option<&Arc<KindPlan>> {

@@ -20,8 +20,11 @@ pub(crate) struct SealedSeries {
     pub(crate) key: u64,
     /// Ascending by start.
     pub(crate) tiles: Vec<SealedTile>,
-    /// Whether the tiles are complete; reads of an incomplete series are answered from the log.
+    /// Whether the tiles are complete.
     pub(crate) keeping: Keeping,
+    /// Where the tiles begin: they hold everything that left from here on. Those before it were let
+    /// go under a plan whose windows did not reach them.
+    reach: i64,
 }
 
 /// Whether sealed partials are kept.
@@ -32,18 +35,34 @@ pub(crate) enum Keeping {
     Kept = 0,
     /// Given up: the head would have grown past its limit.
     TooLarge = 1,
-    /// The series came with a catalog version after facts had left; a rebuild completes it.
+    /// The series came with a catalog version after facts had left; a backfill completes it.
     Unknown = 2,
 }
 
 impl SealedSeries {
     pub(crate) fn new(key: u64) -> Self {
-        Self { key, tiles: Vec::new(), keeping: Keeping::Kept }
+        Self { key, tiles: Vec::new(), keeping: Keeping::Kept, reach: i64::MIN }
     }
 
     /// A series without tiles, for this reason.
     pub(crate) fn without(key: u64, keeping: Keeping) -> Self {
-        Self { key, tiles: Vec::new(), keeping }
+        Self { key, tiles: Vec::new(), keeping, reach: i64::MIN }
+    }
+
+    /// True when the tiles have all that a window which begins at `start` holds of what left.
+    pub(crate) fn reaches(&self, start: Micros) -> bool {
+        self.keeping == Keeping::Kept && self.reach <= start.0
+    }
+
+    /// True when nothing is to be filled in: every window read at or after the horizon is covered, or
+    /// the series was given up.
+    pub(crate) fn is_filled(&self, series: &Series, horizon: Micros) -> bool {
+        match (self.keeping, series.sealing) {
+            (Keeping::TooLarge, _) | (_, Sealing::None) => true,
+            (Keeping::Unknown, Sealing::Tiles | Sealing::Base) => false,
+            (Keeping::Kept, Sealing::Base) => true,
+            (Keeping::Kept, Sealing::Tiles) => self.reach <= earliest_start(series, horizon),
+        }
     }
 
     pub(crate) fn add(&mut self, series: &Series, key: OrderKey<'_>, value: ValueRef<'_>) {
@@ -65,8 +84,8 @@ impl SealedSeries {
     /// Drops tiles that no window read at or after the horizon reaches.
     pub(crate) fn forget_before(&mut self, series: &Series, horizon: Micros) {
         if series.sealing == Sealing::Tiles {
-            let reach = horizon.minus(series.width_us).floor(series.hop_us);
-            let gone = self.tiles.partition_point(|t| t.start < reach.0);
+            self.reach = self.reach.max(earliest_start(series, horizon));
+            let gone = self.tiles.partition_point(|t| t.start < self.reach);
             self.tiles.drain(..gone);
         }
     }
@@ -83,6 +102,7 @@ impl SealedSeries {
             put_signed(&mut body, tile.start);
             tile.partial.encode(&mut body);
         }
+        put_signed(&mut body, self.reach);
         out.extend_from_slice(&self.key.to_le_bytes());
         put_bytes(out, &body);
     }
@@ -111,6 +131,18 @@ impl SealedSeries {
             let partial = Partial::decode(&series.feature, &mut body)?;
             sealed.tiles.push(SealedTile { start, partial });
         }
+        sealed.reach = match (body.is_empty(), plan.catalog_version) {
+            (false, _) => body.signed("reach")?,
+            // Heads did not always tell. Under the first version no window was ever narrower.
+            (true, 0 | 1) => i64::MIN,
+            (true, _) if series.sealing == Sealing::Base => i64::MIN,
+            (true, _) => sealed.tiles.first().map_or(i64::MAX, |tile| tile.start),
+        };
         Ok(Some(sealed))
     }
+}
+
+/// Where the longest window of a series begins that is read at the horizon.
+fn earliest_start(series: &Series, horizon: Micros) -> i64 {
+    horizon.minus(series.width_us).floor(series.hop_us).0
 }

@@ -4,6 +4,7 @@
 //! A chunk is judged against the state after the chunk before it and takes effect on the state at
 //! once; nothing of it is shown before [`SlotCore::confirm`] (design §6, `slot-log.md`).
 
+mod backfill;
 mod erase;
 mod read;
 mod rebuild;
@@ -11,6 +12,7 @@ mod replay;
 mod resident;
 mod save;
 mod suspect;
+mod work;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -21,20 +23,22 @@ use millrace_types::entity::entity_hash;
 use millrace_types::fact::RecordView;
 use millrace_types::limits::REPAIR_ROWS_MAX;
 use millrace_types::{
-    ChunkHeader, DecodeError, Entity, EntityKey, Judged, KnownAt, Micros, Op, Position, SlotId,
-    StreamId, StreamWatermark, Verdict,
+    ChunkHeader, DecodeError, Entity, EntityKey, Filled, Judged, KnownAt, Micros, Op, Position,
+    SlotId, StreamId, StreamWatermark, Verdict,
 };
 
 use crate::entity::{EntityState, Outcome};
 use crate::plan::Plan;
 use crate::watermark::SlotWatermarks;
 
+pub use backfill::{Fillable, Listing};
 pub use erase::Scrub;
 pub use read::{ReadAnswer, SlotRead, Stamp};
 pub use rebuild::{Fold, RebuiltPut};
 use resident::{Residents, Slab};
 pub use save::{AtHand, HeadPut, MarkState};
 pub use suspect::Suspected;
+use work::{Work, is_late};
 
 /// What the slot receives of one batch of one ingest process.
 #[derive(Debug, Clone, Copy)]
@@ -115,6 +119,10 @@ pub struct SlotCore {
     horizon: Micros,
     rows_max: u64,
     fence: erase::Fence,
+    /// How far stored heads know every feature.
+    filled: Filled,
+    /// Entities filled in whose head is not stored yet.
+    fills_unsaved: usize,
 }
 
 impl SlotCore {
@@ -141,6 +149,8 @@ impl SlotCore {
             horizon: Micros::MIN,
             rows_max: REPAIR_ROWS_MAX,
             fence: erase::Fence::default(),
+            filled: Filled::FIRST,
+            fills_unsaved: 0,
         }
     }
 
@@ -218,6 +228,7 @@ impl SlotCore {
 
     /// Judges from now on under another catalog version; states follow when they are touched.
     pub fn set_plan(&mut self, plan: Arc<Plan>) {
+        self.fill_toward(&plan);
         self.plan = plan;
     }
 
@@ -449,12 +460,7 @@ impl SlotCore {
             return;
         }
         let resident = self.residents.get_mut(slab);
-        let outcome = match resident.state.is_complete() {
-            true => resident.state.apply(stream, &record.body, self.rows_max),
-            // A feature came after facts had left: the rebuild that knows it starts here.
-            false => Outcome::Dirty,
-        };
-        let judged = match outcome {
+        let judged = match resident.state.apply(stream, &record.body, self.rows_max) {
             Outcome::Duplicate => Verdict::Duplicate.into(),
             Outcome::Applied { rows, conflict } => {
                 resident.changed_in = work.position;
@@ -575,31 +581,4 @@ impl SlotCore {
             watermarks: self.shown.clone(),
         });
     }
-}
-
-/// What judging one chunk keeps in mind.
-struct Work {
-    position: Position,
-    known_at: KnownAt,
-    before: Arc<Before>,
-    judged: Vec<Judged>,
-    /// By record: its entity.
-    owners: Vec<Slab>,
-    /// The entities of the chunk.
-    touched: Vec<Slab>,
-    /// The record at hand comes from a replay of LATE facts.
-    replays_late: bool,
-}
-
-/// True when a stream holds facts back that lie too far behind the watermark before the chunk. The
-/// `at` of a RETRACT never matters.
-fn is_late(
-    stream: &crate::plan::StreamPlan,
-    record: &RecordView<'_>,
-    watermarks: &SlotWatermarks,
-) -> bool {
-    let (Some(repair_us), false) = (stream.hold_us, record.body.op == Op::Retract) else {
-        return false;
-    };
-    watermarks.of(stream.id).is_some_and(|w| record.body.at < w.minus(repair_us))
 }

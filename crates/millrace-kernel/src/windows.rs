@@ -12,6 +12,15 @@ use crate::page::MissingPage;
 use crate::plan::{KindPlan, Sealing, Series, ViewPlan};
 use crate::series::Keeping;
 
+/// What the partials of facts that left give for one feature of a read.
+#[derive(Debug, Clone)]
+pub(crate) enum Left {
+    /// All there is of the window; for a feature that folds nothing, nothing.
+    Partial(Option<Partial>),
+    /// The feature came after facts had left, and its partials were not filled in yet.
+    Unfilled,
+}
+
 /// A feature asked for.
 pub(crate) struct Asked {
     pub(crate) start: Micros,
@@ -33,11 +42,18 @@ pub(crate) struct Windows<'p> {
 }
 
 impl<'p> Windows<'p> {
-    pub(crate) fn new(plan: &'p KindPlan, view: &ViewPlan, features: &[usize], t: Micros) -> Self {
+    /// The windows of these features, those apart that are [`Left::Unfilled`] in `left`.
+    pub(crate) fn new(
+        plan: &'p KindPlan,
+        view: &ViewPlan,
+        features: &[usize],
+        t: Micros,
+        left: &[Left],
+    ) -> Self {
         let mut asked = Vec::with_capacity(features.len());
-        for (place, index) in features.iter().enumerate() {
+        for (place, (index, left)) in features.iter().zip(left).enumerate() {
             let feature = &view.features[*index];
-            if let Some(series) = feature.series {
+            if let (Some(series), Left::Partial(_)) = (feature.series, left) {
                 let start = feature.feature.window.start(t);
                 asked.push(Asked { start, place, series, fold: 0 });
             }
@@ -66,8 +82,8 @@ impl<'p> Windows<'p> {
 }
 
 impl EntityState {
-    /// The partials of these features at `t`, each at its place; `None` for features that fold
-    /// nothing. Nothing at all when what left does not suffice.
+    /// The partials of these features at `t`, each at its place. Nothing at all when what left does not
+    /// suffice and the log has to answer.
     ///
     /// # Errors
     /// [`MissingPage`] when a page that it needs is not in memory.
@@ -77,15 +93,9 @@ impl EntityState {
         view: &ViewPlan,
         features: &[usize],
         t: Micros,
-    ) -> Result<Option<Vec<Option<Partial>>>, MissingPage> {
-        let windows = Windows::new(plan, view, features, t);
-        let mut partials = vec![None; features.len()];
-        for one in &windows.asked {
-            let series = &plan.series[one.series];
-            let sealed = self.sealed_partial(one.series, series, one.start, view);
-            let Some(sealed) = sealed else { return Ok(None) };
-            partials[one.place] = Some(sealed);
-        }
+    ) -> Result<Option<Vec<Left>>, MissingPage> {
+        let Some(mut partials) = self.left_of(plan, view, features, t) else { return Ok(None) };
+        let windows = Windows::new(plan, view, features, t, &partials);
         let mut folded: Vec<Partial> =
             windows.folds.iter().map(|series| Partial::new(&series.feature)).collect();
         // Folding leaves partials among the events while it looks up versions beside them.
@@ -102,7 +112,7 @@ impl EntityState {
                 break;
             }
             for one in same {
-                if let Some(partial) = &mut partials[one.place] {
+                if let Left::Partial(Some(partial)) = &mut partials[one.place] {
                     partial.merge(&folded[one.fold]);
                 }
             }
@@ -112,26 +122,46 @@ impl EntityState {
         missing.map_or(Ok(Some(partials)), Err)
     }
 
-    /// The partial of facts that left; `None` when they do not suffice.
-    pub(crate) fn sealed_partial(
+    /// What left of the windows of these features at `t`; `None` when the log has to answer.
+    pub(crate) fn left_of(
+        &self,
+        plan: &KindPlan,
+        view: &ViewPlan,
+        features: &[usize],
+        t: Micros,
+    ) -> Option<Vec<Left>> {
+        let of_feature = |index: &usize| {
+            let feature = &view.features[*index];
+            let Some(series) = feature.series else { return Some(Left::Partial(None)) };
+            self.sealed_partial(series, &plan.series[series], feature.feature.window.start(t), view)
+        };
+        features.iter().map(of_feature).collect()
+    }
+
+    fn sealed_partial(
         &self,
         index: usize,
         series: &Series,
         start: Micros,
         view: &ViewPlan,
-    ) -> Option<Partial> {
+    ) -> Option<Left> {
         let mut partial = Partial::new(&series.feature);
         if !self.live_left[view.events] {
-            return Some(partial);
+            return Some(Left::Partial(Some(partial)));
         }
         if series.sealing == Sealing::None {
-            return (start >= self.horizon).then_some(partial);
+            return (start >= self.horizon).then_some(Left::Partial(Some(partial)));
         }
-        let sealed =
-            self.sealed.get(index).filter(|s| s.keeping == Keeping::Kept && s.key == series.key)?;
+        let sealed = self.sealed.get(index).filter(|s| s.key == series.key)?;
+        if !sealed.reaches(start) {
+            return match sealed.keeping {
+                Keeping::TooLarge => None,
+                Keeping::Kept | Keeping::Unknown => Some(Left::Unfilled),
+            };
+        }
         for tile in sealed.tiles.iter().filter(|t| t.start >= start.0) {
             partial.merge(&tile.partial);
         }
-        Some(partial)
+        Some(Left::Partial(Some(partial)))
     }
 }

@@ -80,6 +80,7 @@ fn mark(sequence: u64) -> Mark {
         latest: vec![],
         oldest_waiting: None,
         erasures: 0,
+        filled: millrace_types::Filled::FIRST,
     }
 }
 

@@ -96,6 +96,7 @@ async fn write(store: Arc<FjallStore>, slot: u32, run: u64) -> StoreError {
                 latest: vec![],
                 oldest_waiting: None,
                 erasures: 0,
+                filled: millrace_types::Filled::FIRST,
             };
             if let Err(error) = store.put(vec![head]).await {
                 return error;

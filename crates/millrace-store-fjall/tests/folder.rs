@@ -51,6 +51,7 @@ async fn everything_is_there_after_opening_again() {
         latest: vec![],
         oldest_waiting: None,
         erasures: 0,
+        filled: millrace_types::Filled::FIRST,
     };
     let chunk = Bytes::from(vec![7; 40_000]);
     {

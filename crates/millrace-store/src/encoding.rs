@@ -8,7 +8,7 @@ use millrace_types::chunk::{
     read_stream_watermark, read_view_watermark, read_watermark,
 };
 use millrace_types::codec::{DecodeError, Reader, put_signed, put_varint};
-use millrace_types::{IncarnationWatermarks, KnownAt, Position, SlotId};
+use millrace_types::{Filled, IncarnationWatermarks, KnownAt, Position, SlotId};
 
 use crate::port::{Incarnation, Mark, Member, MemberSlot, NodeId};
 
@@ -35,6 +35,9 @@ pub fn encode_mark(mark: &Mark) -> Vec<u8> {
             put_position(&mut out, position);
         }
     }
+    put_varint(&mut out, u64::from(mark.filled.version));
+    put_varint(&mut out, u64::from(mark.filled.toward));
+    put_varint(&mut out, mark.filled.below);
     put_varint(&mut out, mark.erasures);
     out
 }
@@ -71,6 +74,15 @@ pub fn decode_mark(bytes: &[u8]) -> Result<Mark, DecodeError> {
                     found: u64::from(other),
                 });
             }
+        },
+        filled: match reader.is_empty() {
+            // Marks did not always tell.
+            true => Filled::FIRST,
+            false => Filled {
+                version: reader.u32("filled version")?,
+                toward: reader.u32("backfilled version")?,
+                below: reader.varint("backfilled hash")?,
+            },
         },
         // Marks of earlier versions end here: there were no erasures.
         erasures: if reader.is_empty() { 0 } else { reader.varint("erasures")? },
@@ -159,6 +171,7 @@ mod tests {
             numbers: (u64, u64, i64),
             streams in prop::collection::vec((any::<u16>(), any::<i64>(), any::<bool>()), 0..4),
             waiting: Option<(u64, u64)>,
+            filled: (u32, u32, u64),
         ) {
             let stated: Vec<_> = streams
                 .iter()
@@ -176,9 +189,20 @@ mod tests {
                 views: vec![(numbers.1, Micros(numbers.2))],
                 latest: watermarks,
                 oldest_waiting: waiting.map(|(epoch, sequence)| Position { epoch, sequence }),
+                filled: Filled { version: filled.0, toward: filled.1, below: filled.2 },
                 erasures: numbers.1,
             };
-            prop_assert_eq!(decode_mark(&encode_mark(&mark)), Ok(mark));
+            let bytes = encode_mark(&mark);
+            prop_assert_eq!(decode_mark(&bytes), Ok(mark.clone()));
+            // As marks were before they told of it.
+            let told = |number: u64| {
+                let mut out = Vec::new();
+                put_varint(&mut out, number);
+                out.len()
+            };
+            let tail = told(filled.0.into()) + told(filled.1.into()) + told(filled.2) + told(numbers.1);
+            let before = decode_mark(&bytes[..bytes.len() - tail]);
+            prop_assert_eq!(before, Ok(Mark { filled: Filled::FIRST, erasures: 0, ..mark }));
         }
 
         #[test]

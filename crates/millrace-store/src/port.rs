@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use millrace_types::{Entity, IncarnationWatermarks, KnownAt, Micros, Position, SlotId, StreamId};
+use millrace_types::{
+    Entity, Filled, IncarnationWatermarks, KnownAt, Micros, Position, SlotId, StreamId,
+};
 use thiserror::Error;
 
 use crate::audit::AuditStore;
@@ -208,6 +210,8 @@ pub struct Mark {
     pub oldest_waiting: Option<Position>,
     /// The number of the last erasure that was in effect at `position`; 0 before the first.
     pub erasures: u64,
+    /// How far the slot's heads know every feature of the catalog.
+    pub filled: Filled,
 }
 
 /// The slot log and who owns it.

@@ -8,6 +8,7 @@ pub mod chunk;
 pub mod codec;
 pub mod entity;
 pub mod fact;
+pub mod filled;
 pub mod invariants;
 pub mod limits;
 pub mod outcome;
@@ -23,6 +24,7 @@ pub use chunk::{
 pub use codec::DecodeError;
 pub use entity::{Entity, EntityKey, KeyPart, KeyType, KindId, SlotId};
 pub use fact::{Fact, FactBody, FactView, Op, OrderKey, StreamId};
+pub use filled::Filled;
 pub use outcome::{FeatureValue, Status};
 pub use position::{KnownAt, Position, Sequence};
 pub use row::{Row, RowView};

@@ -15,6 +15,8 @@ pub enum Status {
     Overflow,
     /// More distinct values than `limit`.
     Truncated,
+    /// The feature came after facts had left, and is being filled in from the log: no value yet.
+    Backfilling,
 }
 
 impl Status {
@@ -27,6 +29,7 @@ impl Status {
             Self::MissingEntity => "MISSING_ENTITY",
             Self::Overflow => "OVERFLOW",
             Self::Truncated => "TRUNCATED",
+            Self::Backfilling => "BACKFILLING",
         }
     }
 }

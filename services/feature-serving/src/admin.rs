@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use millrace_catalog::Catalog;
-use millrace_client::port::{CatalogPort, JoinPort, PeerPort, SlotPort, SlotStatus, StorePort};
+use millrace_client::port::{
+    BackfillStatus, CatalogPort, JoinPort, PeerPort, SlotPort, SlotStatus, StorePort,
+};
 use millrace_client::remote::owners_of;
 use millrace_grpc::{Drain, PeerNetwork, peer_of, status};
 use millrace_kernel::late::LateFact;
@@ -186,6 +188,8 @@ impl AdminService for Admin {
             queued_facts: sum(|s| s.queued),
             unmarked_chunks: sum(SlotStatus::unmarked_chunks),
             join_nodes: self.nodes(&slots).await,
+            backfill: backfill_over(&slots),
+            backfilling_slots: slots.iter().filter(|slot| slot.backfill.is_some()).count() as u32,
             resident_entities: sum(|s| s.resident),
             resident_bytes: sum(|s| s.resident_bytes),
             at_hand_bytes: sum(|s| s.at_hand_bytes),
@@ -305,6 +309,21 @@ fn stream_states(
         .collect()
 }
 
+fn backfill_state(backfill: BackfillStatus) -> v1::BackfillState {
+    let BackfillStatus { catalog_version, done_permille } = backfill;
+    v1::BackfillState { catalog_version, done_permille }
+}
+
+/// The backfill over all slots: those without one are done.
+fn backfill_over(slots: &[SlotStatus]) -> Option<v1::BackfillState> {
+    let left = || slots.iter().filter_map(|slot| slot.backfill);
+    let catalog_version = left().map(|backfill| backfill.catalog_version).max()?;
+    let undone: u32 = left().map(|b| 1_000_u32.saturating_sub(b.done_permille)).sum();
+    // Slots hold about as many entities each. Something is left, so that it is not all.
+    let undone = undone.div_ceil(slots.len().max(1) as u32).max(1);
+    Some(v1::BackfillState { catalog_version, done_permille: 1_000_u32.saturating_sub(undone) })
+}
+
 fn slot_state(catalog: &Catalog, slot: &SlotStatus) -> v1::SlotState {
     let watermarks = slot.watermarks.iter().copied().filter(|(_, at)| *at > Micros::MIN);
     v1::SlotState {
@@ -322,5 +341,6 @@ fn slot_state(catalog: &Catalog, slot: &SlotStatus) -> v1::SlotState {
             &watermarks.collect(),
             &slot.latest.iter().copied().collect(),
         ),
+        backfill: slot.backfill.map(backfill_state),
     }
 }

@@ -4,7 +4,7 @@ use millrace_catalog::{Aggregate, Feature, Window};
 use millrace_client::port::EntityOutcome;
 use millrace_proto::convert::{id_text, known_at_timestamp, to_timestamp};
 use millrace_proto::v1;
-use millrace_types::{Micros, SlotId};
+use millrace_types::{Micros, SlotId, Status};
 
 use crate::read::Answer;
 
@@ -60,6 +60,7 @@ fn entity(
     // Windows end before `at`; the version in force may begin at it.
     let complete = outcome.watermark.is_some_and(|w| if rests_on_at { at < w } else { at <= w });
     let (mut values, mut statuses) = (Vec::new(), Vec::new());
+    let filled = outcome.features.iter().all(|f| f.status != Status::Backfilling);
     for feature in outcome.features {
         values.push(feature.value.into());
         statuses.push(v1::ValueStatus::from(feature.status) as i32);
@@ -70,7 +71,7 @@ fn entity(
         watermark: outcome.watermark.map(to_timestamp),
         known_at: Some(known_at_timestamp(outcome.known_at)),
         // As known at an instant of the past, facts that came since may differ: nothing is final.
-        r#final: complete && !outcome.rebuilding && !past,
+        r#final: complete && filled && !outcome.rebuilding && !past,
         rebuilding: outcome.rebuilding,
         version: format!("{catalog_version}:{}:{}", slot.0, outcome.position),
         versions: outcome

@@ -12,14 +12,15 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use millrace_client::heads::outcome;
 use millrace_client::port::{
-    CatalogPort, HeadAnswer, HeadPort, HeadRequest, JoinError, SlotPort, SlotStatus, StorePort,
+    BackfillStatus, CatalogPort, HeadAnswer, HeadPort, HeadRequest, JoinError, SlotPort,
+    SlotStatus, StorePort,
 };
 use millrace_kernel::slot::Stamp;
 use millrace_kernel::{EntityState, Evaluation, Head, KindPlan, PageName, PartlyLoaded, Plan};
 use millrace_placement::Slots;
 use millrace_store::{Mark, StoreError};
 use millrace_types::entity::view_key;
-use millrace_types::{Chunk, DecodeError, Entity, KnownAt, Micros, Position, SlotId};
+use millrace_types::{Chunk, DecodeError, Entity, Filled, KnownAt, Micros, Position, SlotId};
 
 use self::loads::HeadLoads;
 use self::pages::Pages;
@@ -101,6 +102,14 @@ impl StoredHeads {
 
     async fn mark(&self, slot: SlotId) -> Result<Option<Mark>, StoreError> {
         Ok(self.store.load_mark(slot).await?.map(|(_, mark)| mark))
+    }
+
+    /// What the newest plan adds to what heads know.
+    fn backfill(&self, filled: Filled) -> Option<BackfillStatus> {
+        let toward = self.plans.newest().catalog.version;
+        let below = if filled.toward == toward { filled.below } else { 0 };
+        let filled = Filled { toward, below, ..filled };
+        (filled.version < toward).then(|| BackfillStatus::of(filled, self.slots.count()))
     }
 
     /// The dirty entities as of a mark.
@@ -391,6 +400,7 @@ impl SlotPort for StoredHeads {
                 at_hand_bytes: 0,
                 queued: 0,
                 watermarks: mark.as_ref().map_or_else(Vec::new, |mark| mark.watermarks.clone()),
+                backfill: mark.as_ref().and_then(|mark| self.backfill(mark.filled)),
                 latest: mark.map_or_else(Vec::new, |mark| mark.latest),
             });
         }

@@ -14,6 +14,23 @@ pub struct Beside {
     pub lease: Duration,
 }
 
+/// What backfills of new features may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BackfillLimits {
+    /// Bytes of the log a worker reads a second for it, at least 1.
+    pub bytes_per_second: u64,
+    /// Entities folded in one scan of a slot's log.
+    pub entities: usize,
+    /// Memory of the facts folded in one scan, in bytes; one entity is folded whatever it takes.
+    pub bytes: usize,
+}
+
+impl Default for BackfillLimits {
+    fn default() -> Self {
+        Self { bytes_per_second: 32 << 20, entities: 1_024, bytes: 64 << 20 }
+    }
+}
+
 /// Settings of the join service.
 #[derive(Debug, Clone)]
 pub struct JoinConfig {
@@ -43,6 +60,8 @@ pub struct JoinConfig {
     pub beside: Option<Beside>,
     /// Entities a rebuild folds in one scan of a slot's log.
     pub rebuild_entities: usize,
+    /// Backfills.
+    pub backfill: BackfillLimits,
     /// Facts that all subscriptions together may hold.
     pub subscribe_facts: u64,
 }
@@ -63,6 +82,7 @@ impl Default for JoinConfig {
             ingest_inside: true,
             beside: None,
             rebuild_entities: 1_024,
+            backfill: BackfillLimits::default(),
             subscribe_facts: 20_000_000,
         }
     }

@@ -16,6 +16,6 @@ mod service;
 mod subscribe;
 mod worker;
 
-pub use config::{Beside, JoinConfig};
+pub use config::{BackfillLimits, Beside, JoinConfig};
 pub use grpc::JoinGrpc;
 pub use service::{JoinService, StartError};

@@ -15,7 +15,7 @@ use millrace_types::{Entity, KnownAt, Position, SlotId, StreamWatermark};
 use tokio::sync::oneshot;
 
 use crate::metrics::WorkerState;
-use crate::worker::Acquired;
+use crate::worker::{Acquired, Scanned};
 
 /// A message to a worker.
 #[derive(Debug)]
@@ -44,6 +44,8 @@ pub(crate) enum Message {
     Folded(Folded),
     /// A step of an erasure ended in the background.
     Erasing(ErasureWent),
+    /// A backfill has read the log.
+    Backfilled(Backfilled),
     /// Take this slot over.
     Acquire(SlotId, Fencing, oneshot::Sender<Result<Acquired, StoreError>>),
     /// Save this slot and let it go.
@@ -186,4 +188,15 @@ pub(crate) enum ErasureStep {
     Scrubbed(Result<(), StoreError>),
     /// Parts were deleted, and receipts are written.
     Cleaned(Result<(), StoreError>),
+}
+
+/// The outcome of reading the log for a backfill.
+#[derive(Debug)]
+pub(crate) struct Backfilled {
+    pub(crate) slot: SlotId,
+    /// Of the ownership it was begun in.
+    pub(crate) epoch: u64,
+    /// The catalog version it goes to.
+    pub(crate) version: u32,
+    pub(crate) scanned: Result<Scanned, StoreError>,
 }

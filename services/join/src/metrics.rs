@@ -89,6 +89,24 @@ pub const REBUILDS: Metric = Metric::gauge(
     &[],
     "Rebuilds under way, each of up to 1,024 entities",
 );
+/// Slots that lack features.
+pub const BACKFILL_SLOTS: Metric = Metric::gauge(
+    "millrace_backfill_slots",
+    &[],
+    "Slots in which features of the newest catalog version are not filled in from the log yet",
+);
+/// How much is done.
+pub const BACKFILL_DONE: Metric = Metric::gauge(
+    "millrace_backfill_done_ratio",
+    &[],
+    "The part of the entities of this process that know every feature, from 0 to 1",
+);
+/// Entities filled in.
+pub const BACKFILLED: Metric = Metric::counter(
+    "millrace_backfill_entities_total",
+    &[],
+    "Entities whose features were filled in from the log",
+);
 /// Entities in memory.
 pub const RESIDENT: Metric =
     Metric::gauge("millrace_join_resident_entities", &[], "Entities held in memory");
@@ -153,7 +171,7 @@ pub const VIEW_LAG: Metric = Metric::gauge(
 );
 
 /// All of them.
-pub const ALL: [Metric; 25] = [
+pub const ALL: [Metric; 28] = [
     FLUSH_SECONDS,
     FLUSH_FACTS,
     FLUSH_BYTES,
@@ -167,6 +185,9 @@ pub const ALL: [Metric; 25] = [
     QUEUE_BYTES_LIMIT,
     DIRTY,
     REBUILDS,
+    BACKFILL_SLOTS,
+    BACKFILL_DONE,
+    BACKFILLED,
     RESIDENT,
     RESIDENT_BYTES,
     RESIDENT_BYTES_LIMIT,
@@ -190,6 +211,7 @@ pub(crate) struct Instruments {
     pub(crate) chunks: Counter<u64>,
     pub(crate) saved_seconds: Histogram<f64>,
     pub(crate) refused: Counter<u64>,
+    pub(crate) backfilled: Counter<u64>,
 }
 
 impl Instruments {
@@ -201,6 +223,7 @@ impl Instruments {
             chunks: CHUNKS.count(),
             saved_seconds: SAVED_SECONDS.record(),
             refused: REFUSED.count(),
+            backfilled: BACKFILLED.count(),
         }
     }
 }
@@ -227,6 +250,7 @@ pub(crate) struct Gauges {
     fullest: Gauge<f64>,
     queue_bytes: Gauge<f64>,
     rebuilds: Gauge<f64>,
+    backfilled: Gauge<f64>,
     slots: Gauge<f64>,
     watermark: Gauge<f64>,
     lag: Gauge<f64>,
@@ -243,6 +267,7 @@ impl Gauges {
             sums: vec![
                 (QUEUE_FACTS.set(), |s| s.queued),
                 (DIRTY.set(), |s| s.dirty),
+                (BACKFILL_SLOTS.set(), |s| u64::from(s.backfill.is_some())),
                 (RESIDENT.set(), |s| s.resident),
                 (RESIDENT_BYTES.set(), |s| s.resident_bytes),
                 (AT_HAND_BYTES.set(), |s| s.at_hand_bytes),
@@ -251,6 +276,7 @@ impl Gauges {
             fullest: SLOT_QUEUE_FACTS_MAX.set(),
             queue_bytes: QUEUE_BYTES.set(),
             rebuilds: REBUILDS.set(),
+            backfilled: BACKFILL_DONE.set(),
             slots: SLOTS.set(),
             watermark: STREAM_WATERMARK.set(),
             lag: STREAM_LAG.set(),
@@ -303,6 +329,11 @@ impl Measure for JoinService {
         gauges.queue_bytes.record(total(|s| s.queued_bytes), &[]);
         gauges.rebuilds.record(total(|s| s.rebuilds), &[]);
         gauges.slots.record(total(|s| s.slots.len()), &[]);
+        if slots().next().is_some() {
+            let done = |s: &SlotStatus| s.backfill.map_or(1_000, |b| b.done_permille);
+            let done: f64 = slots().map(|s| f64::from(done(s)) / 1e3).sum();
+            gauges.backfilled.record(done / slots().count() as f64, &[]);
+        }
         self.measure_time(&states);
     }
 }

@@ -1,6 +1,7 @@
 //! A worker: one thread that owns a set of slots. Its loop takes messages, judges what is queued
 //! into chunks, and appends the chunks of all its slots in one flush.
 
+mod backfill;
 mod batches;
 mod erase;
 mod flush;
@@ -20,13 +21,15 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use millrace_client::port::{AppendOutcome, CatalogPort, JoinError, SlotStatus, StorePort};
+use millrace_client::port::{
+    AppendOutcome, BackfillStatus, CatalogPort, JoinError, SlotStatus, StorePort,
+};
 use millrace_kernel::erase::Erasures;
 use millrace_kernel::slot::SlotCore;
 use millrace_kernel::{EntityState, Plan};
 use millrace_store::{Incarnation, NodeId, Part, StoreError};
 use millrace_telemetry::TraceContext;
-use millrace_types::{Entity, KnownAt, Micros, Position, SlotId, StreamWatermark};
+use millrace_types::{Entity, Filled, KnownAt, Micros, Position, SlotId, StreamWatermark};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
@@ -35,6 +38,8 @@ use crate::config::JoinConfig;
 use crate::message::{Message, ReadJob};
 use crate::metrics::{Instruments, WorkerState};
 use crate::service::Confirming;
+use backfill::Backfill;
+pub(crate) use backfill::Scanned;
 use batches::{Queue, Refusals, Statement};
 use erase::Erasing;
 use flush::{Flight, Flushed};
@@ -103,6 +108,8 @@ struct Slot {
     told: BTreeMap<u64, Arc<[StreamWatermark]>>,
     last_chunk: Instant,
     marked: Position,
+    /// What the last mark says of features.
+    marked_filled: Filled,
     /// Confirmed chunks that no mark covers yet, and when they were judged; the newest may be left
     /// out.
     uncovered: VecDeque<(Position, Instant)>,
@@ -127,13 +134,21 @@ struct Slot {
 /// Something asynchronous that a worker waits for.
 enum Done {
     Flushed(Flushed),
-    Loaded(SlotId, Result<Vec<(Entity, Option<EntityState>)>, StoreError>, Option<ReadJob>),
+    Loaded(SlotId, Result<Vec<(Entity, Option<EntityState>)>, StoreError>, Waits),
     HeadsPut(SlotId, Vec<save::Putting>, Result<(), StoreError>),
     Marked(SlotId, Position, Result<(), StoreError>),
     RebuiltPut(SlotId, Vec<millrace_kernel::slot::RebuiltPut>, Result<(), StoreError>),
     Acquired(SlotId, leave::Acquiring, Result<Option<Box<recover::Recovered>>, StoreError>),
     Released(SlotId, Result<(), StoreError>),
     Deleted(Result<(), StoreError>),
+}
+
+/// Who waits for entities to be loaded.
+enum Waits {
+    /// Batches: the slot judges nothing meanwhile.
+    Batches,
+    Read(ReadJob),
+    Backfill,
 }
 
 type Work = Pin<Box<dyn Future<Output = Done>>>;
@@ -166,6 +181,13 @@ pub(crate) struct Worker {
     garbage: VecDeque<(Instant, SlotId, Entity, Part)>,
     queued_bytes: usize,
     rebuilds: usize,
+    backfill: Option<Backfill>,
+    /// A slot may lack features: a catalog version or a slot came.
+    backfill_due: bool,
+    /// The slot that was backfilled last.
+    backfilled: SlotId,
+    /// No backfill begins before: one failed.
+    backfill_pause: Option<Instant>,
     draining: Option<oneshot::Sender<()>>,
     instruments: Instruments,
     /// Reads were answered in this turn.
@@ -218,6 +240,10 @@ impl Worker {
             garbage: VecDeque::new(),
             queued_bytes: 0,
             rebuilds: 0,
+            backfill: None,
+            backfill_due: true,
+            backfilled: SlotId(u32::MAX),
+            backfill_pause: None,
             draining: None,
             instruments: start.instruments,
             answered: false,
@@ -261,6 +287,8 @@ impl Worker {
                 () = tokio::time::sleep_until(self.next_flush), if waits_to_flush => {}
                 _ = tick.tick() => self.tick(),
             }
+            // Before the next chunk makes an entity dirty once more that has just been rebuilt.
+            self.start_backfills();
             self.start_flush();
             self.start_rebuilds();
             self.continue_erasures();
@@ -289,13 +317,17 @@ impl Worker {
             Message::Suspect(slot, entities, sender) => self.suspect(slot, entities, sender),
             Message::Status(sender) => {
                 // Whoever dropped the receiver does not want to know.
-                let _ = sender.send(self.slots.values().map(Slot::status).collect());
+                // Whoever applied a version sees what it brings.
+                self.load_catalog();
+                let slots = self.config.slots;
+                let _ = sender.send(self.slots.values().map(|s| s.status(slots)).collect());
             }
             Message::Measure(sender) => {
                 let _ = sender.send(self.state());
             }
             Message::Folded(folded) => self.folded(folded),
             Message::Erasing(done) => self.erasure_went_on(done),
+            Message::Backfilled(from) => self.backfilled(from),
             Message::Acquire(slot, fencing, sender) => self.acquire(slot, fencing, sender),
             Message::Release(slot, sender) => self.release(slot, Some(sender)),
             Message::Owned(sender) => {
@@ -315,7 +347,7 @@ impl Worker {
     fn done(&mut self, done: Done) {
         match done {
             Done::Flushed(flushed) => self.flushed(flushed),
-            Done::Loaded(slot, loaded, job) => self.loaded(slot, loaded, job),
+            Done::Loaded(slot, loaded, waits) => self.loaded(slot, loaded, waits),
             Done::HeadsPut(slot, puts, result) => self.heads_put(slot, puts, result),
             Done::Marked(slot, position, result) => self.mark_put(slot, position, result),
             Done::RebuiltPut(slot, puts, result) => self.rebuilt_put(slot, puts, result),
@@ -335,6 +367,7 @@ impl Worker {
         let catalog = self.catalog.current();
         if catalog.version > self.plan.catalog.version {
             self.plan = Arc::new(Plan::new(catalog));
+            self.backfill_due = true;
             for slot in self.slots.values_mut() {
                 slot.core.set_plan(self.plan.clone());
             }
@@ -351,7 +384,7 @@ impl Worker {
             }
         }
         WorkerState {
-            slots: self.slots.values().map(Slot::status).collect(),
+            slots: self.slots.values().map(|s| s.status(self.config.slots)).collect(),
             queued_bytes: self.queued_bytes,
             rebuilds: self.rebuilds,
             views,
@@ -395,7 +428,8 @@ fn yield_until(arrived: impl Fn() -> bool) {
 }
 
 impl Slot {
-    fn status(&self) -> SlotStatus {
+    /// Its state, where the cluster has this many slots.
+    fn status(&self, slots: u32) -> SlotStatus {
         let (position, known_at) = self.core.confirmed();
         let at_hand = self.core.at_hand();
         SlotStatus {
@@ -411,6 +445,7 @@ impl Slot {
             queued: self.queue.facts(),
             watermarks: self.core.watermarks().own(),
             latest: self.core.latest(),
+            backfill: self.core.backfilling().map(|filled| BackfillStatus::of(filled, slots)),
         }
     }
 

@@ -202,6 +202,10 @@ pub struct DevArgs {
     #[arg(long, env = "MILLRACE_PARITY_SAMPLE", hide_env_values = true, value_name = "SHARE",
           default_value_t = millrace_config::Settings::default().parity_sample)]
     pub parity_sample: millrace_config::Share,
+    /// Bytes of the log read a second to fill in new features
+    #[arg(long, value_name = "N", default_value_t = 32 * 1024 * 1024,
+          value_parser = clap::value_parser!(u64).range(1..))]
+    pub backfill_bytes_per_second: u64,
     /// What protects it.
     #[command(flatten)]
     pub security: SecurityArgs,

@@ -84,6 +84,7 @@ pub async fn run() -> Result<Exit, DemoError> {
         slots: 64,
         at_hand_bytes: 64 << 20,
         parity_sample: Settings::default().parity_sample,
+        backfill_bytes_per_second: 32 << 20,
         catalog: None,
         security: Default::default(),
         admin: None,

@@ -42,6 +42,8 @@ pub struct DevOptions {
     pub at_hand_bytes: usize,
     /// The share of answers that is compared with the log.
     pub parity_sample: Share,
+    /// Bytes of the log read a second to fill in new features.
+    pub backfill_bytes_per_second: u64,
     /// A catalog to apply at the start.
     pub catalog: Option<PathBuf>,
     /// What protects the server.
@@ -58,6 +60,7 @@ impl From<&DevArgs> for DevOptions {
             slots: args.slots,
             at_hand_bytes: usize::try_from(args.at_hand_bytes).unwrap_or(usize::MAX),
             parity_sample: args.parity_sample,
+            backfill_bytes_per_second: args.backfill_bytes_per_second,
             catalog: args.catalog.clone(),
             security: Security::default(),
             admin: args.admin,

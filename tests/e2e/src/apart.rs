@@ -24,6 +24,8 @@ pub struct ApartOptions {
     pub slots: Option<u32>,
     /// `--at-hand-bytes` of join, if given.
     pub at_hand_bytes: Option<u64>,
+    /// `--backfill-bytes-per-second` of join, if given.
+    pub backfill_bytes_per_second: Option<u64>,
     /// Whether each has an admin port, on any free port.
     pub admin: bool,
     /// Whether they take calls over TLS: `env` says with what.
@@ -57,6 +59,7 @@ impl ApartOptions {
             data: data.to_owned(),
             slots: None,
             at_hand_bytes: None,
+            backfill_bytes_per_second: None,
             admin: false,
             is_secure: false,
             more: Vec::new(),
@@ -294,6 +297,9 @@ impl Apart {
         }
         if let Some(bytes) = self.options.at_hand_bytes {
             command.args(["--at-hand-bytes", &bytes.to_string()]);
+        }
+        if let Some(bytes) = self.options.backfill_bytes_per_second {
+            command.args(["--backfill-bytes-per-second", &bytes.to_string()]);
         }
         if self.options.admin {
             command.args(["--admin", "127.0.0.1:0"]);

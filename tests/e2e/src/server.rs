@@ -30,6 +30,8 @@ pub struct DevOptions {
     pub at_hand_bytes: Option<u64>,
     /// `--parity-sample`, if given: 1 has every answer compared with the log.
     pub parity_sample: Option<&'static str>,
+    /// `--backfill-bytes-per-second`, if given.
+    pub backfill_bytes_per_second: Option<u64>,
     /// `--catalog`, if given.
     pub catalog: Option<PathBuf>,
     /// Whether it has an admin port, on any free port.
@@ -48,6 +50,7 @@ impl DevOptions {
             slots: None,
             at_hand_bytes: None,
             parity_sample: None,
+            backfill_bytes_per_second: None,
             catalog: None,
             admin: false,
             open_files: None,
@@ -73,6 +76,9 @@ impl DevOptions {
         }
         if let Some(share) = self.parity_sample {
             command.args(["--parity-sample", share]);
+        }
+        if let Some(bytes) = self.backfill_bytes_per_second {
+            command.args(["--backfill-bytes-per-second", &bytes.to_string()]);
         }
         if let Some(catalog) = &self.catalog {
             command.arg("--catalog").arg(catalog);

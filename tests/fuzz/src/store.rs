@@ -49,6 +49,7 @@ fn mark() -> Mark {
         latest: mark.latest,
         oldest_waiting: mark.oldest_waiting,
         erasures: mark.erasures,
+        filled: mark.filled,
     }
 }
 

@@ -369,6 +369,7 @@ impl Node {
             latest: vec![],
             oldest_waiting: None,
             erasures: 0,
+            filled: millrace_types::Filled::FIRST,
         };
         Ok(self.server.writer().put_mark(slot, ver, mark).await?)
     }

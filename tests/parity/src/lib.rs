@@ -50,6 +50,7 @@ pub async fn start(folder: &Path) -> Dev {
         listen: anywhere,
         slots: 4,
         at_hand_bytes: 64 << 20,
+        backfill_bytes_per_second: 32 << 20,
         parity_sample: Share::of_millionths(1_000_000).expect("the whole is a share"),
         catalog: Some(catalog),
         security: millrace_grpc::Security::default(),

@@ -1,13 +1,14 @@
 //! Runs a case through the simulated slot and compares everything with the oracle.
 
 mod erasures;
+mod evolution;
 mod explain;
 mod imports;
 mod late;
 mod stored;
 mod training;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -47,6 +48,11 @@ struct Check<'a> {
     late: Vec<Fact>,
     /// In the order of their erasures.
     erased: Vec<Entity>,
+    /// The case as of the catalog in force.
+    now: Case,
+    /// The catalogs that follow.
+    next: VecDeque<evolution::Next>,
+    pages: PageLimits,
     /// Nothing ever leaves or waits, so that every verdict is known.
     all_at_hand: bool,
 }
@@ -64,11 +70,12 @@ pub fn run(
     // Shrinking takes things away that others need: what is no catalog is no case.
     let Ok(catalog) = case.compile().map(Arc::new) else { return Ok(BTreeMap::new()) };
     let mut rng = Rng::new(variant);
-    let budget = *rng.pick(&[0, 0, 500, 2_000, 8_000, usize::MAX]);
+    let (catalog, now, next) = evolution::versions(case, variant, catalog);
+    let budget = *rng.pick(&[0, 300, 500, 2_000, 8_000, usize::MAX]);
     let rows_max = *rng.pick(&[10_000, 10_000, 2]);
     let plan = Plan::with_pages(catalog.clone(), pages);
     let sim = Sim::new(Arc::new(plan), budget, rows_max);
-    let oracle = case.oracle(&catalog);
+    let oracle = now.oracle(&catalog);
     let mut check = Check {
         case,
         sim,
@@ -80,9 +87,14 @@ pub fn run(
         latest: BTreeMap::new(),
         late: Vec::new(),
         erased: Vec::new(),
+        now,
+        next,
+        pages,
         all_at_hand: budget == usize::MAX && rows_max > 2,
     };
     check.publish_all(&catalog)?;
+    check.evolve(usize::MAX)?;
+    let catalog = check.sim.plan.catalog.clone();
     check.settle()?;
     check.compare_reads(4)?;
     check.compare_tail(&catalog)?;
@@ -108,7 +120,8 @@ pub fn run(
 
 impl Check<'_> {
     fn publish_all(&mut self, catalog: &Catalog) -> Result<(), Failure> {
-        for batch in self.case.batches() {
+        for (number, batch) in self.case.batches().into_iter().enumerate() {
+            self.evolve(number)?;
             let mut facts = Vec::new();
             for record in batch {
                 // What ingest rejects never reaches a slot.
@@ -197,17 +210,23 @@ impl Check<'_> {
         if self.rng.percent(15) {
             self.sim.restart();
         }
+        if self.rng.percent(50) {
+            self.sim.backfill(&mut self.rng);
+        }
     }
 
-    /// Rebuilds until no entity is dirty.
+    /// Rebuilds until no entity is dirty, and backfills until none lacks anything.
     fn settle(&mut self) -> Result<(), Failure> {
         for _ in 0..1_000 {
-            if self.sim.core.dirty_len() == 0 {
+            let is_filled = !self.sim.core.needs_backfill();
+            if self.sim.core.dirty_len() == 0 && is_filled {
                 return Ok(());
             }
             self.sim.rebuild(100, &mut self.rng);
+            self.sim.backfill(&mut self.rng);
+            self.sim.save(usize::MAX);
         }
-        Err(Failure("entities stay dirty".to_owned()))
+        Err(Failure(format!("entities stay dirty or lack features: {:?}", self.sim.core.filled())))
     }
 
     fn compare_reads(&mut self, each: usize) -> Result<(), Failure> {
@@ -234,11 +253,18 @@ impl Check<'_> {
             }
             _ => expected,
         };
+        if answer.iter().any(|(_, status)| *status == Status::Backfilling) {
+            self.sim.reach("backfilling");
+        }
         let same = answer.len() == expected.len()
-            && answer
-                .iter()
-                .zip(&expected)
-                .all(|(a, b)| a.1 == b.1 && identical_features(&a.0, &b.0));
+            && answer.iter().zip(&expected).all(|(a, b)| match a.1 {
+                Status::Backfilling => self.may_lack(&a.0),
+                Status::Present
+                | Status::Null
+                | Status::MissingEntity
+                | Status::Overflow
+                | Status::Truncated => a.1 == b.1 && identical_features(&a.0, &b.0),
+            });
         if !same {
             return Err(Failure(self.describe(read, &answer, &expected)));
         }

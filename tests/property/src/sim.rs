@@ -1,6 +1,7 @@
 //! One slot with its log and its store in memory: what the join service does around the slot core,
 //! step by step and without time.
 
+mod backfill;
 mod erase;
 mod restart;
 
@@ -48,6 +49,8 @@ pub struct Sim {
     garbage: Vec<(Entity, PartName)>,
     now: i64,
     epoch: u64,
+    /// A backfill that folds.
+    filling: Option<backfill::Filling>,
     /// Budget of bytes at hand.
     pub(crate) budget: usize,
     pub(crate) rows_max: u64,
@@ -75,6 +78,7 @@ impl Sim {
             garbage: Vec::new(),
             now: 1_000,
             epoch: 1,
+            filling: None,
             budget,
             rows_max,
             erasures: Arc::default(),

@@ -62,6 +62,12 @@ fn random_histories_equal_the_oracle() {
     if cases >= 1_000 {
         for what in [
             "import",
+            "another catalog",
+            "backfilling",
+            "fill",
+            "fill, later",
+            "filled in part",
+            "filled",
             "dirty",
             "rebuild",
             "suspect",

@@ -11,6 +11,7 @@
 mod arrival;
 mod catalogs;
 mod conditions;
+mod evolution;
 mod history;
 mod reads;
 mod rng;

@@ -25,6 +25,10 @@ from .training import TrainingSet
 from .v1 import admin_pb2, catalog_pb2
 
 
+def _backfill_done(answer: admin_pb2.GetStatusResponse) -> float:
+    return answer.backfill.done_permille / 1000 if answer.HasField("backfill") else 1.0
+
+
 class Client:
     """A client of one Millrace. It may be used by several threads, and in a `with` statement.
 
@@ -201,6 +205,7 @@ class Client:
                 state.stream: to_datetime(state.watermark) if state.HasField("watermark") else None
                 for state in answer.streams
             },
+            backfill_done=_backfill_done(answer),
             catalog_version=answer.catalog_version,
             software_version=answer.software_version,
         )

@@ -32,6 +32,8 @@ class ValueStatus(str, Enum):
     OVERFLOW = "OVERFLOW"
     #: More distinct values than the limit of the feature.
     TRUNCATED = "TRUNCATED"
+    #: The feature is new and is being filled in from the log: no value yet.
+    BACKFILLING = "BACKFILLING"
     #: One that this version of the package does not know.
     UNKNOWN = "UNKNOWN"
 

@@ -16,6 +16,9 @@ class Status:
     rebuild_queue: int
     #: How far the event time of each stream is complete; None before its first watermark.
     watermarks: dict[str, datetime | None]
+    #: The part of the entities that know every feature of the catalog: below 1 while features that were
+    #: added are filled in.
+    backfill_done: float
     #: The catalog version in force; 0 before the first.
     catalog_version: int
     #: The version of the software.

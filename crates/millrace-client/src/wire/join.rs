@@ -11,7 +11,8 @@ use millrace_types::{
 
 use super::{Malformed, position, store};
 use crate::port::{
-    CallOrder, JoinError, ProcessRequest, Routes, SUSPECTS_MAX, SlotFacts, SlotStatus, SlotVerdicts,
+    BackfillStatus, CallOrder, JoinError, ProcessRequest, Routes, SUSPECTS_MAX, SlotFacts,
+    SlotStatus, SlotVerdicts,
 };
 
 /// See `SlotJudgement.verdicts`.
@@ -255,6 +256,10 @@ pub fn owned_slot(slot: &SlotStatus) -> v1::OwnedSlot {
         queued: slot.queued,
         watermarks: instants(&slot.watermarks),
         latest: instants(&slot.latest),
+        backfill: slot.backfill.map(|backfill| v1::BackfillState {
+            catalog_version: backfill.catalog_version,
+            done_permille: backfill.done_permille,
+        }),
     }
 }
 
@@ -281,6 +286,10 @@ pub fn read_owned_slot(from: v1::OwnedSlot) -> Result<SlotStatus, Malformed> {
         queued: from.queued,
         watermarks: instants(from.watermarks)?,
         latest: instants(from.latest)?,
+        backfill: from.backfill.map(|backfill| BackfillStatus {
+            catalog_version: backfill.catalog_version,
+            done_permille: backfill.done_permille,
+        }),
     })
 }
 

@@ -23,13 +23,8 @@ pub(super) fn pages(
     if state.horizon > Micros::MIN && t < state.horizon {
         return Vec::new();
     }
-    let windows = Windows::new(plan, view, features, t);
-    let covers = |one: &crate::windows::Asked| {
-        state.sealed_partial(one.series, &plan.series[one.series], one.start, view).is_some()
-    };
-    if !windows.asked.iter().all(covers) {
-        return Vec::new();
-    }
+    let Some(left) = state.left_of(plan, view, features, t) else { return Vec::new() };
+    let windows = Windows::new(plan, view, features, t, &left);
     let mut wanted = BTreeSet::new();
     let events = &state.streams[view.events];
     let mut end = t;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use millrace_types::entity::entity_hash;
-use millrace_types::{Chunk, DecodeError, Entity, KnownAt, Position, Verdict};
+use millrace_types::{Chunk, DecodeError, Entity, KnownAt, Micros, Position, Verdict};
 
 use super::SlotCore;
 use crate::entity::EntityState;
@@ -79,6 +79,33 @@ impl Fold {
             }
         }
         Ok(())
+    }
+
+    /// The catalog version it folds under. Facts of streams that a later one brought are not in it.
+    #[must_use]
+    pub fn catalog_version(&self) -> u32 {
+        self.plan.catalog.version
+    }
+
+    /// Lets entities go, those with the greatest hashes first, until the rest take at most so much
+    /// memory; one stays in any case.
+    pub fn shed(&mut self, bytes: usize) {
+        let of = |states: &Vec<(Entity, EntityState)>| {
+            states.iter().map(|(_, state)| state.heap_bytes()).sum::<usize>()
+        };
+        let mut have: usize = self.states.values().map(of).sum();
+        while have > bytes && self.states.len() > 1 {
+            let Some((_, states)) = self.states.pop_last() else { return };
+            have -= of(&states);
+        }
+    }
+
+    /// Lets the facts of an entity leave that lie before a horizon, for [`SlotCore::fill`].
+    pub fn let_leave(&mut self, hash: u64, entity: &Entity, horizon: Micros) {
+        let same = self.states.get_mut(&hash).into_iter().flatten();
+        for (_, state) in same.filter(|(found, _)| found == entity) {
+            state.evict(horizon);
+        }
     }
 
     /// The last chunk taken in.
@@ -161,6 +188,9 @@ impl SlotCore {
         ver: KnownAt,
         marker: (Position, KnownAt),
     ) -> RebuiltPut {
+        if let Some(kind) = self.plan.kind(entity.kind) {
+            state.replan(kind.clone());
+        }
         state.evict(self.horizon);
         state.set_applied(marker.0, marker.1);
         let parts = state.snapshot(ver);
@@ -193,6 +223,7 @@ impl SlotCore {
                 self.residents.insert(hash, entity, empty, false, false)
             }
         };
+        self.note_rebuilt(slab);
         let resident = self.residents.get_mut(slab);
         resident.waiting = false;
         let unsaved = resident.unsaved_since().unwrap_or(state.applied());

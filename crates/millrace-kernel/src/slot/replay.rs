@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use millrace_types::{
-    Chunk, ChunkHeader, DecodeError, Entity, EntityKey, KnownAt, Micros, Op, Position, Rebuilt,
-    Verdict,
+    Chunk, ChunkHeader, DecodeError, Entity, EntityKey, Filled, KnownAt, Micros, Op, Position,
+    Rebuilt, Verdict,
 };
 
 use super::save::MarkState;
@@ -25,6 +25,7 @@ impl SlotCore {
         self.note_confirmed();
         self.latest = mark.latest.iter().copied().collect();
         self.restore_fence(mark.erasures);
+        self.filled = mark.filled;
         self.complete = false;
     }
 
@@ -200,5 +201,6 @@ impl SlotCore {
     pub fn set_empty(&mut self) {
         debug_assert!(self.residents.len() == 0, "a slot without facts has no residents");
         self.complete = true;
+        self.filled = Filled::whole(self.plan.catalog.version);
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use hashbrown::HashTable;
-use millrace_types::{Entity, KindId, KnownAt, Position};
+use millrace_types::{Entity, KindId, KnownAt, Micros, Position};
 
 use super::save::AtHand;
 use crate::entity::EntityState;
@@ -13,6 +13,19 @@ use crate::page::PageName;
 /// The place of a resident; stays the same while it is in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Slab(u32);
+
+/// Where the backfill of a resident stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fill {
+    /// None is under way.
+    No,
+    /// The log is being folded for it: it stays in memory and nothing of it leaves.
+    Pinned,
+    /// Filled in; the stored head does not know.
+    Unsaved,
+    /// Filled in; a head that knows is being put.
+    Saving,
+}
 
 #[derive(Debug)]
 pub(crate) struct Resident {
@@ -25,6 +38,9 @@ pub(crate) struct Resident {
     unsaved_since: Option<Position>,
     /// A put of its head is under way, as of this position.
     pub(crate) saving: Option<Position>,
+    pub(crate) fill: Fill,
+    /// The horizon of the head that was put last; the earliest instant when that is not known.
+    pub(crate) saved_horizon: Micros,
     /// The pages and id parts the stored head lists.
     pub(crate) listed: (Vec<PageName>, Vec<PageName>),
     /// Rebuilt heads that the next ordinary head replaces.
@@ -134,6 +150,8 @@ impl Residents {
             waiting,
             unsaved_since: None,
             saving: None,
+            fill: Fill::No,
+            saved_horizon: Micros::MIN,
             listed,
             rebuilt_parts: Vec::new(),
             changed_in: Position::START,

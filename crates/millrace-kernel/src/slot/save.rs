@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use millrace_types::{Entity, IncarnationWatermarks, KnownAt, Micros, Position, StreamId};
+use millrace_types::{Entity, Filled, IncarnationWatermarks, KnownAt, Micros, Position, StreamId};
 
 use super::SlotCore;
-use super::resident::{Resident, Residents, Slab};
+use super::resident::{Fill, Resident, Residents, Slab};
 use crate::page::PageName;
 use crate::snapshot::SnapshotParts;
 
@@ -57,6 +57,8 @@ pub struct MarkState {
     pub oldest_waiting: Option<Position>,
     /// The last erasure in effect at the position.
     pub erasures: u64,
+    /// How far stored heads know every feature.
+    pub filled: Filled,
 }
 
 impl SlotCore {
@@ -91,6 +93,10 @@ impl SlotCore {
         let parts = resident.state.snapshot(ver);
         let position = resident.state.applied();
         resident.saving = Some(position);
+        resident.saved_horizon = resident.state.horizon();
+        if resident.fill == Fill::Unsaved {
+            resident.fill = Fill::Saving;
+        }
         let now = resident.state.stored_parts();
         let before = std::mem::replace(&mut resident.listed, now);
         let gone = |old: Vec<PageName>, new: &[PageName]| {
@@ -116,6 +122,7 @@ impl SlotCore {
             // Chunks between the two touched it; the first after the saved one is a safe bound.
             Position { epoch: saved.epoch, sequence: saved.sequence + 1 }
         });
+        let since = since.or_else(|| self.fill_saved(slab));
         self.residents.set_unsaved(slab, since);
     }
 
@@ -152,6 +159,7 @@ impl SlotCore {
             latest: self.latest(),
             oldest_waiting,
             erasures,
+            filled: self.filled,
         })
     }
 
@@ -179,11 +187,17 @@ impl SlotCore {
         let evictable: Vec<Slab> = self
             .residents
             .iter()
-            .filter(|(_, r)| quiet(r) && !r.waiting && r.state.horizon() < horizon)
+            .filter(|(_, r)| quiet(r) && !r.waiting && r.fill != Fill::Pinned)
+            .filter(|(_, r)| r.state.horizon() < horizon)
             .map(|(slab, _)| slab)
             .collect();
         for slab in evictable {
-            self.residents.get_mut(slab).state.evict(horizon);
+            let resident = self.residents.get_mut(slab);
+            // What leaves is folded for the features of today.
+            if let Some(kind) = self.plan.kind(resident.entity.kind) {
+                resident.state.replan(kind.clone());
+            }
+            resident.state.evict(horizon);
             self.residents.recount(slab);
         }
     }
@@ -214,7 +228,7 @@ impl SlotCore {
             .residents
             .iter()
             .filter(|(_, r)| r.unsaved_since().is_none() && r.saving.is_none())
-            .filter(|(_, r)| r.state.applied() <= confirmed)
+            .filter(|(_, r)| r.state.applied() <= confirmed && r.fill == Fill::No)
             .map(|(slab, r)| (Residents::used(r), slab))
             .collect();
         idle.sort_unstable();

@@ -15,7 +15,7 @@ use crate::page::absent::PageSummary;
 use crate::page::{Page, PageName};
 use crate::partly::{NamedPages, PartlyLoaded};
 use crate::plan::KindPlan;
-use crate::series::{Keeping, SealedSeries};
+use crate::series::SealedSeries;
 
 /// What a head says of one stream.
 #[derive(Debug, Clone)]
@@ -196,6 +196,7 @@ impl Head {
         ids: &[B],
     ) -> Result<EntityState, DecodeError> {
         let streams = std::mem::take(&mut self.streams);
+        let sealed = std::mem::take(&mut self.sealed);
         let mut state = self.state(&plan);
         let (mut pages, mut ids) = (pages.iter(), ids.iter());
         for stream in streams {
@@ -215,6 +216,7 @@ impl Head {
             state.left[index] = left;
             state.live_left[index] = stream.live_left;
         }
+        state.adopt_sealed(sealed);
         state.count_left();
         Ok(state)
     }
@@ -234,6 +236,7 @@ impl Head {
         features: &[usize],
     ) -> Result<PartlyLoaded, DecodeError> {
         let streams = std::mem::take(&mut self.streams);
+        let sealed = std::mem::take(&mut self.sealed);
         let mut state = self.state(&plan);
         let mut named = Vec::new();
         let of_view = &plan.views[view];
@@ -264,6 +267,7 @@ impl Head {
             }
             state.streams[index] = facts;
         }
+        state.adopt_sealed(sealed);
         Ok(PartlyLoaded::new(state, view, features, named))
     }
 
@@ -273,17 +277,6 @@ impl Head {
         state.horizon = self.horizon;
         state.applied = self.applied;
         state.known_at = self.known_at;
-        let mut sealed = self.sealed;
-        if state.horizon > Micros::MIN {
-            state.sealed = plan
-                .series
-                .iter()
-                .map(|s| match sealed.iter().position(|have| have.key == s.key) {
-                    Some(found) => sealed.swap_remove(found),
-                    None => SealedSeries::without(s.key, Keeping::Unknown),
-                })
-                .collect();
-        }
         state
     }
 }

@@ -157,6 +157,7 @@ impl From<Status> for v1::ValueStatus {
             Status::MissingEntity => Self::MissingEntity,
             Status::Overflow => Self::Overflow,
             Status::Truncated => Self::Truncated,
+            Status::Backfilling => Self::Backfilling,
         }
     }
 }
@@ -176,6 +177,7 @@ impl TryFrom<v1::ValueStatus> for Status {
             v1::ValueStatus::MissingEntity => Self::MissingEntity,
             v1::ValueStatus::Overflow => Self::Overflow,
             v1::ValueStatus::Truncated => Self::Truncated,
+            v1::ValueStatus::Backfilling => Self::Backfilling,
         })
     }
 }
@@ -244,6 +246,7 @@ pub(super) mod tests {
             Status::MissingEntity,
             Status::Overflow,
             Status::Truncated,
+            Status::Backfilling,
         ] {
             let wire = v1::ValueStatus::from(status);
             assert_eq!(wire.as_str_name(), format!("VALUE_STATUS_{}", status.name()));

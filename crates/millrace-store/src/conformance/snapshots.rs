@@ -127,6 +127,7 @@ fn mark(sequence: u64) -> Mark {
         latest: vec![(StreamId(1), Micros(99))],
         oldest_waiting: sequence.is_multiple_of(2).then_some(at(1, 1)),
         erasures: sequence,
+        filled: millrace_types::Filled { version: 1, toward: 2, below: sequence << 40 },
     }
 }
 

@@ -38,6 +38,7 @@ pub(super) fn said(status: Status, value: &FeatureValue) -> Box<[u8]> {
         Status::MissingEntity => 2,
         Status::Overflow => 3,
         Status::Truncated => 4,
+        Status::Backfilling => 5,
     };
     let mut out = vec![status];
     match value {

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use millrace_catalog::Catalog;
-use millrace_client::port::StorePort;
+use millrace_client::port::{FeatureOutcome, StorePort};
 use millrace_config::Share;
 use millrace_store::{AUDIT_SAMPLE_BYTES_MAX, AUDIT_SAMPLES_MAX, AuditSample, NodeId};
-use millrace_types::{Entity, EntityKey, KnownAt};
+use millrace_types::{Entity, EntityKey, KnownAt, Status};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
@@ -93,7 +93,10 @@ impl Sampler {
         if !self.is_within_rate() {
             return Err(Skip::Rate);
         }
-        let values = outcome.features.iter().map(|of| said(of.status, &of.value));
+        // What is still filled in has no value to compare.
+        let said = |(index, of): (&usize, &FeatureOutcome)| {
+            (of.status != Status::Backfilling).then(|| (*index, said(of.status, &of.value)))
+        };
         let sample = Sample {
             slot: *slot,
             catalog_version: answer.catalog.version,
@@ -102,7 +105,7 @@ impl Sampler {
             at: answer.at,
             position: outcome.position,
             known_at: outcome.known_at,
-            features: answer.features.iter().copied().zip(values).collect(),
+            features: answer.features.iter().zip(&outcome.features).filter_map(said).collect(),
         };
         let bytes: Bytes = sample.encode().into();
         if bytes.len() > AUDIT_SAMPLE_BYTES_MAX {

@@ -121,12 +121,12 @@ impl Worker {
             return Erasing::Idle;
         }
         match slot.core.start_erasure() {
-            Some(scan) => self.scan(id, scan),
+            Some(scan) => self.look_again(id, scan),
             None => Erasing::Idle,
         }
     }
 
-    fn scan(&mut self, id: SlotId, scan: ErasureScan) -> Erasing {
+    fn look_again(&mut self, id: SlotId, scan: ErasureScan) -> Erasing {
         let Some(slot) = self.slots.get_mut(&id) else { return Erasing::Idle };
         let (store, up_to) = (self.store.clone(), slot.core.confirmed().0);
         self.spawn_step(id, async move {
@@ -139,7 +139,7 @@ impl Worker {
     fn enter(&mut self, id: SlotId, mut scan: ErasureScan) -> Erasing {
         let Some(slot) = self.slots.get_mut(&id) else { return Erasing::Idle };
         if scan.covered() < slot.core.confirmed().0 {
-            return self.scan(id, scan);
+            return self.look_again(id, scan);
         }
         let Some(known_at) = self.clock.next() else { return Erasing::Scanned(scan) };
         let (draft, is_last) = slot.core.draft_erasure(&mut scan, known_at);

@@ -12,7 +12,7 @@ use millrace_types::{Judged, KnownAt, Position, SlotId};
 use tokio::time::Instant;
 
 use super::batches::Queued;
-use super::{AppendOutcome, Done, JoinError, Slot, Worker};
+use super::{AppendOutcome, Done, JoinError, Slot, Waits, Worker};
 use crate::message::Reply;
 
 /// Facts a chunk's body may hold in bytes: the header needs room beside them.
@@ -126,7 +126,7 @@ impl Worker {
             missing.sort_unstable();
             missing.dedup();
             slot.queue.put_back(taken);
-            self.load(id, missing, None);
+            self.load(id, missing, Waits::Batches);
             return None;
         }
         let Some(known_at) = self.clock.next() else {
@@ -174,6 +174,7 @@ impl Worker {
             }
             Err(error) => return self.give_up(&error),
         }
+        let mut installed = Vec::new();
         for id in flushed.slots {
             let Some(slot) = self.slots.get_mut(&id) else { continue };
             let Some(flight) = slot.flight.take() else { continue };
@@ -186,6 +187,7 @@ impl Worker {
             if !flight.rebuilt.is_empty() {
                 self.rebuilds = self.rebuilds.saturating_sub(1);
                 slot.installed(flight.rebuilt);
+                installed.push(id);
             }
             for (reply, judged) in flight.replies {
                 if reply.trace().is_some() && slot.unsaved_traces.len() < TRACES_MAX {
@@ -197,6 +199,9 @@ impl Worker {
             slot.answer_suspecting();
             slot.look_at_budget(&self.config);
             self.unpark(id, flight.position);
+        }
+        for id in installed {
+            self.backfill_retries(id);
         }
     }
 }

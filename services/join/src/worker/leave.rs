@@ -144,7 +144,8 @@ impl Worker {
         }
         if let Some(mark) = slot.core.mark() {
             let confirmed = slot.core.confirmed().0;
-            let (behind, unsaved) = (mark.position > slot.marked, mark.position < confirmed);
+            let unsaved = mark.position < confirmed;
+            let behind = mark.position > slot.marked || mark.filled != slot.marked_filled;
             if unsaved {
                 self.put_heads(id);
             }

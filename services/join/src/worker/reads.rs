@@ -9,7 +9,7 @@ use millrace_kernel::slot::{ReadAnswer, SlotRead};
 use millrace_store::StoreError;
 use millrace_types::{Entity, Position, SlotId};
 
-use super::{Done, Worker};
+use super::{Done, Waits, Worker};
 use crate::message::ReadJob;
 
 impl Worker {
@@ -54,7 +54,7 @@ impl Worker {
                         .filter(|e| !slot.core.has(e))
                         .cloned()
                         .collect();
-                    return self.load(id, wanted, Some(job));
+                    return self.load(id, wanted, Waits::Read(job));
                 }
                 ReadAnswer::Unconfirmed(position) => {
                     slot.parked.push((position, job));
@@ -82,21 +82,21 @@ impl Worker {
         }
     }
 
-    /// Loads entities into a slot. Without a read that waits, the slot's batches wait.
-    pub(super) fn load(&mut self, id: SlotId, entities: Vec<Entity>, job: Option<ReadJob>) {
+    /// Loads entities into a slot.
+    pub(super) fn load(&mut self, id: SlotId, entities: Vec<Entity>, waits: Waits) {
         if let Some(slot) = self.slots.get_mut(&id) {
-            slot.held.loading |= job.is_none();
+            slot.held.loading |= matches!(waits, Waits::Batches);
             slot.loads += 1;
         }
         let loads = self.load_heads(entities);
-        self.work.push(Box::pin(async move { Done::Loaded(id, loads.await, job) }));
+        self.work.push(Box::pin(async move { Done::Loaded(id, loads.await, waits) }));
     }
 
     pub(super) fn loaded(
         &mut self,
         id: SlotId,
         loaded: Result<Vec<(Entity, Option<EntityState>)>, StoreError>,
-        job: Option<ReadJob>,
+        waits: Waits,
     ) {
         let Some(slot) = self.slots.get_mut(&id) else { return };
         slot.loads -= 1;
@@ -105,16 +105,18 @@ impl Worker {
                 for (entity, state) in loaded {
                     slot.core.insert_loaded(&entity, state);
                 }
-                match job {
-                    Some(job) => self.read(job),
-                    None => slot.held.loading = false,
+                match waits {
+                    Waits::Batches => slot.held.loading = false,
+                    Waits::Read(job) => self.read(job),
+                    Waits::Backfill => self.backfill_loaded(id, Ok(())),
                 }
             }
-            Err(error) => match job {
-                Some(job) => {
+            Err(error) => match waits {
+                Waits::Batches => self.give_up(&error),
+                Waits::Read(job) => {
                     let _ = job.sender.send(Err(JoinError::Store(error)));
                 }
-                None => self.give_up(&error),
+                Waits::Backfill => self.backfill_loaded(id, Err(error)),
             },
         }
     }

@@ -112,6 +112,13 @@ impl Worker {
     fn install(&mut self, id: SlotId, folded: Folded) {
         let Some(slot) = self.slots.get_mut(&id) else { return };
         let Ok(fold) = folded.fold else { return };
+        if fold.catalog_version() != self.plan.catalog.version {
+            // Another version came: what its new streams brought is not in the fold. It begins anew.
+            slot.core.rebuild_failed(&folded.entities);
+            slot.held.rebuilding = false;
+            self.rebuilds = self.rebuilds.saturating_sub(1);
+            return;
+        }
         let confirmed = slot.core.confirmed().0;
         if !slot.core.rebuild_covers(&folded.entities, fold.covered()) {
             slot.rebuild = Rebuilding::Folding;

@@ -96,6 +96,7 @@ impl Worker {
             moves
         });
         let inherited = core.watermark_incarnations();
+        let marked_filled = core.filled();
         let slot = Slot {
             core,
             epoch: epoch.epoch,
@@ -114,6 +115,7 @@ impl Worker {
             told: BTreeMap::new(),
             last_chunk: Instant::now(),
             marked,
+            marked_filled,
             uncovered: VecDeque::new(),
             unsaved: Some(Instant::now()),
             unsaved_traces: Vec::new(),
@@ -125,6 +127,7 @@ impl Worker {
             loads: 0,
         };
         self.slots.insert(id, slot);
+        self.backfill_due = true;
     }
 }
 
@@ -264,7 +267,11 @@ pub(crate) fn decode(
     Chunk::decode(bytes).map_err(|error| damaged(slot, position, &error))
 }
 
-fn damaged(slot: SlotId, position: Position, error: &millrace_types::DecodeError) -> StoreError {
+pub(super) fn damaged(
+    slot: SlotId,
+    position: Position,
+    error: &millrace_types::DecodeError,
+) -> StoreError {
     StoreError::Damaged {
         what: format!("chunk {position} of slot {}", slot.0),
         reason: error.to_string(),
@@ -281,5 +288,6 @@ fn mark_state(mark: &Mark) -> MarkState {
         latest: mark.latest.clone(),
         oldest_waiting: mark.oldest_waiting,
         erasures: mark.erasures,
+        filled: mark.filled,
     }
 }

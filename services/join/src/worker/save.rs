@@ -126,7 +126,7 @@ impl Worker {
             let parts = put.dropped.into_iter();
             self.garbage.extend(parts.map(|part| (now, id, put.entity.clone(), part)));
         }
-        if slot.leaving.is_some() {
+        if slot.leaving.is_some() || slot.core.fills_unsaved() > 0 {
             self.put_heads(id);
         }
     }
@@ -143,7 +143,8 @@ impl Worker {
     /// Writes the slot's mark when it moved, or when somebody waits for the log to be closed.
     fn put_mark(&mut self, id: SlotId) {
         let Some(slot) = self.slots.get_mut(&id) else { return };
-        let behind = slot.marked < slot.core.confirmed().0;
+        let tells = slot.core.filled() != slot.marked_filled;
+        let behind = slot.marked < slot.core.confirmed().0 || tells;
         if !behind
             || slot.marking
             || slot.is_released()
@@ -152,12 +153,13 @@ impl Worker {
             return;
         }
         let Some(mark) = slot.core.mark() else { return };
-        if mark.position <= slot.marked {
+        if mark.position < slot.marked || (mark.position == slot.marked && !tells) {
             return;
         }
         let Some(ver) = self.clock.next() else { return };
         slot.marking = true;
         slot.last_mark = Instant::now();
+        slot.marked_filled = mark.filled;
         let position = mark.position;
         let mark = Mark {
             position,
@@ -168,6 +170,7 @@ impl Worker {
             latest: mark.latest,
             oldest_waiting: mark.oldest_waiting,
             erasures: mark.erasures,
+            filled: mark.filled,
         };
         let store = self.store.clone();
         self.work.push(Box::pin(async move {

@@ -65,6 +65,7 @@ pub async fn run(args: &ParityArgs, global: &Global, printer: Printer) -> Result
 struct Online {
     key: EntityKey,
     values: Vec<FeatureValue>,
+    statuses: Vec<v1::ValueStatus>,
     known_at: KnownAt,
 }
 
@@ -92,6 +93,7 @@ async fn check(
         by_known_at.entry(known_at).or_default().push(Online {
             key: key.clone(),
             values,
+            statuses: entity.statuses().collect(),
             known_at,
         });
     }
@@ -156,6 +158,11 @@ async fn compare(
             let of = report.of(&view.name);
             of.entities += 1;
             for (place, feature) in view.features.iter().enumerate() {
+                if online.statuses.get(place) == Some(&v1::ValueStatus::Backfilling) {
+                    // It has no value yet: the log is right at once.
+                    of.backfilling += 1;
+                    continue;
+                }
                 let offline = feature_value(rows.features.column(place).as_ref(), row);
                 let told = online.values.get(place).cloned().unwrap_or(FeatureValue::NULL);
                 of.values += 1;

@@ -10,7 +10,7 @@ use millrace_grpc::{Drain, GrpcServer, services};
 use millrace_ingest::{
     CatalogApi, CatalogHandle, Ingest, IngestApi, IngestConfig, IngestPorts, SystemClock, punctuate,
 };
-use millrace_join::{JoinConfig, JoinGrpc, JoinService};
+use millrace_join::{BackfillLimits, JoinConfig, JoinGrpc, JoinService};
 use millrace_placement::Slots;
 use millrace_store::{Incarnation, NodeId, Store};
 use millrace_store_fjall::{FjallStore, Options};
@@ -47,6 +47,10 @@ impl Parts {
         let join_config = JoinConfig {
             slots: options.slots,
             at_hand_bytes: options.at_hand_bytes,
+            backfill: BackfillLimits {
+                bytes_per_second: options.backfill_bytes_per_second,
+                ..BackfillLimits::default()
+            },
             ..JoinConfig::default()
         };
         let catalog_port: Arc<dyn CatalogPort> = catalog.clone();

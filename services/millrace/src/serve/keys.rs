@@ -56,6 +56,10 @@ pub struct ServeKeys {
     /// join: bytes of memory for entities
     #[arg(long, env = "MILLRACE_RESIDENT_BYTES", hide_env_values = true, value_name = "N")]
     pub resident_bytes: Option<u64>,
+    /// join: bytes of the log a thread reads a second to fill in new features
+    #[arg(long, env = "MILLRACE_BACKFILL_BYTES_PER_SECOND", hide_env_values = true, value_name = "N",
+          value_parser = clap::value_parser!(u64).range(1..))]
+    pub backfill_bytes_per_second: Option<u64>,
     /// feature-serving: bytes of pages of large entities kept for further reads
     #[arg(long, env = "MILLRACE_PAGE_CACHE_BYTES", hide_env_values = true, value_name = "N")]
     pub page_cache_bytes: Option<u64>,
@@ -228,6 +232,10 @@ pub(super) fn told(args: &ServeArgs, global: &Global) -> Result<Told, ServeError
             .resident_bytes
             .or(file.resident_bytes)
             .unwrap_or(default.resident_bytes),
+        backfill_bytes_per_second: flags
+            .backfill_bytes_per_second
+            .or(file.backfill_bytes_per_second)
+            .unwrap_or(default.backfill_bytes_per_second),
         page_cache_bytes: flags
             .page_cache_bytes
             .or(file.page_cache_bytes)

@@ -17,7 +17,7 @@ use millrace_ingest::{
     CatalogApi, CatalogHandle, Clock, Ingest, IngestApi, IngestConfig, IngestPorts, SystemClock,
     punctuate,
 };
-use millrace_join::{Beside, JoinConfig, JoinGrpc, JoinService};
+use millrace_join::{BackfillLimits, Beside, JoinConfig, JoinGrpc, JoinService};
 use millrace_placement::Slots;
 use millrace_store::{CatalogStore, Incarnation, NodeId, ProducerWindows, Store, StoreError};
 use millrace_store_fjall::{FjallStore, Options};
@@ -168,6 +168,10 @@ impl JoinPart {
             slots: settings.slots,
             at_hand_bytes: usize::try_from(settings.at_hand_bytes).unwrap_or(usize::MAX),
             resident_bytes: usize::try_from(settings.resident_bytes).unwrap_or(usize::MAX),
+            backfill: BackfillLimits {
+                bytes_per_second: settings.backfill_bytes_per_second,
+                ..BackfillLimits::default()
+            },
             idle_after: settings.idle_after,
             head_interval: HEAD_INTERVAL,
             mark_interval: MARK_INTERVAL,

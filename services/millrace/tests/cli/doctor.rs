@@ -50,6 +50,7 @@ async fn folder() -> (TempDir, Ran) {
         slots: 4,
         at_hand_bytes: 64 << 10,
         parity_sample: Default::default(),
+        backfill_bytes_per_second: 32 << 20,
         catalog: Some(catalog),
         security: Security::default(),
         admin: None,

@@ -15,7 +15,7 @@ use crate::fixture::pair;
 const PUBLISHED_WITHIN: Duration = Duration::from_secs(60);
 
 /// What store-writer has to be told; the others take no notice.
-fn env(database: &Cassandra, keyspace: &str) -> [(&'static str, String); 3] {
+pub(crate) fn env(database: &Cassandra, keyspace: &str) -> [(&'static str, String); 3] {
     [
         ("MILLRACE_CQL", database.address()),
         ("MILLRACE_CQL_KEYSPACE", keyspace.to_owned()),

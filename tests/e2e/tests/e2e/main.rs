@@ -2,6 +2,7 @@
 
 mod answer;
 mod apart;
+mod backfill;
 mod bad_input;
 mod clients;
 mod command_line;

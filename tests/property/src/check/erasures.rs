@@ -91,7 +91,7 @@ impl Check<'_> {
             fact.body.encode(&mut body);
             bodies.push(body);
         }
-        let mut oracle = self.case.oracle(self.oracle.catalog());
+        let mut oracle = self.empty_oracle(self.oracle.catalog());
         left.iter().for_each(|(known_at, fact)| oracle.insert(*known_at, fact.clone()));
         // The same bytes may stand in a fact that stays.
         let stays = |body: &Vec<u8>| {

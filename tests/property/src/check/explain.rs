@@ -26,7 +26,7 @@ impl Check<'_> {
         {
             return Err(say("another value than the oracle's"));
         }
-        let mut alone = self.case.oracle(self.oracle.catalog());
+        let mut alone = self.empty_oracle(self.oracle.catalog());
         for used in &explanation.used {
             let (stream, body) = (used.stream, used.body.clone());
             alone.insert(KnownAt(0), Fact { stream, entity: read.entity.clone(), body });

@@ -51,7 +51,7 @@ impl Check<'_> {
 
     /// The oracle as of the last chunk with this known_at or less, whatever came later.
     pub(super) fn oracle_up_to(&self, chunk: KnownAt) -> Oracle {
-        let mut oracle = self.case.oracle(self.oracle.catalog());
+        let mut oracle = self.empty_oracle(self.oracle.catalog());
         for (known_at, fact) in self.in_effect.iter().filter(|(known_at, _)| *known_at <= chunk) {
             oracle.insert(*known_at, fact.clone());
         }

@@ -49,5 +49,6 @@ impl Sim {
         core.open_epoch(self.epoch);
         core.set_rows_max(self.rows_max);
         self.core = core;
+        self.filling = None;
     }
 }

@@ -276,6 +276,14 @@ fn aggregate(rng: &mut Rng, scope: &FeatureScope<'_>) -> String {
     }
 }
 
+/// A width below `width`, if there is one that takes this hop.
+pub(super) fn narrower(rng: &mut Rng, width: Span, hop: Option<Span>) -> Span {
+    let least = hop.map_or(0, |hop| hop.us);
+    let narrower: Vec<Span> =
+        WIDTHS.into_iter().filter(|w| w.us < width.us && w.us >= least).collect();
+    if narrower.is_empty() { width } else { *rng.pick(&narrower) }
+}
+
 fn window(rng: &mut Rng, repair: Span) -> Option<WindowSpec> {
     if rng.percent(20) {
         return None;

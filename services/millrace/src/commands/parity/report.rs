@@ -36,6 +36,8 @@ pub struct ViewParity {
     pub values: u64,
     /// Entities left out, because they wait for a rebuild.
     pub rebuilding: u64,
+    /// Values left out, because they are being filled in from the log.
+    pub backfilling: u64,
     /// Entities of which a value differs.
     pub mismatches: u64,
 }
@@ -69,6 +71,7 @@ impl ParityReport {
                 entities: 0,
                 values: 0,
                 rebuilding: 0,
+                backfilling: 0,
                 mismatches: 0,
             });
             self.views.len() - 1
@@ -99,17 +102,19 @@ impl ParityReport {
 
 impl Report for ParityReport {
     fn write_table(&self, out: &mut dyn Write) -> io::Result<()> {
-        let mut table = Table::new(&["view", "entities", "values", "rebuilding", "mismatches"]);
+        let mut table =
+            Table::new(&["view", "entities", "values", "rebuilding", "backfilling", "mismatches"]);
         for view in &self.views {
             table.push(vec![
                 view.view.clone(),
                 view.entities.to_string(),
                 view.values.to_string(),
                 view.rebuilding.to_string(),
+                view.backfilling.to_string(),
                 view.mismatches.to_string(),
             ]);
         }
-        table.write_framed(out, &[1, 2, 3, 4])?;
+        table.write_framed(out, &[1, 2, 3, 4, 5])?;
         if !self.differences.is_empty() {
             self.csv().write_framed(out, &[])?;
         }

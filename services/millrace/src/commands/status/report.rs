@@ -17,6 +17,8 @@ pub struct StatusReport {
     pub serving: bool,
     /// Entities that wait for a rebuild.
     pub rebuild_queue: u64,
+    /// How far new features are filled in from the log; `null` when all are.
+    pub backfill: Option<BackfillReport>,
     /// How far the event time of each stream is complete; `null` before the first watermark.
     pub watermarks: Entries<Option<JsonInstant>>,
     /// The greatest event time seen of each stream; `null` before the first fact.
@@ -49,6 +51,28 @@ pub struct StatusReport {
     pub now: Option<JsonInstant>,
     /// Every slot's own state; empty where it was not asked for.
     pub slots: Vec<SlotReport>,
+}
+
+/// A backfill of new features.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct BackfillReport {
+    /// The catalog version that they came with, or the newest of several.
+    pub catalog_version: u32,
+    /// The part of the entities that is done, from 0 to 1.
+    pub done: f64,
+    /// Slots that are not done.
+    pub slots_left: u32,
+}
+
+impl BackfillReport {
+    fn new(from: v1::BackfillState, slots_left: u32) -> Self {
+        let done = f64::from(from.done_permille) / 1e3;
+        Self { catalog_version: from.catalog_version, done, slots_left }
+    }
+
+    fn percent(self) -> String {
+        format!("{:.1} %", self.done * 100.0)
+    }
 }
 
 /// The state of a join node; sums are over the slots that it owns.
@@ -108,6 +132,8 @@ pub struct SlotReport {
     pub at_hand_bytes: u64,
     /// Facts received and not yet confirmed.
     pub queued_facts: u64,
+    /// How far new features are filled in; `null` when all are.
+    pub backfill: Option<BackfillReport>,
     /// The watermark of each stream that has reached the slot.
     pub watermarks: Entries<Option<JsonInstant>>,
 }
@@ -124,6 +150,7 @@ impl TryFrom<&v1::GetStatusResponse> for StatusReport {
         Ok(Self {
             serving: from.serving,
             rebuild_queue: from.rebuild_queue,
+            backfill: from.backfill.map(|b| BackfillReport::new(b, from.backfilling_slots)),
             watermarks: watermarks(&from.streams)?,
             latest: Entries(latest.collect::<Result<_, _>>()?),
             services: Entries(services.collect()),
@@ -160,6 +187,7 @@ impl TryFrom<&v1::SlotState> for SlotReport {
             resident_bytes: from.resident_bytes,
             at_hand_bytes: from.at_hand_bytes,
             queued_facts: from.queued_facts,
+            backfill: from.backfill.map(|b| BackfillReport::new(b, 1)),
             watermarks: watermarks(&from.streams)?,
         })
     }
@@ -229,6 +257,14 @@ impl Report for StatusReport {
             some => writeln!(out, "slots              {} ({some} have no owner)", self.slot_count)?,
         }
         writeln!(out, "rebuild queue      {} entities", self.rebuild_queue)?;
+        if let Some(backfill) = self.backfill {
+            let BackfillReport { catalog_version, slots_left, .. } = backfill;
+            let percent = backfill.percent();
+            writeln!(
+                out,
+                "backfill           {percent} for catalog version {catalog_version}, {slots_left} slots left"
+            )?;
+        }
         writeln!(out, "queued             {} facts", self.queued_facts)?;
         writeln!(out, "to replay          {} chunks", self.unmarked_chunks)?;
         writeln!(

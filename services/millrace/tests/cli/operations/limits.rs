@@ -164,6 +164,7 @@ fn join() -> Vec<Limit> {
         idle_after,
         ingest_inside: _,
         rebuild_entities,
+        backfill,
         subscribe_facts,
     } = JoinConfig::default();
     vec![
@@ -176,6 +177,9 @@ fn join() -> Vec<Limit> {
         ("head_interval", time(head_interval)),
         ("idle_after", time(idle_after)),
         ("rebuild_entities", count(rebuild_entities as u64)),
+        ("backfill.bytes_per_second", bytes(backfill.bytes_per_second)),
+        ("backfill.entities", count(backfill.entities as u64)),
+        ("backfill.bytes", bytes(backfill.bytes as u64)),
         ("subscribe_facts", count(subscribe_facts)),
         ("repair_rows", count(types::REPAIR_ROWS_MAX)),
     ]

@@ -121,5 +121,6 @@ pub(crate) fn status(status: Status) -> i32 {
         Status::MissingEntity => v1::ValueStatus::MissingEntity as i32,
         Status::Overflow => v1::ValueStatus::Overflow as i32,
         Status::Truncated => v1::ValueStatus::Truncated as i32,
+        Status::Backfilling => v1::ValueStatus::Backfilling as i32,
     }
 }
