@@ -4,9 +4,11 @@ use std::fs;
 use std::path::Path;
 
 use millrace_e2e_tests::{Apart, ApartOptions, Cli, JoinedRows, PublishReport};
+use millrace_test_servers::Cassandra;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::cql::env;
 use crate::fixture::{Site, assert_features, catalog, pair};
 use crate::follower::Follower;
 
@@ -170,9 +172,23 @@ fn what_cannot_be_erased_is_told() {
 /// Four processes, of which join and store-writer are killed in the middle of it.
 #[test]
 fn an_erasure_goes_on_after_kills() {
+    erases_through_kills(Vec::new(), Vec::new());
+}
+
+/// The same with two join nodes on a database, of which one is gone for as long as it takes the other to
+/// have its slots.
+#[test]
+fn an_erasure_goes_on_after_kills_on_a_database() {
+    let database = Cassandra::shared();
+    erases_through_kills(env(database, "erases").to_vec(), vec!["join-1"]);
+}
+
+fn erases_through_kills(env: Vec<(&'static str, String)>, more: Vec<&'static str>) {
     let folder = TempDir::new().expect("a temporary folder");
     let mut options = ApartOptions::on(&folder.path().join("data"));
-    options.env = vec![("MILLRACE_SLOTS", "16".to_owned())];
+    options.env = env;
+    options.env.push(("MILLRACE_SLOTS", "16".to_owned()));
+    options.more = more;
     let mut services = Apart::start(&options).expect("the services start");
     let cli = services.cli();
     let apply = cli.run(["apply".as_ref(), catalog("shop.yaml").as_os_str()]);
