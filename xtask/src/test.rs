@@ -17,10 +17,6 @@ use crate::workspace::Workspace;
 /// What is said when cargo itself cannot be started.
 const NO_CARGO: &str = "install Rust with rustup";
 
-/// The target that has the kernel broken on purpose.
-const BROKEN: [&str; 4] =
-    ["--features", "millrace-parity-tests/fault-injection", "--test", "heals"];
-
 /// Runs the stages and prints how they went; true when all passed.
 ///
 /// # Errors
@@ -84,10 +80,8 @@ impl Bench<'_> {
             Stage::Tools => self.install(),
             Stage::Format => self.cargo(&["fmt", "--all", "--check"]),
             Stage::Lint => {
-                let all = ["clippy", "--workspace", "--all-targets"];
-                let broken = [&["clippy", "--workspace"], &BROKEN[..]].concat();
-                let lint = |args: &[&str]| self.cargo(&[args, &["--", "-D", "warnings"]].concat());
-                lint(&all).and(lint(&broken))
+                let all = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
+                self.cargo(&all)
             }
             // The same packages and targets as the tests, so that cargo settles on the same
             // features and nothing is compiled a second time for them.
@@ -136,11 +130,7 @@ impl Bench<'_> {
     /// Every target, so also the tests of binaries; one failing target does not hide the others.
     fn tests(&mut self) -> Result<(), Failure> {
         self.wait_for_jaeger()?;
-        let tests = self.counted(&["test", "--workspace", "--all-targets", "--no-fail-fast"]);
-        // Last, in a build of their own, of which nothing else is tested: the kernel can be broken in it.
-        // The whole workspace, so that other features stay what they are.
-        let broken = self.counted(&[&["test", "--workspace"], &BROKEN[..]].concat());
-        tests.and(broken)
+        self.counted(&["test", "--workspace", "--all-targets", "--no-fail-fast"])
     }
 
     fn counted(&mut self, args: &[&str]) -> Result<(), Failure> {

@@ -10,7 +10,7 @@ mod evaluate;
 mod evict;
 pub mod explain;
 mod facts;
-#[cfg(feature = "fault-injection")]
+#[cfg(all(feature = "fault-injection", debug_assertions))]
 pub mod fault;
 mod fold;
 mod folds;

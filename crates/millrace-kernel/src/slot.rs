@@ -464,7 +464,7 @@ impl SlotCore {
             Outcome::Duplicate => Verdict::Duplicate.into(),
             Outcome::Applied { rows, conflict } => {
                 resident.changed_in = work.position;
-                #[cfg(feature = "fault-injection")]
+                #[cfg(all(feature = "fault-injection", debug_assertions))]
                 if crate::fault::loses_facts() {
                     resident.state.unapply(stream, &record.body);
                 }

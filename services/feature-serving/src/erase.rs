@@ -12,6 +12,7 @@ use millrace_proto::v1;
 use millrace_store::{Applied, Erasure, Receipt, StoreError};
 use millrace_types::{Entity, EntityKey, KnownAt, Micros};
 use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
 
 use crate::clock;
 use crate::error::ReadError;
@@ -19,6 +20,8 @@ use crate::read::check_key;
 
 /// Others that may ask for an erasure at the same moment before a request gives up.
 const TRIES: usize = 64;
+
+type Compaction = JoinHandle<Result<(), StoreError>>;
 
 /// Takes erasures.
 pub(crate) struct EraseDesk {
@@ -34,6 +37,8 @@ struct Known {
     asked_at: Vec<Micros>,
     /// Those whose scrubbed bytes the store was told to let go of.
     compacted: BTreeSet<u64>,
+    /// It is being told so for this one. It rewrites whole tables, which takes longer than a call may.
+    compacting: Option<(u64, Compaction)>,
 }
 
 impl EraseDesk {
@@ -57,14 +62,7 @@ impl EraseDesk {
         let number = self.number(&mut known, Entity { kind: kind.id, key }).await?;
         let receipts = self.store.receipts(number).await.map_err(ReadError::Store)?;
         let is_scrubbed = receipts.len() >= self.slots as usize;
-        if is_scrubbed && !known.compacted.contains(&number) {
-            // Answers that wait to be compared hold keys and values.
-            let now = KnownAt(clock::now().0);
-            self.store.forget_samples(now).await.map_err(ReadError::Store)?;
-            // Once for all slots: it rewrites whole tables.
-            self.store.compact().await.map_err(ReadError::Store)?;
-            known.compacted.insert(number);
-        }
+        let is_done = is_scrubbed && self.compacted(&mut known, number).await?;
         let place = usize::try_from(number - 1).unwrap_or(usize::MAX);
         let asked_at = known.asked_at.get(place).copied().map(to_timestamp);
         let sum = |of: fn(&Receipt) -> u64| receipts.iter().map(of).sum();
@@ -73,12 +71,40 @@ impl EraseDesk {
             asked_at,
             slots: self.slots,
             slots_done: receipts.len() as u32,
-            is_done: is_scrubbed,
+            is_done,
             facts: sum(|r| r.facts),
             chunks: sum(|r| r.chunks),
             entities: sum(|r| r.entities),
             parts: sum(|r| r.parts),
         })
+    }
+
+    /// Whether the store has let go of what an erasure scrubbed; it is told to where it has not been.
+    async fn compacted(&self, known: &mut Known, number: u64) -> Result<bool, ReadError> {
+        if let Some((compacted, task)) = known.compacting.take_if(|(_, task)| task.is_finished()) {
+            match task.await {
+                Ok(outcome) => outcome.map_err(ReadError::Store)?,
+                Err(error) => {
+                    let reason = format!("the compaction was not finished: {error}");
+                    let operation = "compact";
+                    return Err(ReadError::Store(StoreError::Unavailable { operation, reason }));
+                }
+            }
+            known.compacted.insert(compacted);
+        }
+        if known.compacted.contains(&number) {
+            return Ok(true);
+        }
+        if known.compacting.is_none() {
+            let store = Arc::clone(&self.store);
+            let task = tokio::spawn(async move {
+                // Answers that wait to be compared hold keys and values.
+                store.forget_samples(KnownAt(clock::now().0)).await?;
+                store.compact().await
+            });
+            known.compacting = Some((number, task));
+        }
+        Ok(false)
     }
 
     /// The number of an entity's erasure, which is written if there is none.

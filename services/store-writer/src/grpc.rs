@@ -24,6 +24,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
+use erasures::Compactions;
 use lane::{Answer, Lane};
 
 /// What all calls that append may have under way together: as much as the queue of appends holds.
@@ -50,6 +51,7 @@ pub struct StoreGrpc {
     puts: Lane,
     loads: Arc<Semaphore>,
     log_reads: Arc<Semaphore>,
+    compactions: Compactions,
 }
 
 impl StoreGrpc {
@@ -64,6 +66,7 @@ impl StoreGrpc {
             puts: Lane::new(PUTS),
             loads: Arc::new(Semaphore::new(LOADS_AT_ONCE)),
             log_reads: Arc::new(Semaphore::new(LOG_READS_AT_ONCE)),
+            compactions: Compactions::default(),
         }
     }
 }
@@ -430,9 +433,10 @@ impl StoreService for StoreGrpc {
 
     async fn compact(
         &self,
-        _request: Request<v1::CompactRequest>,
+        request: Request<v1::CompactRequest>,
     ) -> Result<Response<v1::CompactResponse>, Status> {
-        Ok(Response::new(v1::CompactResponse { fault: fault(self.port.compact().await).1 }))
+        let number = request.into_inner().number;
+        Ok(Response::new(self.compactions.ask(&self.port, number).await))
     }
 
     async fn seen_sequences(

@@ -1,5 +1,6 @@
 //! The kernel broken on purpose: heads lose facts that the log has. The audit sees it, tells it, and the
 //! entity is rebuilt.
+#![cfg(debug_assertions)]
 
 use millrace_e2e_tests::wait_until;
 use millrace_kernel::fault;

@@ -140,6 +140,8 @@ impl Cassandra {
         let options = CassandraOptions {
             keeps_tables: false,
             tries_for_s: Some(10),
+            // Every test has a keyspace with all tables in it, and each table takes its share.
+            heap_mib: 1_000,
             ..CassandraOptions::default()
         };
         SHARED.get_or_init(|| match Self::start(options) {

@@ -1,5 +1,7 @@
 //! Erasures in a store of another process.
 
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+
 use async_trait::async_trait;
 use millrace_proto::v1;
 use millrace_store::erasure::{encode_erasure, encode_receipt};
@@ -112,12 +114,23 @@ impl ErasureStore for RemoteStore {
     }
 
     async fn compact(&self) -> Result<(), StoreError> {
-        self.unary(
-            "compact",
-            v1::CompactRequest {},
-            |mut client, request| async move { client.compact(request).await },
-            |answer: v1::CompactResponse| wire::store::result(answer.fault),
-        )
-        .await
+        let number = RandomState::new().build_hasher().finish();
+        loop {
+            let is_running = self
+                .unary(
+                    "compact",
+                    v1::CompactRequest { number },
+                    |mut client, request| async move { client.compact(request).await },
+                    |answer: v1::CompactResponse| {
+                        wire::store::result(answer.fault)?;
+                        Ok(answer.running)
+                    },
+                )
+                .await?;
+            // The service waits before it says so.
+            if !is_running {
+                return Ok(());
+            }
+        }
     }
 }

@@ -1,15 +1,66 @@
 //! Erasures over gRPC.
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use futures::future::{BoxFuture, Shared};
 use millrace_client::port::StorePort;
 use millrace_client::wire::{self, Malformed};
 use millrace_grpc::status;
 use millrace_proto::v1;
-use millrace_store::Applied;
 use millrace_store::erasure::{encode_erasure, encode_receipt};
+use millrace_store::{Applied, StoreError};
 use millrace_types::KnownAt;
 use tonic::Status;
 
 use super::fault;
+
+/// How long a call waits for a compaction: shorter than calls may take.
+const COMPACTED_WITHIN: Duration = Duration::from_secs(5);
+/// Compactions that are under way, or done and not asked for again.
+const COMPACTIONS_MAX: usize = 16;
+
+type Compaction = Shared<BoxFuture<'static, Result<(), StoreError>>>;
+
+/// Compactions by the number that who asked gave them. They take longer than a call may.
+#[derive(Default)]
+pub(super) struct Compactions(Mutex<BTreeMap<u64, Compaction>>);
+
+impl Compactions {
+    /// Begins a compaction, or waits for the one of this number for a while.
+    pub(super) async fn ask(&self, port: &Arc<dyn StorePort>, number: u64) -> v1::CompactResponse {
+        let compaction = {
+            let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if all.len() >= COMPACTIONS_MAX && !all.contains_key(&number) {
+                all.retain(|_, compaction| compaction.peek().is_none());
+            }
+            if all.len() >= COMPACTIONS_MAX && !all.contains_key(&number) {
+                let reason = format!("{COMPACTIONS_MAX} compactions are under way");
+                let error = StoreError::Unavailable { operation: "compact", reason };
+                return v1::CompactResponse { fault: fault::<()>(Err(error)).1, running: false };
+            }
+            all.entry(number).or_insert_with(|| begin(Arc::clone(port))).clone()
+        };
+        match tokio::time::timeout(COMPACTED_WITHIN, compaction).await {
+            Ok(outcome) => v1::CompactResponse { fault: fault(outcome).1, running: false },
+            Err(_) => v1::CompactResponse { fault: None, running: true },
+        }
+    }
+}
+
+fn begin(port: Arc<dyn StorePort>) -> Compaction {
+    // It goes on when the call that asked for it breaks.
+    let task = tokio::spawn(async move { port.compact().await });
+    let outcome = async move {
+        task.await.unwrap_or_else(|error| {
+            let reason = format!("it was not finished: {error}");
+            Err(StoreError::Unavailable { operation: "compact", reason })
+        })
+    };
+    outcome.boxed().shared()
+}
 
 fn refused(malformed: Malformed) -> Status {
     status(&malformed)
