@@ -17,6 +17,7 @@ use millrace_grpc::{Drain, GrpcServer, Security};
 use millrace_telemetry::admin::AdminPort;
 use millrace_telemetry::{AdminServer, Metrics, Traces};
 use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
 pub use failure::DevError;
@@ -185,9 +186,11 @@ pub async fn run(args: &DevArgs) -> Result<Exit, DevError> {
     }
     let options = DevOptions { security, ..DevOptions::from(args) };
     let dev = Dev::start(&options).await?;
+    // Before anybody is told that it serves: whoever is told may end it at once.
+    let mut signals = Signals::listen()?;
     announce(&dev, &options);
     let outcome = tokio::select! {
-        signal = signal() => signal,
+        () = signals.next() => Ok(()),
         error = dev.failed() => Err(error),
     };
     let stopped = dev.stop().await;
@@ -234,14 +237,30 @@ pub(crate) fn print_line(line: &str) {
     let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
 }
 
-pub(crate) async fn signal() -> Result<(), DevError> {
-    use tokio::signal::unix::{SignalKind, signal};
+/// The signals that end a server in order. From when it listens on, none of them is lost and none ends the
+/// process as it stands.
+pub(crate) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
 
-    let mut terminate = signal(SignalKind::terminate()).map_err(DevError::Signal)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(DevError::Signal)?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+impl Signals {
+    /// Listens from now on.
+    ///
+    /// # Errors
+    /// [`DevError::Signal`].
+    pub(crate) fn listen() -> Result<Self, DevError> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).map_err(DevError::Signal)?,
+            interrupt: signal(SignalKind::interrupt()).map_err(DevError::Signal)?,
+        })
     }
-    Ok(())
+
+    /// Waits for the next one.
+    pub(crate) async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }

@@ -22,7 +22,7 @@ pub(crate) use keys::duration;
 use services::{IngestPart, JoinPart, Service, ServingPart, StoreWriterPart};
 
 use crate::cli::{Global, ServeArgs, ServiceName};
-use crate::dev::{self, DevError};
+use crate::dev::{self, DevError, Signals};
 use crate::exit::Exit;
 
 /// How often a service looks whether what it needs serves.
@@ -43,6 +43,7 @@ pub async fn run(args: &ServeArgs, global: &Global) -> Result<Exit, ServeError> 
     let address = listener.local_addr().map_err(|source| DevError::Listen { address, source })?;
     let admin = dev::admin_port(told.admin, args.service.name()).await?;
     let traces = dev::traces(args.service.name())?;
+    let mut signals = Signals::listen()?;
     let start = async {
         Ok::<Arc<dyn Service>, ServeError>(match args.service {
             ServiceName::StoreWriter => Arc::new(StoreWriterPart::start(&told).await?),
@@ -53,10 +54,7 @@ pub async fn run(args: &ServeArgs, global: &Global) -> Result<Exit, ServeError> 
     };
     let service = tokio::select! {
         service = start => service?,
-        signal = dev::signal() => {
-            signal?;
-            return Ok(Exit::Done);
-        }
+        () = signals.next() => return Ok(Exit::Done),
     };
     let drain = Drain::new();
     let scheme = if told.protection.tls.is_some() { "https" } else { "http" };
@@ -82,7 +80,7 @@ pub async fn run(args: &ServeArgs, global: &Global) -> Result<Exit, ServeError> 
             dev::print_line(&format!("millrace {name} is ready on {scheme}://{address}{beside}\n"));
         })));
     let outcome = tokio::select! {
-        signal = dev::signal() => signal,
+        () = signals.next() => Ok(()),
         error = service.failed() => Err(DevError::Stopped(error)),
     };
     drop(ready);
