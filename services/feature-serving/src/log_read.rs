@@ -18,6 +18,8 @@ use crate::metrics::LOG_FACTS;
 
 /// Bytes of the log read at a time.
 const SCAN_BYTES: usize = 4 << 20;
+/// The same of whoever has time: other calls of the thread do not wait long for it.
+const SCAN_BYTES_BESIDE: usize = 256 << 10;
 
 /// Folds entities from the log, a bounded number of reads at a time.
 pub(crate) struct LogReader {
@@ -26,6 +28,7 @@ pub(crate) struct LogReader {
     facts: Counter<u64>,
     facts_max: u64,
     time_max: Duration,
+    scan_bytes: usize,
 }
 
 impl LogReader {
@@ -35,13 +38,19 @@ impl LogReader {
         facts_max: u64,
         time_max: Duration,
     ) -> Self {
-        Self { store, lane, facts: LOG_FACTS.count(), facts_max, time_max }
+        Self { store, lane, facts: LOG_FACTS.count(), facts_max, time_max, scan_bytes: SCAN_BYTES }
     }
 
-    /// The same in another lane.
+    /// The same in another lane, in smaller steps.
     pub(crate) fn beside(&self, lane: Lane) -> Self {
-        let (store, facts) = (Arc::clone(&self.store), self.facts.clone());
-        Self { store, lane, facts, facts_max: self.facts_max, time_max: self.time_max }
+        Self {
+            store: Arc::clone(&self.store),
+            lane,
+            facts: self.facts.clone(),
+            facts_max: self.facts_max,
+            time_max: self.time_max,
+            scan_bytes: SCAN_BYTES_BESIDE,
+        }
     }
 
     /// Folds these entities of one slot over what is known at `known_at`, up to a position.
@@ -101,7 +110,7 @@ impl LogReader {
         loop {
             let page = self
                 .store
-                .read_log(slot, after, up_to, SCAN_BYTES)
+                .read_log(slot, after, up_to, self.scan_bytes)
                 .await
                 .map_err(ReadError::Store)?;
             for (position, bytes) in &page.chunks {
