@@ -10,8 +10,8 @@ use bytes::Bytes;
 use millrace_catalog::Catalog;
 use millrace_grpc::{Coded, ErrorCode};
 use millrace_store::{
-    Append, Applied, AuditSample, ErasureStore, Fencing, Incarnation, LogPage, Mark, Member,
-    NodeId, NodeLease, Part, Put, SlotEpoch, StoreError,
+    Append, Applied, AuditStore, ErasureStore, Fencing, Incarnation, LogPage, Mark, Member, NodeId,
+    NodeLease, Part, Put, SlotEpoch, StoreError,
 };
 use millrace_telemetry::TraceContext;
 use millrace_types::{
@@ -348,10 +348,10 @@ pub enum TakenOver {
     Theirs(SlotEpoch),
 }
 
-/// The store-writer service: the only way to the store for join and serving. Of erasures it is the
-/// store's own port.
+/// The store-writer service: the only way to the store for join and serving. Of erasures and of
+/// sampled answers it is the store's own port.
 #[async_trait]
-pub trait StorePort: ErasureStore {
+pub trait StorePort: ErasureStore + AuditStore {
     /// Appends chunks and confirms them, together with other flushes in one group commit.
     /// Unknown outcomes are retried inside.
     ///
@@ -447,30 +447,6 @@ pub trait StorePort: ErasureStore {
     /// # Errors
     /// [`StoreError`].
     async fn members(&self) -> Result<Vec<Member>, StoreError>;
-
-    /// See [`millrace_store::AuditStore::put_samples`].
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    async fn put_samples(&self, node: &NodeId, samples: Vec<AuditSample>)
-    -> Result<(), StoreError>;
-
-    /// See [`millrace_store::AuditStore::samples`].
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    async fn samples(
-        &self,
-        node: &NodeId,
-        after: KnownAt,
-        max: usize,
-    ) -> Result<Vec<AuditSample>, StoreError>;
-
-    /// See [`millrace_store::AuditStore::forget_samples`].
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    async fn forget_samples(&self, up_to: KnownAt) -> Result<(), StoreError>;
 }
 
 /// The catalog as every service sees it: the newest version, and older ones for old chunks.

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use millrace_client::port::{AppendOutcome, AppendRequest, StorePort, TakenOver};
 use millrace_store::{
-    Append, Applied, AuditSample, Erasure, ErasureStore, Fencing, Incarnation, LogPage, Mark,
-    Member, NodeId, NodeLease, Part, Put, Receipt, Store, StoreError, TakeOverError,
+    Append, Applied, AuditSample, AuditStore, Erasure, ErasureStore, Fencing, Incarnation, LogPage,
+    Mark, Member, NodeId, NodeLease, Part, Put, Receipt, Store, StoreError, TakeOverError,
     take_over_from, until_known,
 };
 use millrace_telemetry::{Span, TraceContext};
@@ -218,30 +218,6 @@ impl StorePort for StoreWriter {
         self.timed("members", until_known(&mut self.patience.bounded(), read)).await
     }
 
-    async fn put_samples(
-        &self,
-        node: &NodeId,
-        samples: Vec<AuditSample>,
-    ) -> Result<(), StoreError> {
-        let put = || self.store.put_samples(node, samples.clone());
-        self.timed("samples", until_known(&mut self.patience.bounded(), put)).await
-    }
-
-    async fn samples(
-        &self,
-        node: &NodeId,
-        after: KnownAt,
-        max: usize,
-    ) -> Result<Vec<AuditSample>, StoreError> {
-        let read = || self.store.samples(node, after, max);
-        self.timed("samples", until_known(&mut self.patience.bounded(), read)).await
-    }
-
-    async fn forget_samples(&self, up_to: KnownAt) -> Result<(), StoreError> {
-        let forget = || self.store.forget_samples(up_to);
-        self.timed("samples", until_known(&mut self.patience.bounded(), forget)).await
-    }
-
     async fn release(
         &self,
         slot: SlotId,
@@ -312,5 +288,32 @@ impl ErasureStore for StoreWriter {
 
     async fn compact(&self) -> Result<(), StoreError> {
         self.timed("compact", self.store.compact()).await
+    }
+}
+
+#[async_trait]
+impl AuditStore for StoreWriter {
+    async fn put_samples(
+        &self,
+        node: &NodeId,
+        samples: Vec<AuditSample>,
+    ) -> Result<(), StoreError> {
+        let put = || self.store.put_samples(node, samples.clone());
+        self.timed("samples", until_known(&mut self.patience.bounded(), put)).await
+    }
+
+    async fn samples(
+        &self,
+        node: &NodeId,
+        after: KnownAt,
+        max: usize,
+    ) -> Result<Vec<AuditSample>, StoreError> {
+        let read = || self.store.samples(node, after, max);
+        self.timed("samples", until_known(&mut self.patience.bounded(), read)).await
+    }
+
+    async fn forget_samples(&self, up_to: KnownAt) -> Result<(), StoreError> {
+        let forget = || self.store.forget_samples(up_to);
+        self.timed("samples", until_known(&mut self.patience.bounded(), forget)).await
     }
 }

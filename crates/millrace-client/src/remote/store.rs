@@ -10,8 +10,8 @@ use millrace_proto::v1;
 use millrace_proto::v1::store_service_client::StoreServiceClient;
 use millrace_store::encoding::encode_mark;
 use millrace_store::{
-    Applied, AuditSample, CatalogStore, Fencing, Incarnation, LogPage, Mark, Member, NodeId,
-    NodeLease, Part, ProducerWindows, Put, Seen, StoreError, until_known,
+    Applied, AuditSample, AuditStore, CatalogStore, Fencing, Incarnation, LogPage, Mark, Member,
+    NodeId, NodeLease, Part, ProducerWindows, Put, Seen, StoreError, until_known,
 };
 use millrace_telemetry::TraceContext;
 use millrace_types::{Entity, KnownAt, Position, SlotId};
@@ -412,7 +412,10 @@ impl StorePort for RemoteStore {
         )
         .await
     }
+}
 
+#[async_trait]
+impl AuditStore for RemoteStore {
     async fn put_samples(
         &self,
         node: &NodeId,

@@ -120,6 +120,7 @@ impl Auditor {
                 Ok(batch) => self.look_at(batch).await,
                 Err(error) => {
                     tracing::debug!(%error, "read samples of answers");
+                    // A store in trouble is not asked without a pause.
                     tokio::time::sleep(AGAIN).await;
                 }
             }
@@ -151,6 +152,7 @@ impl Auditor {
             if self.look(&sample).await == Healed::Yes {
                 done.push((sample.place, sample.ver));
             }
+            // The rest that keeps the audit to its share of the time.
             tokio::time::sleep(begun.elapsed() * REST).await;
         }
         self.forget(done).await;
@@ -234,6 +236,7 @@ impl Auditor {
                     tracing::warn!(%error, slot = sample.slot.0, "read the log for an audit");
                     return Found::Skipped(Skip::Store);
                 }
+                // The log may be read again in a moment; how often that is tried is bounded.
                 Err(_) => tokio::time::sleep(AGAIN).await,
             }
         };

@@ -241,6 +241,7 @@ impl Writer {
                     samples.iter().for_each(|_| self.tally.skip(Skip::Store));
                     return;
                 }
+                // The store may take them in a moment; how often that is tried is bounded.
                 Err(_) => tokio::time::sleep(AGAIN).await,
             }
         }

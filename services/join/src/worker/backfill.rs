@@ -346,6 +346,7 @@ async fn scan_log(
         }
         scanned.shed(scan.bytes);
         let micros = (bytes as u64).saturating_mul(1_000_000) / scan.rate.max(1);
+        // The pace that is set: publishing and reads have the rest of the disk and the core.
         tokio::time::sleep_until(begun + Duration::from_micros(micros)).await;
         if page.complete || page.chunks.is_empty() {
             scanned.let_leave().await;

@@ -20,7 +20,7 @@ use millrace_types::{Entity, KnownAt, Position, SlotId};
 use tokio::time::Instant;
 
 use super::rebuild::Rebuilding;
-use super::recover::{SCAN_BYTES, decode};
+use super::recover::{SCAN_BYTES, damaged, decode};
 use super::{Slot, Worker};
 use crate::message::{ErasureStep, ErasureWent, Message};
 
@@ -362,11 +362,4 @@ async fn unlisted(
     };
     let parts = store.parts(entity.clone()).await?;
     Ok(parts.into_iter().filter(is_old).map(|part| (entity.clone(), part)).collect())
-}
-
-fn damaged(slot: SlotId, position: Position, error: &millrace_types::DecodeError) -> StoreError {
-    StoreError::Damaged {
-        what: format!("chunk {position} of slot {}", slot.0),
-        reason: error.to_string(),
-    }
 }

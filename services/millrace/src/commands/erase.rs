@@ -38,6 +38,7 @@ pub async fn run(args: &EraseArgs, global: &Global, printer: Printer) -> Result<
         if answer.is_done || args.no_wait {
             break answer;
         }
+        // Nobody tells when the slots are done; they are asked for.
         tokio::time::sleep(ASK_EVERY).await;
     };
     let report = EraseReport::new(&args.kind, key, &answer)?;

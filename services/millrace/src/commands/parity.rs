@@ -137,6 +137,7 @@ async fn compare(
     report: &mut ParityReport,
 ) -> Result<(), Failure> {
     let Some(first) = online.first() else { return Ok(()) };
+    // A read as known at an instant ahead of the clock is refused: what is stamped ahead is waited for.
     tokio::time::sleep(until_passed(first.known_at, clock::now())).await;
     let keys: Vec<&EntityKey> = online.iter().map(|o| &o.key).collect();
     let (to, spine) = mpsc::channel(1);
