@@ -2,6 +2,9 @@
 //! `MILLRACE_SEED` where to start; a failure prints the seed and the smallest case that fails.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Mutex;
+use std::thread;
 
 use millrace_kernel::PageLimits;
 use millrace_property_tests::run;
@@ -39,24 +42,65 @@ fn records_max(seed: u64) -> usize {
     if seed % 72 < 2 { 5 * usual } else { usual }
 }
 
+/// The case of a seed.
+fn case(seed: u64) -> Case {
+    // Every other one has streams that hold back what comes too late.
+    let hold = seed.is_multiple_of(2);
+    let options = Options { hold, records_max: records_max(seed), ..Options::default() };
+    Case::generate(seed, &options)
+}
+
+/// What some cases reached, and the first of them that failed.
+#[derive(Default)]
+struct Tried {
+    reached: BTreeMap<&'static str, u64>,
+    failed: Option<(u64, String)>,
+}
+
+/// Tries cases one after the other, as long as there are more and none failed.
+fn try_some(seeds: &Mutex<Range<u64>>) -> Tried {
+    let mut tried = Tried::default();
+    let next = || seeds.lock().expect("no panic").next();
+    while let Some(seed) = next() {
+        match attempt(&case(seed), seed) {
+            Ok(more) => {
+                more.into_iter().for_each(|(k, v)| *tried.reached.entry(k).or_default() += v);
+            }
+            Err(error) => {
+                // Those that others are at are finished: the least seed that fails is always the same.
+                *seeds.lock().expect("no panic") = 0..0;
+                tried.failed = Some((seed, error));
+            }
+        }
+    }
+    tried
+}
+
+/// Tries all of them, as many at a time as there are cores.
+fn try_all(seeds: Range<u64>) -> Tried {
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let seeds = Mutex::new(seeds);
+    let mut all = Tried::default();
+    thread::scope(|scope| {
+        let others: Vec<_> = (0..cores).map(|_| scope.spawn(|| try_some(&seeds))).collect();
+        for other in others {
+            let tried = other.join().expect("no panic outside of a case");
+            tried.reached.into_iter().for_each(|(k, v)| *all.reached.entry(k).or_default() += v);
+            all.failed = all.failed.take().into_iter().chain(tried.failed).min();
+        }
+    });
+    all
+}
+
 #[test]
 fn random_histories_equal_the_oracle() {
     let first = from_env("MILLRACE_SEED", 1);
     let cases = from_env("MILLRACE_CASES", 10_000);
-    let mut reached: BTreeMap<&'static str, u64> = BTreeMap::new();
-    for seed in first..first + cases {
-        // Every other one has streams that hold back what comes too late.
-        let hold = seed.is_multiple_of(2);
-        let options = Options { hold, records_max: records_max(seed), ..Options::default() };
-        let case = Case::generate(seed, &options);
-        match attempt(&case, seed) {
-            Ok(more) => more.into_iter().for_each(|(k, v)| *reached.entry(k).or_default() += v),
-            Err(error) => {
-                let smallest = shrink(case, |smaller| attempt(smaller, seed).is_err());
-                let why = attempt(&smallest, seed).err().unwrap_or_default();
-                panic!("seed {seed}: {error}\nsmallest: {why}\n{smallest}");
-            }
-        }
+    let Tried { reached, failed } = try_all(first..first + cases);
+    if let Some((seed, error)) = failed {
+        let smallest = shrink(case(seed), |smaller| attempt(smaller, seed).is_err());
+        let why = attempt(&smallest, seed).err().unwrap_or_default();
+        panic!("seed {seed}: {error}\nsmallest: {why}\n{smallest}");
     }
     // A run that never got somewhere proves nothing about it.
     if cases >= 1_000 {
