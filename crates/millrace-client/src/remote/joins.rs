@@ -4,6 +4,7 @@
 
 mod owners;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -36,6 +37,8 @@ pub struct RemoteJoins {
     /// The owners that requests go to since [`JoinPort::begin`] was called last.
     adopted: Mutex<Arc<Owners>>,
     look: Arc<Notify>,
+    /// All slots were served once.
+    began: AtomicBool,
     _follows: AbortOnDropHandle<()>,
 }
 
@@ -47,7 +50,9 @@ impl RemoteJoins {
         let (tell, newest) = watch::channel(first.clone());
         let look = Arc::new(Notify::new());
         let follows = tokio::spawn(follow(store, slots, security, tell, look.clone()));
-        Self { newest, adopted: Mutex::new(first), look, _follows: AbortOnDropHandle::new(follows) }
+        let follows = AbortOnDropHandle::new(follows);
+        let began = AtomicBool::new(false);
+        Self { newest, adopted: Mutex::new(first), look, began, _follows: follows }
     }
 
     fn newest(&self) -> Arc<Owners> {
@@ -269,19 +274,58 @@ impl PeerPort for RemoteJoins {
         "join"
     }
 
-    /// Every slot has an owner, and all owners serve.
+    /// At first every slot has an owner, and all owners serve. From then on one that serves is enough: a
+    /// slot that moves, or whose owner died, keeps what waits for it waiting, and nothing else.
     async fn serves(&self) -> Result<(), String> {
         let owners = self.newest();
-        if let Some(slot) = owners.unowned() {
+        let unowned = owners.unowned();
+        if unowned.is_some() {
             self.look.notify_one();
-            return Err(format!("slot {} has no owner yet", slot.0));
         }
         let peers: Vec<_> = owners.all().iter().map(|owner| owner.join.peer()).collect();
-        let asked = peers.iter().map(PeerPort::serves);
-        let answers = futures::future::join_all(asked).await;
-        for (owner, answer) in owners.all().iter().zip(answers) {
-            answer.map_err(|why| format!("{}: {why}", owner.node.0))?;
+        let answers = futures::future::join_all(peers.iter().map(PeerPort::serves)).await;
+        let named = |(owner, answer): (&Arc<Owner>, Result<(), String>)| {
+            answer.map_err(|why| format!("{}: {why}", owner.node.0))
+        };
+        let answers: Vec<Result<(), String>> =
+            owners.all().iter().zip(answers).map(named).collect();
+        if self.began.load(Ordering::Acquire) {
+            return one_serves(answers);
         }
+        all_serve(unowned, answers)?;
+        self.began.store(true, Ordering::Release);
         Ok(())
+    }
+}
+
+/// Every slot has an owner, and each of these owners said that it serves.
+fn all_serve(unowned: Option<SlotId>, answers: Vec<Result<(), String>>) -> Result<(), String> {
+    match unowned {
+        Some(slot) => Err(format!("slot {} has no owner yet", slot.0)),
+        None => answers.into_iter().collect(),
+    }
+}
+
+/// One of these owners said that it serves.
+fn one_serves(answers: Vec<Result<(), String>>) -> Result<(), String> {
+    let none = Err("no node owns a slot".to_owned());
+    answers.into_iter().reduce(|one, another| one.or(another)).unwrap_or(none)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn at_first_all_slots_are_served_and_later_one_node_is_enough() {
+        let gone = || Err("join-1: it is not reachable".to_owned());
+        let unowned = Err("slot 3 has no owner yet".to_owned());
+        assert_eq!(all_serve(Some(SlotId(3)), vec![Ok(()), Ok(())]), unowned);
+        assert_eq!(all_serve(None, vec![Ok(()), gone()]), gone());
+        assert_eq!(all_serve(None, vec![Ok(()), Ok(())]), Ok(()));
+        assert_eq!(one_serves(vec![gone(), Ok(())]), Ok(()));
+        assert_eq!(one_serves(vec![Ok(()), gone()]), Ok(()));
+        assert_eq!(one_serves(vec![gone(), gone()]), gone());
+        assert_eq!(one_serves(Vec::new()), Err("no node owns a slot".to_owned()));
     }
 }
