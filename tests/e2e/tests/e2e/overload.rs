@@ -43,6 +43,8 @@ pub(crate) struct Scene {
     pub(crate) join: String,
     pub(crate) serving: String,
     stop: Arc<AtomicBool>,
+    /// Facts that happened so far: all producers live in the same time.
+    happened: Arc<AtomicU64>,
     /// Facts acknowledged to producers whose answers are read.
     pub(crate) acknowledged: Arc<AtomicU64>,
     /// Calls refused, with the reason and the time to wait that they must have.
@@ -56,6 +58,7 @@ impl Scene {
             join: services.endpoint("join"),
             serving: services.endpoint("feature-serving"),
             stop: Arc::default(),
+            happened: Arc::default(),
             acknowledged: Arc::default(),
             refused: Arc::default(),
         }
@@ -72,6 +75,11 @@ impl Scene {
 
     fn end(&self) {
         self.stop.store(true, Ordering::Release);
+    }
+
+    /// So many facts happen now; the number of the first of them.
+    pub(crate) fn next_facts(&self, facts: u64) -> u64 {
+        self.happened.fetch_add(facts, Ordering::AcqRel)
     }
 
     fn acknowledged(&self) -> u64 {
@@ -249,9 +257,9 @@ fn an_overload_of_ten_times_is_survived() {
         let refused = scene.refused.load(Ordering::Acquire);
         eprintln!(
             "overload: {:.0} facts/s before on {:.2} cores, {:.0} under ten times the load on {:.2} \
-             ({:.0} %; {:.0} % a CPU second of the services), {:.0} from those few once more on {:.2}; \
-             {refused} calls refused, {reads} reads answered; a batch was acknowledged {recovery:?} \
-             after its end",
+             ({:.0} %; {:.0} % a CPU second of the services), {:.0} from those few once more on {:.2} \
+             ({:.0} % of the mean of before and after); {refused} calls refused, {reads} reads answered; \
+             a batch was acknowledged {recovery:?} after its end",
             peak.rate,
             peak.cores,
             goodput.rate,
@@ -260,6 +268,7 @@ fn an_overload_of_ten_times_is_survived() {
             100.0 * goodput.facts_a_cpu_second() / peak.facts_a_cpu_second(),
             grown.rate,
             grown.cores,
+            200.0 * goodput.rate / (peak.rate + grown.rate),
         );
     });
     for service in SERVICES {

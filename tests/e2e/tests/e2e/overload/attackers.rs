@@ -35,7 +35,7 @@ async fn deaf_producer(scene: Scene, producer: String) {
     let mut client = IngestServiceClient::new(connect(&scene.ingest).await);
     let (requests, receiver) = mpsc::channel(1);
     let answers = client.publish(ReceiverStream::new(receiver)).await;
-    let mut batch = batch(&producer, 0, 50);
+    let mut batch = batch(&producer, 0, 0, 50);
     for row in &mut batch.rows {
         let user = row.values.get_mut("user_id").expect("a user");
         if let Some(v1::value::Kind::Int64(user)) = &mut user.kind {

@@ -1,7 +1,9 @@
 //! Producers: one that keeps to its credits, one that does not, and one that repeats refused calls at
 //! once.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 
 use millrace_proto::v1;
 use millrace_proto::v1::ingest_service_client::IngestServiceClient;
@@ -17,12 +19,21 @@ pub(super) const FACTS: u64 = 500;
 /// 2026-03-01T12:00:00Z.
 const NOON: i64 = 1_772_366_400_000_000;
 
-/// A batch of these users, one after the other.
-pub(super) fn batch(producer: &str, first_sequence: u64, users: i64) -> v1::PublishRequest {
+/// Microseconds between two facts of a load, whoever sends them: about as many a second as the services
+/// take, so that facts under way are as late as they are in life.
+const APART: i64 = 10;
+
+/// A batch of these users, one after the other; its first fact is the `first`-th of all.
+pub(super) fn batch(
+    producer: &str,
+    first_sequence: u64,
+    first: u64,
+    users: i64,
+) -> v1::PublishRequest {
     let value = |n: i64| v1::Value { kind: Some(v1::value::Kind::Int64(n)) };
     let row = |n: u64| {
-        let n = n as i64;
-        let fields = [("user_id", n % users), ("ts", NOON + n * 1_000_000), ("amount", 1)];
+        let n = (first + n) as i64;
+        let fields = [("user_id", n % users), ("ts", NOON + n * APART), ("amount", 1)];
         let values = fields.map(|(name, n)| (name.to_owned(), value(n)));
         v1::TypedRow { values: values.into() }
     };
@@ -32,6 +43,34 @@ pub(super) fn batch(producer: &str, first_sequence: u64, users: i64) -> v1::Publ
         first_sequence,
         rows: (0..FACTS).map(row).collect(),
         ..Default::default()
+    }
+}
+
+/// What a producer has sent and has no answer to: what is sent again is what was sent.
+#[derive(Clone)]
+struct Sent {
+    scene: Scene,
+    producer: String,
+    /// Which of all facts a batch begins with, by its first sequence.
+    firsts: Arc<Mutex<BTreeMap<u64, u64>>>,
+}
+
+impl Sent {
+    fn of(scene: &Scene, producer: String) -> Self {
+        Self { scene: scene.clone(), producer, firsts: Arc::default() }
+    }
+
+    /// The batch that begins with this sequence: what happens now, or what was sent before.
+    fn batch(&self, sequence: u64) -> v1::PublishRequest {
+        let mut firsts = self.firsts.lock().expect("no panic");
+        let first = *firsts.entry(sequence).or_insert_with(|| self.scene.next_facts(FACTS));
+        batch(&self.producer, sequence, first, USERS)
+    }
+
+    /// Everything before this sequence is acknowledged.
+    fn acknowledged(&self, next_sequence: u64) {
+        let mut firsts = self.firsts.lock().expect("no panic");
+        *firsts = firsts.split_off(&next_sequence);
     }
 }
 
@@ -59,12 +98,14 @@ pub(super) async fn fair(scene: Scene, producer: String) {
     let mut answers =
         client.publish(ReceiverStream::new(receiver)).await.expect("a call").into_inner();
     let mut requests = Some(requests);
+    let batches = Sent::of(&scene, producer);
     let (mut sent, mut answered, mut credits) = (0, 0, 0);
     while let Some(answer) = answers.message().await.expect("a producer that keeps to its credits")
     {
         credits = answer.credits.map_or(credits, |credits| credits.facts);
         if let Some(result) = &answer.result {
             settled(&scene, result);
+            batches.acknowledged(result.next_sequence);
             answered += FACTS;
         }
         while let Some(sender) = &requests {
@@ -76,7 +117,7 @@ pub(super) async fn fair(scene: Scene, producer: String) {
             if in_flight + FACTS > credits.min(16 * FACTS) {
                 break;
             }
-            sender.send(batch(&producer, sent, USERS)).await.expect("the call stands");
+            sender.send(batches.batch(sent)).await.expect("the call stands");
             sent += FACTS;
         }
     }
@@ -88,6 +129,7 @@ pub(super) async fn fair(scene: Scene, producer: String) {
 pub(super) async fn heedless(scene: Scene, producer: String) {
     // What was ever sent may be in the log, and is sent again until it is acknowledged.
     let (mut acknowledged, mut sent) = (0, 0);
+    let batches = Sent::of(&scene, producer);
     loop {
         let mut client = IngestServiceClient::new(connect(&scene.ingest).await);
         let (requests, receiver) = mpsc::channel(1);
@@ -100,11 +142,11 @@ pub(super) async fn heedless(scene: Scene, producer: String) {
             }
         };
         let sending = {
-            let (scene, producer) = (scene.clone(), producer.clone());
+            let (scene, batches) = (scene.clone(), batches.clone());
             tokio::spawn(async move {
                 let mut first = acknowledged;
                 while scene.goes_on() || first < sent {
-                    if requests.send(batch(&producer, first, USERS)).await.is_err() {
+                    if requests.send(batches.batch(first)).await.is_err() {
                         break;
                     }
                     first += FACTS;
@@ -118,6 +160,7 @@ pub(super) async fn heedless(scene: Scene, producer: String) {
                     if let Some(result) = &answer.result {
                         settled(&scene, result);
                         acknowledged = result.next_sequence;
+                        batches.acknowledged(acknowledged);
                     }
                 }
                 Ok(None) => break false,
@@ -141,7 +184,8 @@ pub(super) async fn impatient(scene: Scene, producer: String) {
     let mut client = IngestServiceClient::new(connect(&scene.ingest).await);
     let mut first = 0;
     while scene.goes_on() {
-        let request = v1::PublishBatchRequest::from(batch(&producer, first, USERS));
+        let request =
+            v1::PublishBatchRequest::from(batch(&producer, first, scene.next_facts(FACTS), USERS));
         loop {
             match client.publish_batch(request.clone()).await {
                 Ok(answer) => {
