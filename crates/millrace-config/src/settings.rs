@@ -37,6 +37,9 @@ pub struct Settings {
     /// `page_cache_bytes`: memory of feature-serving for pages of large entities that are read again
     /// and again, in bytes, up to 1 TiB; 0 for none. Default 64 MiB.
     pub page_cache_bytes: u64,
+    /// `hot_heads_for`: how long feature-serving answers from a head it has loaded while its slot's mark
+    /// stands, up to 1 s; 0 for not at all. Default 50 ms.
+    pub hot_heads_for: Duration,
     /// `training_bytes`: memory of feature-serving for one training set, in bytes, about. Default 512 MiB.
     pub training_bytes: u64,
     /// `parity_sample`: the share of its answers about entities that feature-serving compares with the log;
@@ -96,6 +99,7 @@ impl Default for Settings {
             resident_bytes: 512 * MIB,
             backfill_bytes_per_second: 32 * MIB,
             page_cache_bytes: 64 * MIB,
+            hot_heads_for: Duration::from_millis(50),
             training_bytes: 512 * MIB,
             parity_sample: PARITY_SAMPLE,
             parity_ring: 1_024,
@@ -139,6 +143,7 @@ impl Config {
         within("resident_bytes", s.resident_bytes, MIB..=1024 * GIB)?;
         within("backfill_bytes_per_second", s.backfill_bytes_per_second, 1024..=1024 * GIB)?;
         within("page_cache_bytes", s.page_cache_bytes, 0..=1024 * GIB)?;
+        lasts("hot_heads_for", s.hot_heads_for, Duration::ZERO..=Duration::from_secs(1))?;
         within("training_bytes", s.training_bytes, 16 * MIB..=1024 * GIB)?;
         within("parity_ring", s.parity_ring, 16..=65_536)?;
         if let Some(after) = s.hedge_after {

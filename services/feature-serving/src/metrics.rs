@@ -50,6 +50,25 @@ pub const HEAD_READS_LIMIT: Metric = Metric::gauge(
     "Entities whose heads may be read at once; more wait",
 );
 
+/// Heads that reads of stored heads needed.
+pub const HEADS: Metric = Metric::counter(
+    "millrace_read_heads_total",
+    &["from"],
+    "Heads that reads of stored heads needed, by where they were: cache or store",
+);
+/// What kept heads take.
+pub const HOT_HEAD_BYTES: Metric = Metric::gauge(
+    "millrace_read_hot_head_bytes",
+    &[],
+    "Bytes of heads kept for further reads of stored heads",
+);
+/// Their bound.
+pub const HOT_HEAD_BYTES_LIMIT: Metric = Metric::gauge(
+    "millrace_read_hot_head_bytes_limit",
+    &[],
+    "Bytes of heads that may be kept; those read least leave",
+);
+
 /// Pages that reads of stored heads needed.
 pub const PAGES: Metric = Metric::counter(
     "millrace_read_pages_total",
@@ -97,7 +116,7 @@ pub const PARITY_REBUILDS: Metric = Metric::counter(
 );
 
 /// All of them.
-pub const ALL: [Metric; 14] = [
+pub const ALL: [Metric; 17] = [
     READ_SECONDS,
     ENTITIES,
     LOG_FACTS,
@@ -105,6 +124,9 @@ pub const ALL: [Metric; 14] = [
     LOG_READS_LIMIT,
     HEAD_READS,
     HEAD_READS_LIMIT,
+    HEADS,
+    HOT_HEAD_BYTES,
+    HOT_HEAD_BYTES_LIMIT,
     PAGES,
     PAGE_BYTES,
     PAGE_BYTES_LIMIT,

@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -22,10 +23,12 @@ use millrace_store::{Mark, StoreError};
 use millrace_types::entity::view_key;
 use millrace_types::{Chunk, DecodeError, Entity, Filled, KnownAt, Micros, Position, SlotId};
 
+use self::hot::MarksSeen;
 use self::loads::HeadLoads;
 use self::pages::Pages;
 use crate::plans::Plans;
 
+mod hot;
 mod loads;
 mod pages;
 mod parts;
@@ -44,17 +47,27 @@ pub struct StoredLimits {
     pub page_cache_bytes: u64,
     /// Pages that reads under way hold at once; more wait. About 150 KiB each at most.
     pub pages_at_once: u32,
+    /// How long a head answers further reads as long as its slot's mark stands; 0 for not at all.
+    pub hot_heads_for: Duration,
+    /// Memory for heads that are kept for further reads, in bytes.
+    pub hot_head_bytes: u64,
 }
 
 impl Default for StoredLimits {
     fn default() -> Self {
-        Self { page_cache_bytes: 64 << 20, pages_at_once: 512 }
+        Self {
+            page_cache_bytes: 64 << 20,
+            pages_at_once: 512,
+            hot_heads_for: Duration::from_millis(50),
+            hot_head_bytes: 16 << 20,
+        }
     }
 }
 
 /// Reads of stored heads.
 pub struct StoredHeads {
     store: Arc<dyn StorePort>,
+    marks: MarksSeen,
     loads: HeadLoads,
     pages: Pages,
     pages_at_once: usize,
@@ -89,7 +102,8 @@ impl StoredHeads {
         limits: StoredLimits,
     ) -> Self {
         Self {
-            loads: HeadLoads::new(store.clone()),
+            marks: MarksSeen::default(),
+            loads: HeadLoads::new(store.clone(), limits),
             pages: Pages::new(store.clone(), limits),
             pages_at_once: limits.pages_at_once as usize,
             store,
@@ -160,21 +174,31 @@ impl StoredHeads {
 
     /// What the stored heads say; tried again when a head was replaced, and its pages gone, between two
     /// reads.
-    async fn read(&self, plan: &Plan, request: &HeadRequest) -> Result<Vec<Said>, JoinError> {
+    async fn read(
+        &self,
+        plan: &Plan,
+        request: &HeadRequest,
+        mut since: Option<Instant>,
+    ) -> Result<Vec<Said>, JoinError> {
         let mut attempts = ATTEMPTS;
         loop {
             attempts -= 1;
-            match self.read_once(plan, request).await {
-                Err(JoinError::Store(StoreError::Damaged { .. })) if attempts > 0 => {}
+            match self.read_once(plan, request, since).await {
+                Err(JoinError::Store(StoreError::Damaged { .. })) if attempts > 0 => since = None,
                 other => return other,
             }
         }
     }
 
-    async fn read_once(&self, plan: &Plan, request: &HeadRequest) -> Result<Vec<Said>, JoinError> {
+    async fn read_once(
+        &self,
+        plan: &Plan,
+        request: &HeadRequest,
+        since: Option<Instant>,
+    ) -> Result<Vec<Said>, JoinError> {
         let mut said = Vec::with_capacity(request.entities.len());
         for entities in request.entities.chunks(HEADS_AT_ONCE) {
-            let heads = self.loads.load(entities).await?;
+            let heads = self.loads.load(entities, since).await?;
             let (mut opened, mut pages) = (Vec::new(), 0);
             for (entity, head) in entities.iter().zip(heads) {
                 let one = Opened::new(plan, request, entity, head)?;
@@ -225,7 +249,7 @@ impl StoredHeads {
         if request.catalog_version != plan.catalog.version {
             return Err(JoinError::UnknownCatalog(request.catalog_version));
         }
-        let mark = self.mark(request.slot).await?;
+        let (ver, mark) = self.store.load_mark(request.slot).await?.unzip();
         let bounded = request.known_at < KnownAt::MAX;
         if bounded && mark.as_ref().is_none_or(|mark| mark.closed < request.known_at) {
             // Heads may lack facts of before `known_at`; the log has them once it is closed.
@@ -248,7 +272,8 @@ impl StoredHeads {
             Some(mark) => self.waiting(request.slot, mark).await?,
             None => Arc::default(),
         };
-        let said = self.read(&plan, request).await?;
+        let known = ver.and_then(|ver| self.marks.since(request.slot, ver));
+        let said = self.read(&plan, request, known).await?;
         let since = |entity| waiting.dirty.get(entity).copied();
         let answers = request.entities.iter().zip(said);
         Ok(answers.map(|(entity, said)| answer(request, said, &stamp, since(entity))).collect())

@@ -2,10 +2,12 @@
 //!
 //! A read looks at its slot's mark first and loads heads after that, so that everything up to the mark is
 //! in them. It may therefore share a load that has not begun when it asks, and none that has. Of an entity
-//! one load is under way at a time; those who ask meanwhile share the next one.
+//! one load is under way at a time; those who ask meanwhile share the next one. A read that knows since
+//! when its mark is known takes a head that was loaded since then, too.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use bytes::Bytes;
 use millrace_client::port::StorePort;
@@ -14,6 +16,8 @@ use millrace_telemetry::Span;
 use millrace_types::Entity;
 use tokio::sync::watch;
 
+use super::StoredLimits;
+use super::hot::HotHeads;
 use super::parts::Parts;
 
 /// A head's bytes; `None` where the store has none.
@@ -26,28 +30,36 @@ type UnderWay = Mutex<HashMap<Entity, Option<Waiting>>>;
 pub(super) struct HeadLoads {
     parts: Parts,
     under_way: Arc<UnderWay>,
+    hot: Arc<HotHeads>,
 }
 
 impl HeadLoads {
-    pub(super) fn new(store: Arc<dyn StorePort>) -> Self {
-        Self::over(Parts::of(store))
+    pub(super) fn new(store: Arc<dyn StorePort>, limits: StoredLimits) -> Self {
+        Self::over(Parts::of(store), limits)
     }
 
-    fn over(parts: Parts) -> Self {
-        Self { parts, under_way: Arc::default() }
+    fn over(parts: Parts, limits: StoredLimits) -> Self {
+        Self { parts, under_way: Arc::default(), hot: Arc::new(HotHeads::new(limits)) }
     }
 
-    /// The stored heads of these entities, in order, each as of after this call began.
+    /// The stored heads of these entities, in order, each as of after this call began or of a load that
+    /// began `since` then.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub(super) async fn load(&self, entities: &[Entity]) -> Result<Vec<Option<Bytes>>, StoreError> {
+    pub(super) async fn load(
+        &self,
+        entities: &[Entity],
+        since: Option<Instant>,
+    ) -> Result<Vec<Option<Bytes>>, StoreError> {
         let mut own = Vec::new();
         let mut receivers = Vec::with_capacity(entities.len());
         {
             let mut under_way = lock(&self.under_way);
             for entity in entities {
-                if let Some(next) = under_way.get_mut(entity) {
+                if let Some(head) = self.hot.get(entity, since) {
+                    receivers.push(watch::channel(Some(Ok(head))).1);
+                } else if let Some(next) = under_way.get_mut(entity) {
                     let next = next.get_or_insert_with(|| watch::channel(None).0);
                     receivers.push(next.subscribe());
                 } else {
@@ -60,7 +72,8 @@ impl HeadLoads {
         }
         if !own.is_empty() {
             let span = Span::within("load heads");
-            let batch = Batch { entities: own, under_way: self.under_way.clone() };
+            let (under_way, hot) = (self.under_way.clone(), self.hot.clone());
+            let batch = Batch { entities: own, under_way, hot };
             let work = run(self.parts.clone(), batch);
             // On its own: whoever asked first may leave, and the others still wait.
             tokio::spawn(async move { span.around(work).await });
@@ -85,17 +98,22 @@ impl HeadLoads {
 struct Batch {
     entities: Vec<(Entity, Waiting)>,
     under_way: Arc<UnderWay>,
+    hot: Arc<HotHeads>,
 }
 
 impl Batch {
-    /// Hands the heads over. Gives the batch of those for whom others wait by now.
-    fn over(mut self, loaded: Result<Vec<Option<Bytes>>, StoreError>) -> Self {
+    /// Hands the heads of a load over that began then. Gives the batch of those for whom others wait by
+    /// now.
+    fn over(mut self, began: Instant, loaded: Result<Vec<Option<Bytes>>, StoreError>) -> Self {
         let entities = std::mem::take(&mut self.entities);
         let mut next = Vec::new();
         {
             // Before anybody is told: whoever asks from here on begins another load.
             let mut under_way = lock(&self.under_way);
-            for (entity, _) in &entities {
+            for (index, (entity, _)) in entities.iter().enumerate() {
+                if let Some(head) = loaded.as_ref().ok().and_then(|heads| heads.get(index)) {
+                    self.hot.put(entity, began, head);
+                }
                 let waiting = under_way.remove(entity).flatten();
                 // Who waited may have left.
                 if let Some(waiting) = waiting.filter(|w| w.receiver_count() > 0) {
@@ -112,7 +130,7 @@ impl Batch {
             };
             sender.send_replace(Some(head));
         }
-        Self { entities: next, under_way: self.under_way.clone() }
+        Self { entities: next, under_way: self.under_way.clone(), hot: self.hot.clone() }
     }
 }
 
@@ -132,9 +150,10 @@ impl Drop for Batch {
 async fn run(parts: Parts, mut batch: Batch) {
     while !batch.entities.is_empty() {
         let wanted = batch.entities.iter().map(|(entity, _)| (entity.clone(), Part::Head));
+        let began = Instant::now();
         let loaded = parts.load(wanted.collect()).await;
         let heads = loaded.map(|found| found.into_iter().map(|head| head.map(|h| h.1)).collect());
-        batch = batch.over(heads);
+        batch = batch.over(began, heads);
     }
 }
 
@@ -144,6 +163,8 @@ fn lock(under_way: &UnderWay) -> MutexGuard<'_, HashMap<Entity, Option<Waiting>>
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use futures::FutureExt as _;
     use millrace_types::{EntityKey, KeyPart, KindId, KnownAt};
     use tokio::sync::{mpsc, oneshot};
@@ -168,7 +189,8 @@ mod tests {
             }
             .boxed()
         });
-        (Arc::new(HeadLoads::over(parts)), asked)
+        let limits = StoredLimits { hot_heads_for: Duration::MAX, ..StoredLimits::default() };
+        (Arc::new(HeadLoads::over(parts, limits)), asked)
     }
 
     fn user(user: i64) -> Entity {
@@ -182,7 +204,7 @@ mod tests {
     async fn begin(loads: &Arc<HeadLoads>, users: &[i64]) -> Read {
         let loads = loads.clone();
         let entities: Vec<Entity> = users.iter().copied().map(user).collect();
-        let task = tokio::spawn(async move { loads.load(&entities).await });
+        let task = tokio::spawn(async move { loads.load(&entities, None).await });
         tokio::task::yield_now().await;
         task
     }
@@ -215,6 +237,36 @@ mod tests {
         assert_eq!(heads(third).await, ["other", "new"]);
         asked.recv().await.unwrap().1.send(Ok("newest".into())).unwrap();
         assert_eq!(heads(fourth).await, ["newest"]);
+        assert!(lock(&loads.under_way).is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_read_takes_what_was_loaded_since_its_mark_was_seen() {
+        let (loads, mut asked) = loads();
+        let before = Instant::now();
+        let first = begin(&loads, &[1]).await;
+        asked.recv().await.unwrap().1.send(Ok("head".into())).unwrap();
+        assert_eq!(heads(first).await, ["head"]);
+        let hot = loads.load(&[user(1)], Some(before)).await.unwrap();
+        assert_eq!(hot, [Some(Bytes::from("head"))]);
+        assert!(asked.try_recv().is_err(), "the store is not asked");
+        // One whose mark was seen later asks for the head anew; of several, for what is lacking alone.
+        let later = {
+            let (loads, now) = (loads.clone(), Instant::now());
+            tokio::spawn(async move { loads.load(&[user(1)], Some(now)).await })
+        };
+        let began = asked.recv().await.unwrap();
+        assert_eq!(began.0, [user(1)]);
+        began.1.send(Ok("newer".into())).unwrap();
+        assert_eq!(heads(later).await, ["newer"]);
+        let both = {
+            let loads = loads.clone();
+            tokio::spawn(async move { loads.load(&[user(1), user(2)], Some(before)).await })
+        };
+        let began = asked.recv().await.unwrap();
+        assert_eq!(began.0, [user(2)]);
+        began.1.send(Ok("other".into())).unwrap();
+        assert_eq!(heads(both).await, ["newer", "other"]);
         assert!(lock(&loads.under_way).is_empty());
     }
 

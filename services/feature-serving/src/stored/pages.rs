@@ -139,7 +139,8 @@ mod tests {
             let found: Vec<_> = found.collect();
             async move { Ok(found) }.boxed()
         });
-        (Pages::over(parts, StoredLimits { page_cache_bytes, pages_at_once: 4 }), asked)
+        let limits = StoredLimits { page_cache_bytes, pages_at_once: 4, ..StoredLimits::default() };
+        (Pages::over(parts, limits), asked)
     }
 
     #[tokio::test]

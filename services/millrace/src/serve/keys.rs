@@ -63,6 +63,12 @@ pub struct ServeKeys {
     /// feature-serving: bytes of pages of large entities kept for further reads
     #[arg(long, env = "MILLRACE_PAGE_CACHE_BYTES", hide_env_values = true, value_name = "N")]
     pub page_cache_bytes: Option<u64>,
+    /// feature-serving: how long a stored head answers further reads of its entity while its slot's mark
+    /// stands
+    #[arg(long, env = "MILLRACE_HOT_HEADS_FOR", hide_env_values = true, value_name = "TIME",
+          value_parser = crate::cli::duration)]
+    #[serde(default, deserialize_with = "duration")]
+    pub hot_heads_for: Option<Duration>,
     /// feature-serving: bytes that one training set takes, about
     #[arg(long, env = "MILLRACE_TRAINING_BYTES", hide_env_values = true, value_name = "N")]
     pub training_bytes: Option<u64>,
@@ -240,6 +246,7 @@ pub(super) fn told(args: &ServeArgs, global: &Global) -> Result<Told, ServeError
             .page_cache_bytes
             .or(file.page_cache_bytes)
             .unwrap_or(default.page_cache_bytes),
+        hot_heads_for: flags.hot_heads_for.or(file.hot_heads_for).unwrap_or(default.hot_heads_for),
         training_bytes: flags
             .training_bytes
             .or(file.training_bytes)

@@ -304,8 +304,9 @@ impl ServingPart {
         let (catalog, follows) = catalog(store.clone()).await?;
         let slots = slots(told)?;
         let join = Arc::new(RemoteJoins::new(store.clone(), slots, told.security.clone()));
-        let page_cache_bytes = told.settings.page_cache_bytes;
-        let limits = StoredLimits { page_cache_bytes, ..StoredLimits::default() };
+        let settings = &told.settings;
+        let (page_cache_bytes, hot_heads_for) = (settings.page_cache_bytes, settings.hot_heads_for);
+        let limits = StoredLimits { page_cache_bytes, hot_heads_for, ..StoredLimits::default() };
         let ports = (store.clone(), join.clone(), catalog.clone());
         let heads = Arc::new(StoredHeads::new(ports.0, ports.1, ports.2, slots, limits));
         let config = ReaderConfig {

@@ -227,7 +227,8 @@ fn feature_serving() -> Vec<Limit> {
         training_bytes,
         spine_stall,
     } = ReaderConfig::default();
-    let StoredLimits { page_cache_bytes, pages_at_once } = StoredLimits::default();
+    let StoredLimits { page_cache_bytes, pages_at_once, hot_heads_for, hot_head_bytes } =
+        StoredLimits::default();
     // A share and a name are settings, not limits.
     let ParityConfig { share: _, samples_a_second, node: _, ring } = ParityConfig::of("node");
     vec![
@@ -243,6 +244,8 @@ fn feature_serving() -> Vec<Limit> {
         ("spine_stall", time(spine_stall)),
         ("page_cache_bytes", bytes(page_cache_bytes)),
         ("pages_at_once", count(pages_at_once)),
+        ("hot_heads_for", time(hot_heads_for)),
+        ("hot_head_bytes", bytes(hot_head_bytes)),
         ("parity.samples_a_second", count(samples_a_second)),
         ("parity.ring", count(ring)),
     ]
