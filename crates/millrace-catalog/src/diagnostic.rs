@@ -115,6 +115,8 @@ rules! {
     NotKeyed = "not-keyed",
     /// A stream is referred to that the view does not join.
     NotJoined = "not-joined",
+    /// A retention that the stream, or a window over it, cannot have.
+    Retention = "retention",
     /// A feature names no aggregate, or several.
     Aggregate = "aggregate",
     /// The argument is none the aggregate takes.

@@ -33,7 +33,7 @@ pub enum Change {
         stream: String,
     },
     /// A role or setting of a stream is another. Of these, [`Catalog::compile`] allows
-    /// `out_of_orderness`, `repair` and `beyond_repair`.
+    /// `out_of_orderness`, `repair`, `beyond_repair` and `retention`.
     StreamChanged {
         /// The stream's name.
         stream: String,
@@ -189,8 +189,13 @@ fn diff_stream(
     was.extend(render::settings(before));
     let mut is = render::roles(after, &|id| render::kind_name(new, id));
     is.extend(render::settings(after));
-    for ((setting, old), (_, new)) in was.into_iter().zip(is) {
+    let keeps_less =
+        after.retention_us.unwrap_or(i64::MAX) < before.retention_us.unwrap_or(i64::MAX);
+    for ((setting, old), (_, mut new)) in was.into_iter().zip(is) {
         if old != new {
+            if setting == "retention" && keeps_less {
+                new.push_str("; facts that are older are deleted for good");
+            }
             let stream = after.name.clone();
             changes.push(Change::StreamChanged { stream, setting, old, new });
         }

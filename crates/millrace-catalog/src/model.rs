@@ -146,6 +146,10 @@ pub struct Stream {
     pub repair_us: i64,
     /// What becomes of facts beyond it.
     pub beyond_repair: BeyondRepair,
+    /// How far behind the slot's watermark facts are kept, in microseconds; `None` keeps everything.
+    pub retention_us: Option<i64>,
+    /// This version or an earlier one has a `retention`: facts may be gone for good.
+    pub forgets: bool,
     /// The fields in the order in which they were added; rows are encoded and compared so.
     pub fields: Vec<Field>,
 }
@@ -249,6 +253,21 @@ impl Window {
             Self::Unbounded => Micros::MIN,
             Self::Sliding { width_us, hop_us } => t.minus(width_us).floor(hop_us),
             Self::Exact { width_us } => t.minus(width_us),
+        }
+    }
+
+    /// The first instant at which the window reaches no further back than `from`; `None` where it
+    /// reaches back to the beginning at every instant.
+    #[must_use]
+    pub fn earliest(self, from: Micros) -> Option<Micros> {
+        match self {
+            Self::Unbounded => None,
+            Self::Sliding { width_us, hop_us } => {
+                let down = from.floor(hop_us);
+                let up = if down < from { down.plus(hop_us) } else { down };
+                Some(up.plus(width_us))
+            }
+            Self::Exact { width_us } => Some(from.plus(width_us)),
         }
     }
 }

@@ -106,6 +106,7 @@ pub(crate) fn settings(stream: &Stream) -> Vec<(&'static str, String)> {
         ("out_of_orderness", duration::print(stream.out_of_orderness_us)),
         ("repair", duration::print(stream.repair_us)),
         ("beyond_repair", beyond.to_owned()),
+        ("retention", stream.retention_us.map_or_else(|| "none".to_owned(), duration::print)),
     ]
 }
 

@@ -216,3 +216,57 @@ fn a_difference_has_its_data() {
     let changes = diff(&first(), &next(&other_streams).unwrap());
     assert!(matches!(&changes[0], Change::ViewChanged { view, .. } if view == "activity"));
 }
+
+/// `retention` comes, changes and goes; windows fit it, and what may be gone stays known as such.
+#[test]
+fn retention_comes_and_goes() {
+    let windowed = FIRST.replace(
+        "      gold: {count: {}, where: \"profiles.tier >= 3\"}\n",
+        "      gold: {count: {}, window: 7d, where: \"profiles.tier >= 3\"}\n",
+    );
+    let with = |yaml: &str, retention: &str| {
+        yaml.replace(
+            "    id: event_id\n",
+            &format!("    id: event_id\n    retention: {retention}\n"),
+        )
+    };
+    let refused = |yaml: String, previous: Option<&Catalog>| {
+        let errors = Catalog::compile(&yaml, previous).expect_err("it is refused");
+        errors.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        refused(with(FIRST, "400d"), None),
+        [
+            "23:13: retention: views.activity.features.gold: it needs every fact of `clicks`, which does not keep all of them (help: give it a `window`, or leave `retention` out before facts are deleted)"
+        ]
+    );
+    assert_eq!(
+        refused(with(&windowed, "168h"), None),
+        [
+            "23:33: retention: views.activity.features.gold.window: with its hop the window reaches back 169h, and `clicks` has a retention of 7d (help: shorten the window or lengthen `retention`)"
+        ]
+    );
+
+    let first = Catalog::compile(&windowed, None).expect("a good catalog");
+    let second = Catalog::compile(&with(&windowed, "30d"), Some(&first)).expect("windows fit");
+    let clicks = |catalog: &Catalog| catalog.stream("clicks").cloned().expect("it has clicks");
+    assert_eq!(clicks(&first).retention_us, None);
+    assert!(!clicks(&first).forgets);
+    assert_eq!(clicks(&second).retention_us, Some(30 * 86_400_000_000));
+    assert!(clicks(&second).forgets);
+    let text = |old: &Catalog, new: &Catalog| {
+        diff(old, new).iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        text(&first, &second),
+        ["~ stream clicks: retention: none -> 30d; facts that are older are deleted for good"]
+    );
+    let longer = Catalog::compile(&with(&windowed, "60d"), Some(&second)).expect("it may grow");
+    assert_eq!(text(&second, &longer), ["~ stream clicks: retention: 30d -> 60d"]);
+
+    // What is gone is gone: without the retention there are still no features over every fact.
+    let off = Catalog::compile(&windowed, Some(&longer)).expect("it may go");
+    assert!(clicks(&off).forgets);
+    assert_eq!(clicks(&off).retention_us, None);
+    assert_eq!(refused(FIRST.to_owned(), Some(&off)).len(), 1);
+}

@@ -9,13 +9,14 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use millrace_catalog::Catalog;
 use millrace_grpc::{Coded, ErrorCode};
+use millrace_kernel::TooEarly;
 use millrace_store::{
     Append, Applied, AuditStore, ErasureStore, Fencing, Incarnation, LogPage, Mark, Member, NodeId,
     NodeLease, Part, Put, SlotEpoch, StoreError,
 };
 use millrace_telemetry::TraceContext;
 use millrace_types::{
-    Entity, FeatureValue, Filled, KnownAt, Micros, Position, SlotId, Status, StreamId,
+    Boundaries, Entity, FeatureValue, Filled, KnownAt, Micros, Position, SlotId, Status, StreamId,
 };
 use thiserror::Error;
 use tokio::sync::{mpsc, watch};
@@ -136,6 +137,8 @@ pub enum HeadAnswer {
         /// True while the entity waits for a rebuild.
         rebuilding: bool,
     },
+    /// Nothing answers this read: its stream's retention let go of what it needs.
+    TooEarly(TooEarly),
 }
 
 /// What `status` shows of a slot.
@@ -167,6 +170,8 @@ pub struct SlotStatus {
     pub latest: Vec<(StreamId, Micros)>,
     /// The backfill of new features that is not done.
     pub backfill: Option<BackfillStatus>,
+    /// The instants before which facts of streams with a retention are forgotten.
+    pub forgotten: Boundaries,
 }
 
 /// How far the backfill of a slot has come.
@@ -500,6 +505,7 @@ mod tests {
                 watermarks: Vec::new(),
                 latest: Vec::new(),
                 backfill: None,
+                forgotten: Boundaries::default(),
             };
             slot.unmarked_chunks()
         };

@@ -32,6 +32,8 @@ pub enum ErrorCode {
     CursorInvalid,
     /// `known_at` lies ahead of the service's clock.
     KnownAtAhead,
+    /// A read needs facts that their stream's retention let go.
+    BeforeRetention,
     /// The server, connection or slot has as much work as it takes.
     Overloaded,
     /// A read from the log went past its budget of facts or time.
@@ -62,7 +64,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::InvalidArgument,
         Self::MessageMalformed,
         Self::MessageTooLarge,
@@ -76,6 +78,7 @@ impl ErrorCode {
         Self::FeatureNotFound,
         Self::CursorInvalid,
         Self::KnownAtAhead,
+        Self::BeforeRetention,
         Self::Overloaded,
         Self::ReadBudgetSpent,
         Self::NotServing,
@@ -108,6 +111,7 @@ impl ErrorCode {
             Self::FeatureNotFound => "FEATURE_NOT_FOUND",
             Self::CursorInvalid => "CURSOR_INVALID",
             Self::KnownAtAhead => "KNOWN_AT_AHEAD",
+            Self::BeforeRetention => "BEFORE_RETENTION",
             Self::Overloaded => "OVERLOADED",
             Self::ReadBudgetSpent => "READ_BUDGET_SPENT",
             Self::NotServing => "NOT_SERVING",
@@ -139,7 +143,7 @@ impl ErrorCode {
             | Self::BatchInvalid
             | Self::CatalogInvalid
             | Self::CursorInvalid => Code::InvalidArgument,
-            Self::MessageTooLarge | Self::KnownAtAhead => Code::OutOfRange,
+            Self::MessageTooLarge | Self::KnownAtAhead | Self::BeforeRetention => Code::OutOfRange,
             Self::CatalogChanged => Code::Aborted,
             Self::Unauthenticated => Code::Unauthenticated,
             Self::PermissionDenied => Code::PermissionDenied,
@@ -183,6 +187,7 @@ impl ErrorCode {
             | Self::FeatureNotFound
             | Self::CursorInvalid
             | Self::KnownAtAhead
+            | Self::BeforeRetention
             | Self::ReadBudgetSpent
             | Self::HopNotTrusted
             | Self::StoreFailed
@@ -221,6 +226,7 @@ impl ErrorCode {
             | Self::FeatureNotFound
             | Self::CursorInvalid
             | Self::KnownAtAhead
+            | Self::BeforeRetention
             | Self::Overloaded
             | Self::ReadBudgetSpent
             | Self::NotServing
@@ -266,6 +272,7 @@ mod tests {
                 "FEATURE_NOT_FOUND NotFound -",
                 "CURSOR_INVALID InvalidArgument -",
                 "KNOWN_AT_AHEAD OutOfRange -",
+                "BEFORE_RETENTION OutOfRange -",
                 "OVERLOADED ResourceExhausted retry",
                 "READ_BUDGET_SPENT ResourceExhausted -",
                 "NOT_SERVING Unavailable retry",

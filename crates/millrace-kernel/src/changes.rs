@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use millrace_catalog::StreamKind;
-use millrace_types::{FactView, Micros, Row, RowView, StreamId};
+use millrace_types::{Boundaries, FactView, Micros, Row, RowView, StreamId};
 
 use crate::entity::{EntityState, Outcome};
 use crate::page::id_hash;
 use crate::plan::ViewPlan;
+use crate::retention::is_forgotten;
 
 /// A joined row that appears or disappears.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,6 +81,15 @@ impl ChangeSet {
             "a state with everything at hand never needs the log"
         );
         outcome
+    }
+
+    /// The state is about to forget events. Rows that go with them are no changes.
+    pub(crate) fn forget(&mut self, state: &EntityState, view: usize, boundaries: &Boundaries) {
+        let events = state.plan.views[view].events;
+        let boundary = boundaries.of(state.plan.streams[events].id);
+        let facts = &state.streams[events];
+        let of_id = |id: &[u8]| facts.find(id, id_hash(id)).into_iter().map(|p| facts.fact(p));
+        self.before.retain(|id, _| !is_forgotten(of_id(id), boundary));
     }
 
     /// The changes, `-` before the `+` that replaces it.

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use millrace_catalog::StreamKind;
-use millrace_types::{FactView, KnownAt, Micros, Op, Position, RowView};
+use millrace_types::{Boundaries, FactView, KnownAt, Micros, Op, Position, RowView};
 
 use crate::facts::{Known, Place, StreamFacts};
 use crate::left::LeftIds;
@@ -32,6 +32,8 @@ pub struct EntityState {
     pub(crate) applied: Position,
     /// The known_at of that chunk.
     pub(crate) known_at: KnownAt,
+    /// Before which facts are forgotten here.
+    pub(crate) boundaries: Arc<Boundaries>,
 }
 
 /// What becomes of one fact of one entity.
@@ -75,6 +77,7 @@ impl EntityState {
             left_bytes: 0,
             applied: Position::START,
             known_at: KnownAt::default(),
+            boundaries: Arc::default(),
         }
     }
 

@@ -10,8 +10,7 @@ use std::sync::Arc;
 
 use hashbrown::{Equivalent, HashMap};
 use millrace_catalog::KeyMapping;
-use millrace_types::chunk::{encode_chunk, fingerprint};
-use millrace_types::entity::{encode_key, entity_hash};
+use millrace_types::entity::encode_key;
 use millrace_types::fact::RecordView;
 use millrace_types::{
     Chunk, ChunkHeader, DecodeError, Entity, EntityKey, ErasedEntity, ErasureNotes, KeyPart,
@@ -19,6 +18,7 @@ use millrace_types::{
 };
 
 use crate::plan::Plan;
+use crate::rewrite::rewritten;
 
 /// The entities that are erased, by the number of their erasure.
 #[derive(Debug, Clone, Default)]
@@ -254,32 +254,14 @@ pub fn scrubbed<B: AsRef<[u8]>>(
     if kept.len() == header.facts as usize && !names.into_iter().any(is_erased) {
         return Ok(None);
     }
-    let mut filter: Vec<u32> = kept
-        .iter()
-        .map(|(record, _)| {
-            let name = plan.kind(record.kind).map_or("", |k| k.kind_name.as_str());
-            fingerprint(entity_hash(name, record.key))
-        })
-        .collect();
-    filter.sort_unstable();
-    filter.dedup();
-    let ats = || kept.iter().map(|(record, _)| record.body.at);
-    let verdicts = kept.iter().enumerate().filter(|(_, (_, v))| *v != Verdict::Accepted);
     let header = ChunkHeader {
-        facts: kept.len() as u32,
-        least_stated: kept.iter().filter_map(|(record, _)| record.body.known_at).min(),
-        at_range: ats().min().zip(ats().max()),
-        verdicts: verdicts.map(|(index, (_, v))| (index as u32, *v)).collect(),
         dirtied: header.dirtied.iter().filter(|e| !is_erased(e)).cloned().collect(),
         rebuilt: header.rebuilt.iter().filter(|r| !is_erased(&r.entity)).cloned().collect(),
-        filter,
         erasures: Some(ErasureNotes {
             is_rewritten: true,
             ..header.erasures.clone().unwrap_or_default()
         }),
         ..header.clone()
     };
-    let mut facts = Vec::with_capacity(chunk.fact_bytes().len());
-    kept.iter().for_each(|(record, _)| record.encode(&mut facts));
-    Ok(Some(encode_chunk(&header, [facts.as_slice()])))
+    Ok(Some(rewritten(plan, header, &kept)))
 }

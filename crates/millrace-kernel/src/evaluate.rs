@@ -37,7 +37,8 @@ impl EntityState {
     /// Computes the features with these indexes of the view with this index at the instant `t`.
     ///
     /// `None` when the state does not cover the read: facts it needs left, or a partial was given
-    /// up for its size. The log then answers it by this same function. A feature that came after facts
+    /// up for its size. The log then answers it by this same function. Nothing answers what is
+    /// [too early](Self::too_early). A feature that came after facts
     /// had left is [`Status::Backfilling`] until they are filled in, beside the others' values.
     ///
     /// # Panics
@@ -54,16 +55,19 @@ impl EntityState {
     /// [`MissingPage`] when the read needs one of them.
     pub(crate) fn try_evaluate(
         &mut self,
-        view: usize,
+        view_index: usize,
         features: &[usize],
         t: Micros,
     ) -> Result<Option<Evaluation>, MissingPage> {
         let plan = self.plan.clone();
-        let view = &plan.views[view];
+        let view = &plan.views[view_index];
         if self.horizon > Micros::MIN && t < self.horizon {
             return Ok(None);
         }
-        let missing = !self.has_live_fact(view, t);
+        if self.too_early(view_index, features, t).is_some() {
+            return Ok(None);
+        }
+        let missing = self.is_missing(view, t);
         let Some(partials) = self.fold_windows(&plan, view, features, t)? else {
             return Ok(None);
         };
@@ -90,6 +94,12 @@ impl EntityState {
             .collect();
         let versions = versions.iter().map(|v| v.map(|f| (f.at, f.id.into()))).collect();
         Ok(Some(Evaluation { features, versions }))
+    }
+
+    /// True when the entity is missing at `t`. Where events are forgotten nobody can tell, and it has the
+    /// values of an empty one.
+    fn is_missing(&self, view: &ViewPlan, t: Micros) -> bool {
+        !view.forgets && !self.has_live_fact(view, t)
     }
 
     /// True when a live fact of one of the view's streams has `at ≤ t`.

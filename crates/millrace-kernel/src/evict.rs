@@ -63,9 +63,7 @@ impl EntityState {
             let hashes: Vec<u64> = doomed.iter().map(|p| id_hash(facts.fact(*p).id)).collect();
             self.left[stream].extend(hashes.into_iter());
         }
-        self.streams[stream].retain(|place, _| {
-            doomed.binary_search_by_key(&(place.page, place.index), |p| (p.page, p.index)).is_err()
-        });
+        self.streams[stream].remove(&doomed);
     }
 
     /// The places of the facts that leave, in order.

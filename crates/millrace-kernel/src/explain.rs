@@ -10,14 +10,15 @@ use millrace_catalog::{Source, Window};
 use millrace_types::entity::entity_hash;
 use millrace_types::fact::encode_body;
 use millrace_types::{
-    Chunk, DecodeError, Entity, FactBody, FactView, KnownAt, Micros, Op, Position, RowView,
-    StreamId, Value, Verdict,
+    Boundaries, Chunk, DecodeError, Entity, FactBody, FactView, KnownAt, Micros, Op, Position,
+    RowView, StreamId, Value, Verdict,
 };
 
 use crate::entity::EntityState;
 use crate::evaluate::FeatureOutcome;
 use crate::page::id_hash;
 use crate::plan::{FeaturePlan, KindPlan, Plan, ViewPlan};
+use crate::retention::TooEarly;
 use crate::row::{JoinedRow, mark_fields};
 
 /// Why a fact does not count.
@@ -155,6 +156,7 @@ pub struct Explainer {
     /// Where each stands in `apart`.
     places: HashMap<(LeftOut, Copied), usize>,
     facts: u64,
+    boundaries: Boundaries,
 }
 
 impl Explainer {
@@ -183,6 +185,7 @@ impl Explainer {
             apart: Vec::new(),
             places: HashMap::new(),
             facts: 0,
+            boundaries: Boundaries::default(),
         })
     }
 
@@ -195,6 +198,11 @@ impl Explainer {
         position: Position,
         chunk: &Chunk<B>,
     ) -> Result<(), DecodeError> {
+        if let Some(notes) = &chunk.header.retention {
+            self.boundaries.raise_all(&notes.scrubbed);
+            self.boundaries.raise_all(&notes.base);
+            self.state.forget(&Arc::new(notes.base.clone()));
+        }
         if !chunk.header.may_contain(self.hash) {
             return Ok(());
         }
@@ -235,6 +243,12 @@ impl Explainer {
     #[must_use]
     pub fn facts(&self) -> u64 {
         self.facts
+    }
+
+    /// Why the feature cannot be read at `t`, if it cannot: its stream's retention let go of what it needs.
+    #[must_use]
+    pub fn too_early(&self, t: Micros) -> Option<TooEarly> {
+        self.plan.too_early(self.view, &[self.feature], t, &self.boundaries)
     }
 
     /// Explains the value at `t`, listing at most `max` facts used and `max` left out. `None` when the

@@ -297,6 +297,13 @@ impl StreamFacts {
         self.index_ids();
     }
 
+    /// Removes the facts at these places, which are in order.
+    pub(crate) fn remove(&mut self, doomed: &[Place]) {
+        self.retain(|place, _| {
+            doomed.binary_search_by_key(&(place.page, place.index), |p| (p.page, p.index)).is_err()
+        });
+    }
+
     /// Lets go of facts for which `keep` is false, and settles the ids of those that are left.
     pub(crate) fn scrub(&mut self, keep: impl Fn(&FactView<'_>) -> bool) {
         let before = self.len;

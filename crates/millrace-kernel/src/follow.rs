@@ -9,8 +9,8 @@ use std::sync::Arc;
 use millrace_types::codec::Reader;
 use millrace_types::fact::RecordView;
 use millrace_types::{
-    Chunk, ChunkHeader, DecodeError, Entity, EntityKey, FactView, Micros, Op, Position, StreamId,
-    Verdict,
+    Boundaries, Chunk, ChunkHeader, DecodeError, Entity, EntityKey, FactView, Micros, Op, Position,
+    StreamId, Verdict,
 };
 
 use crate::changes::{ChangeSet, ViewChange};
@@ -35,11 +35,20 @@ pub struct ViewFollower {
     touched: BTreeSet<EntityKey>,
 }
 
+/// What takes effect once its entity is rebuilt.
+#[derive(Debug)]
+enum Waiting {
+    /// A fact of a stream, as it stands in the log.
+    Fact(StreamId, Box<[u8]>),
+    /// A base chunk: what lies before it is forgotten.
+    Base(Arc<Boundaries>),
+}
+
 #[derive(Debug)]
 struct Followed {
     state: EntityState,
-    /// Facts that wait for a rebuild, by stream, as they stand in the log; `None` when not dirty.
-    waiting: Option<Vec<(StreamId, Box<[u8]>)>>,
+    /// What waits for a rebuild, in the order of the log; `None` when not dirty.
+    waiting: Option<Vec<Waiting>>,
     /// RETRACTs that came again, as they stand in the log: only id and revision of one matter, so that
     /// they may name other entities than the first copy. Should one of these be erased, they count.
     repeats: BTreeSet<(StreamId, Box<[u8]>)>,
@@ -97,9 +106,17 @@ impl ViewFollower {
         for marker in chunk.header.rebuilt.iter().filter(|r| r.entity.kind == self.kind_id) {
             let Some(followed) = self.entities.get_mut(&marker.entity.key) else { continue };
             let set = changed.entry(marker.entity.key.clone()).or_default();
-            for (stream, body) in followed.waiting.take().into_iter().flatten() {
-                let fact = FactView::read(&mut Reader::new(&body))?;
-                apply(&self.kind, self.view, set, followed, stream, &fact);
+            for waiting in followed.waiting.take().into_iter().flatten() {
+                match waiting {
+                    Waiting::Fact(stream, body) => {
+                        let fact = FactView::read(&mut Reader::new(&body))?;
+                        apply(&self.kind, self.view, set, followed, stream, &fact);
+                    }
+                    Waiting::Base(base) => {
+                        set.forget(&followed.state, self.view, &base);
+                        followed.state.forget(&base);
+                    }
+                }
             }
         }
         let kind = self.kind_id;
@@ -124,7 +141,9 @@ impl ViewFollower {
             self.facts += 1;
             let followed = self.followed(key.clone());
             match &mut followed.waiting {
-                Some(waiting) => waiting.push((record.stream, record.body.bytes.into())),
+                Some(waiting) => {
+                    waiting.push(Waiting::Fact(record.stream, record.body.bytes.into()));
+                }
                 None => {
                     let set = changed.entry(key).or_default();
                     apply(&kind, view, set, followed, record.stream, &record.body);
@@ -133,6 +152,7 @@ impl ViewFollower {
         }
         self.watermarks.replay(&chunk.header);
         self.position = position;
+        self.forget(&chunk.header);
         let mut changes = self.erase(&chunk.header)?;
         for (key, set) in changed {
             if let Some(followed) = self.entities.get(&key) {
@@ -177,6 +197,22 @@ impl ViewFollower {
         Ok(changes)
     }
 
+    /// Rows of events that a base chunk forgets are not retracted: nothing changes them any more, and who
+    /// reads the log from its beginning may not see them at all.
+    fn forget(&mut self, header: &ChunkHeader) {
+        let base = header.retention.as_ref().map(|notes| &notes.base);
+        let Some(base) = base.filter(|base| !base.is_empty()) else { return };
+        let base = Arc::new(base.clone());
+        for followed in self.entities.values_mut() {
+            match &mut followed.waiting {
+                Some(waiting) => waiting.push(Waiting::Base(base.clone())),
+                None => {
+                    followed.state.forget(&base);
+                }
+            }
+        }
+    }
+
     fn followed(&mut self, key: EntityKey) -> &mut Followed {
         let kind = &self.kind;
         self.entities.entry(key).or_insert_with(|| Followed {
@@ -206,9 +242,15 @@ impl Followed {
             self.repeats.insert((stream, body));
         }
         let mut kept = Vec::new();
-        for (stream, body) in self.waiting.take().into_iter().flatten() {
-            if !is_named(stream, &FactView::read(&mut Reader::new(&body))?) {
-                kept.push((stream, body));
+        for waiting in self.waiting.take().into_iter().flatten() {
+            let goes = match &waiting {
+                Waiting::Fact(stream, body) => {
+                    is_named(*stream, &FactView::read(&mut Reader::new(body))?)
+                }
+                Waiting::Base(_) => false,
+            };
+            if !goes {
+                kept.push(waiting);
             }
         }
         // It waits for its rebuild.

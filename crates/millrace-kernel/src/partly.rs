@@ -11,6 +11,7 @@ use crate::entity::EntityState;
 use crate::evaluate::Evaluation;
 use crate::facts::StreamFacts;
 use crate::page::{MissingPage, Page, PageName};
+use crate::retention::TooEarly;
 
 mod needed;
 
@@ -80,6 +81,13 @@ impl PartlyLoaded {
     #[must_use]
     pub fn known_at(&self) -> KnownAt {
         self.state.known_at()
+    }
+
+    /// Why the features cannot be read at this instant, if they cannot: their stream's retention let go of
+    /// what they need.
+    #[must_use]
+    pub fn too_early(&self, at: Micros) -> Option<TooEarly> {
+        self.state.too_early(self.view, &self.features, at)
     }
 
     /// The pages that a read at this instant needs and that were not read yet. A few more than it

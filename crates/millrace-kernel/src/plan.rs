@@ -12,6 +12,7 @@ use crate::page::PageLimits;
 #[derive(Debug, Clone)]
 pub(crate) struct StreamPlan {
     pub(crate) id: StreamId,
+    pub(crate) name: String,
     pub(crate) kind: StreamKind,
     /// True when ids that leave the facts at hand are remembered by hash: further facts of an id
     /// that left can come with another `at`. Otherwise an id is a producer's number, and all a
@@ -19,6 +20,8 @@ pub(crate) struct StreamPlan {
     pub(crate) remembers: bool,
     /// R when facts more than R behind the watermark are held as LATE.
     pub(crate) hold_us: Option<i64>,
+    /// The stream has or had a retention.
+    pub(crate) forgets: bool,
 }
 
 /// How the partials of a feature are kept for facts that left.
@@ -66,6 +69,8 @@ pub(crate) struct ViewPlan {
     pub(crate) events: usize,
     /// Indexes of the changelogs.
     pub(crate) joins: Vec<usize>,
+    /// Its events may be forgotten: an entity without facts at hand or in the log may have had some.
+    pub(crate) forgets: bool,
     pub(crate) features: Vec<FeaturePlan>,
 }
 
@@ -141,6 +146,7 @@ impl KindPlan {
             .filter(|s| s.key_for(kind).is_some())
             .map(|s| StreamPlan {
                 id: s.id,
+                name: s.name.clone(),
                 kind: s.kind,
                 remembers: s.id_field.is_some()
                     || s.retracts.is_some()
@@ -148,6 +154,7 @@ impl KindPlan {
                     || s.op.as_ref().is_some_and(|op| !op.retract.is_empty()),
                 hold_us: (s.beyond_repair == millrace_catalog::BeyondRepair::Hold)
                     .then_some(s.repair_us),
+                forgets: s.forgets,
             })
             .collect();
         let mut plan = Self {
@@ -175,7 +182,9 @@ impl KindPlan {
             debug_assert!(false, "view {} has a stream its entity does not see", view.name);
             return;
         };
-        let mut plan = ViewPlan { name: view.name.clone(), events, joins, features: Vec::new() };
+        let forgets = self.streams[events].forgets;
+        let mut plan =
+            ViewPlan { name: view.name.clone(), events, joins, forgets, features: Vec::new() };
         for feature in &view.features {
             let reads_joins = reads_joins(feature, view.joins.len());
             let series = (feature.aggregate != Aggregate::Latest)

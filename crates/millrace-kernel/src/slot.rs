@@ -10,6 +10,7 @@ mod read;
 mod rebuild;
 mod replay;
 mod resident;
+mod retention;
 mod save;
 mod suspect;
 mod work;
@@ -123,6 +124,7 @@ pub struct SlotCore {
     filled: Filled,
     /// Entities filled in whose head is not stored yet.
     fills_unsaved: usize,
+    forgetting: retention::Forgetting,
 }
 
 impl SlotCore {
@@ -151,6 +153,7 @@ impl SlotCore {
             fence: erase::Fence::default(),
             filled: Filled::FIRST,
             fills_unsaved: 0,
+            forgetting: retention::Forgetting::default(),
         }
     }
 
@@ -276,6 +279,12 @@ impl SlotCore {
         self.complete || self.residents.find(hash, entity.kind, entity.key.as_bytes()).is_some()
     }
 
+    /// True when an entity is in memory.
+    #[must_use]
+    pub fn is_resident(&self, entity: &Entity) -> bool {
+        self.slab_of(entity).is_some()
+    }
+
     /// Takes in what the store has of an entity; `None` when it has no head. An entity in memory
     /// stays as it is.
     pub fn insert_loaded(&mut self, entity: &Entity, state: Option<EntityState>) {
@@ -288,6 +297,9 @@ impl SlotCore {
         let mut state = state.unwrap_or_else(|| EntityState::new(kind.clone()));
         state.replan(kind);
         let waiting = self.dirty.contains_key(entity);
+        if !waiting {
+            state.forget(self.boundaries());
+        }
         if !waiting && self.horizon > Micros::MIN {
             state.evict(self.horizon);
         }
@@ -443,6 +455,10 @@ impl SlotCore {
         work.owners.push(slab);
         if self.residents.touch(slab, work.position) {
             work.touched.push(slab);
+        }
+        if self.is_forgotten(record) {
+            work.judged.push(Verdict::Late.into());
+            return;
         }
         let state = &self.residents.get(slab).state;
         let held = !work.replays_late

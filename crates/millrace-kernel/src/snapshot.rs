@@ -1,6 +1,7 @@
 //! Snapshots of an entity: a head, and beside it pages of facts and parts of ids that left.
 //!
-//! Head layout (version 2, persisted): `version u8 · catalog version · applied position · known_at
+//! Head layout (version 2, persisted; version 3 ends with the boundaries of retentions, where there are
+//! any): `version u8 · catalog version · applied position · known_at
 //! · horizon · streams · sealed series`. A stream is its number, whether a live fact left, its pages,
 //! its id part names, the recent ids and [columns](columns) of partials of its pages. A page is its
 //! place (its name, or its bytes where they are few) and a [summary](crate::page::absent). In version 1,
@@ -27,6 +28,8 @@ pub use head::Head;
 /// Pages are names alone.
 const VERSION_1: u8 = 1;
 const VERSION_2: u8 = 2;
+/// As version 2, and the boundaries before which facts are forgotten.
+const VERSION_3: u8 = 3;
 
 /// How the pages of a stream are listed.
 const NAMES: u8 = 0;
@@ -129,7 +132,8 @@ impl EntityState {
     }
 
     fn encode_head(&self, detail: Detail, columns: &[(usize, Column)]) -> Vec<u8> {
-        let mut out = vec![VERSION_2];
+        let forgets = !self.boundaries.is_empty();
+        let mut out = vec![if forgets { VERSION_3 } else { VERSION_2 }];
         put_varint(&mut out, u64::from(self.plan.catalog_version));
         put_varint(&mut out, self.applied.epoch);
         put_varint(&mut out, self.applied.sequence);
@@ -153,6 +157,9 @@ impl EntityState {
         put_varint(&mut out, self.sealed.len() as u64);
         for sealed in &self.sealed {
             sealed.encode(&mut out);
+        }
+        if forgets {
+            self.boundaries.encode(&mut out);
         }
         out
     }

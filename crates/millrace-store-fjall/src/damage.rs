@@ -81,6 +81,7 @@ fn mark(sequence: u64) -> Mark {
         oldest_waiting: None,
         erasures: 0,
         filled: millrace_types::Filled::FIRST,
+        retained: millrace_types::Retained::default(),
     }
 }
 

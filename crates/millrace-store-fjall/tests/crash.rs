@@ -97,6 +97,7 @@ async fn write(store: Arc<FjallStore>, slot: u32, run: u64) -> StoreError {
                 oldest_waiting: None,
                 erasures: 0,
                 filled: millrace_types::Filled::FIRST,
+                retained: millrace_types::Retained::default(),
             };
             if let Err(error) = store.put(vec![head]).await {
                 return error;

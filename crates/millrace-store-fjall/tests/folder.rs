@@ -52,6 +52,7 @@ async fn everything_is_there_after_opening_again() {
         oldest_waiting: None,
         erasures: 0,
         filled: millrace_types::Filled::FIRST,
+        retained: millrace_types::Retained::default(),
     };
     let chunk = Bytes::from(vec![7; 40_000]);
     {

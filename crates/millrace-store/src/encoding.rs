@@ -8,7 +8,7 @@ use millrace_types::chunk::{
     read_stream_watermark, read_view_watermark, read_watermark,
 };
 use millrace_types::codec::{DecodeError, Reader, put_signed, put_varint};
-use millrace_types::{Filled, IncarnationWatermarks, KnownAt, Position, SlotId};
+use millrace_types::{Filled, IncarnationWatermarks, KnownAt, Position, Retained, SlotId};
 
 use crate::port::{Incarnation, Mark, Member, MemberSlot, NodeId};
 
@@ -39,6 +39,9 @@ pub fn encode_mark(mark: &Mark) -> Vec<u8> {
     put_varint(&mut out, u64::from(mark.filled.toward));
     put_varint(&mut out, mark.filled.below);
     put_varint(&mut out, mark.erasures);
+    if mark.retained != Retained::default() {
+        mark.retained.encode(&mut out);
+    }
     out
 }
 
@@ -86,6 +89,11 @@ pub fn decode_mark(bytes: &[u8]) -> Result<Mark, DecodeError> {
         },
         // Marks of earlier versions end here: there were no erasures.
         erasures: if reader.is_empty() { 0 } else { reader.varint("erasures")? },
+        // Marks of slots that never forgot end here.
+        retained: match reader.is_empty() {
+            true => Retained::default(),
+            false => Retained::decode(&mut reader)?,
+        },
     })
 }
 
@@ -172,6 +180,7 @@ mod tests {
             streams in prop::collection::vec((any::<u16>(), any::<i64>(), any::<bool>()), 0..4),
             waiting: Option<(u64, u64)>,
             filled: (u32, u32, u64),
+            forgets: bool,
         ) {
             let stated: Vec<_> = streams
                 .iter()
@@ -191,7 +200,17 @@ mod tests {
                 oldest_waiting: waiting.map(|(epoch, sequence)| Position { epoch, sequence }),
                 filled: Filled { version: filled.0, toward: filled.1, below: filled.2 },
                 erasures: numbers.1,
+                retained: Retained::default(),
             };
+            if forgets {
+                let retained = Retained {
+                    boundaries: [(StreamId(3), Micros(numbers.2))].into_iter().collect(),
+                    base: waiting.map(|(epoch, sequence)| Position { epoch, sequence }),
+                    scrubbed: [(StreamId(1), Micros(7))].into_iter().collect(),
+                };
+                let mark = Mark { retained, ..mark.clone() };
+                prop_assert_eq!(decode_mark(&encode_mark(&mark)), Ok(mark));
+            }
             let bytes = encode_mark(&mark);
             prop_assert_eq!(decode_mark(&bytes), Ok(mark.clone()));
             // As marks were before they told of it.

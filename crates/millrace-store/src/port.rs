@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use millrace_types::{
-    Entity, Filled, IncarnationWatermarks, KnownAt, Micros, Position, SlotId, StreamId,
+    Entity, Filled, IncarnationWatermarks, KnownAt, Micros, Position, Retained, SlotId, StreamId,
 };
 use thiserror::Error;
 
@@ -212,6 +212,9 @@ pub struct Mark {
     pub erasures: u64,
     /// How far the slot's heads know every feature of the catalog.
     pub filled: Filled,
+    /// What was forgotten at `position` for the retention of streams, and what of it was taken out of
+    /// the log.
+    pub retained: Retained,
 }
 
 /// The slot log and who owns it.

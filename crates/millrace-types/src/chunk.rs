@@ -3,18 +3,24 @@
 //! Layout (persisted): `version u8 · crc32 u32 little-endian over all that follows · header length
 //! varint · header · facts`. Version 1 holds published facts alone; version 2 is written where an
 //! import stated the known_at of facts, and its header ends with the least of them; version 3 is written
-//! where entities are erased, and its header ends with that, and with what is erased.
+//! where entities are erased, and its header ends with that, and with what is erased; version 4 where
+//! facts are forgotten for their stream's retention, and its header ends with all of that, and with what
+//! is forgotten.
 
 mod erasures;
+mod retention;
+mod verdicts;
 
 use crate::codec::{DecodeError, Reader, put_bytes, put_signed, put_varint};
 use crate::entity::{Entity, EntityKey, KindId};
 use crate::fact::{RecordView, StreamId, records};
 use crate::position::KnownAt;
 use crate::time::Micros;
-use crate::verdict::{RejectReason, Verdict};
+use crate::verdict::Verdict;
+use verdicts::{put_verdict, read_verdict};
 
 pub use erasures::{ErasedEntity, ErasureNotes};
+pub use retention::{Boundaries, RetentionNotes};
 
 /// A chunk of published facts.
 const PUBLISHED: u8 = 1;
@@ -23,6 +29,8 @@ const STATED: u8 = 2;
 
 /// A chunk about erasures.
 const ERASING: u8 = 3;
+/// A chunk about the retention of streams.
+const FORGETTING: u8 = 4;
 
 /// What an ingest incarnation says of one stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,6 +90,8 @@ pub struct ChunkHeader {
     pub departures: Vec<u64>,
     /// What it says about erasures, if anything.
     pub erasures: Option<ErasureNotes>,
+    /// What it says about the retention of streams, if anything.
+    pub retention: Option<RetentionNotes>,
     /// Fingerprints of the entities of its facts (the low half of their hash), ascending and
     /// distinct, so that scans skip chunks.
     pub filter: Vec<u32>,
@@ -166,22 +176,28 @@ impl ChunkHeader {
             put_varint(out, u64::from(f - last));
             last = *f;
         });
-        match (&self.erasures, self.least_stated) {
-            (None, None) => {}
-            (None, Some(stated)) => put_signed(out, stated.0),
-            (Some(notes), stated) => {
-                out.push(u8::from(stated.is_some()));
-                put_signed(out, stated.unwrap_or_default().0);
-                notes.encode(out);
-            }
+        let stated = self.least_stated;
+        match self.version() {
+            PUBLISHED => return,
+            STATED => {}
+            _ => out.push(u8::from(stated.is_some())),
+        }
+        put_signed(out, stated.unwrap_or_default().0);
+        if let Some(retention) = &self.retention {
+            out.push(u8::from(self.erasures.is_some()));
+            self.erasures.iter().for_each(|notes| notes.encode(out));
+            retention.encode(out);
+        } else if let Some(notes) = &self.erasures {
+            notes.encode(out);
         }
     }
 
     fn version(&self) -> u8 {
-        match (&self.erasures, self.least_stated) {
-            (Some(_), _) => ERASING,
-            (None, Some(_)) => STATED,
-            (None, None) => PUBLISHED,
+        match (&self.retention, &self.erasures, self.least_stated) {
+            (Some(_), _, _) => FORGETTING,
+            (None, Some(_), _) => ERASING,
+            (None, None, Some(_)) => STATED,
+            (None, None, None) => PUBLISHED,
         }
     }
 
@@ -221,14 +237,17 @@ impl ChunkHeader {
                 .ok_or(DecodeError::Invalid { what: "fingerprint", found: u64::from(step) })?;
             Ok(last)
         })?;
-        let (mut least_stated, mut erasures) = (None, None);
+        let (mut least_stated, mut erasures, mut retention) = (None, None, None);
         if version != PUBLISHED {
             let is_stated = version == STATED || reader.u8("stated known_at")? != 0;
             let stated = KnownAt(reader.signed("least stated known_at")?);
             least_stated = is_stated.then_some(stated);
         }
-        if version == ERASING {
+        if version == ERASING || version == FORGETTING && reader.u8("erases")? != 0 {
             erasures = Some(ErasureNotes::decode(reader)?);
+        }
+        if version == FORGETTING {
+            retention = Some(RetentionNotes::decode(reader)?);
         }
         Ok(Self {
             known_at,
@@ -244,6 +263,7 @@ impl ChunkHeader {
             view_watermarks,
             departures,
             erasures,
+            retention,
             filter,
         })
     }
@@ -283,7 +303,7 @@ pub fn fact_count(chunk: &[u8]) -> Option<u32> {
 }
 
 fn is_known(version: u8) -> bool {
-    matches!(version, PUBLISHED | STATED | ERASING)
+    matches!(version, PUBLISHED | STATED | ERASING | FORGETTING)
 }
 
 impl<B: AsRef<[u8]>> Chunk<B> {
@@ -321,39 +341,6 @@ impl<B: AsRef<[u8]>> Chunk<B> {
     pub fn records(&self) -> impl Iterator<Item = Result<RecordView<'_>, DecodeError>> {
         records(self.fact_bytes())
     }
-}
-
-fn put_verdict(out: &mut Vec<u8>, verdict: Verdict) {
-    match verdict {
-        Verdict::Accepted => out.push(0),
-        Verdict::Repaired { rows } => {
-            out.push(1);
-            put_varint(out, rows);
-        }
-        Verdict::Queued => out.push(2),
-        Verdict::Duplicate => out.push(3),
-        Verdict::Late => out.push(4),
-        Verdict::Rejected(reason) => out.extend_from_slice(&[5, reason as u8]),
-    }
-}
-
-fn read_verdict(reader: &mut Reader<'_>) -> Result<Verdict, DecodeError> {
-    Ok(match reader.u8("verdict")? {
-        0 => Verdict::Accepted,
-        1 => Verdict::Repaired { rows: reader.varint("rows")? },
-        2 => Verdict::Queued,
-        3 => Verdict::Duplicate,
-        4 => Verdict::Late,
-        5 => {
-            let number = reader.u8("reason")?;
-            let what = "reason";
-            Verdict::Rejected(
-                RejectReason::from_number(number)
-                    .ok_or(DecodeError::Invalid { what, found: u64::from(number) })?,
-            )
-        }
-        other => return Err(DecodeError::Invalid { what: "verdict", found: u64::from(other) }),
-    })
 }
 
 /// Appends an entity: kind, then key.
@@ -443,6 +430,7 @@ mod tests {
 
     use super::*;
     use crate::fact::tests::any_fact;
+    use crate::verdict::RejectReason;
 
     fn header(entity: Entity, facts: u32) -> ChunkHeader {
         ChunkHeader {
@@ -466,6 +454,7 @@ mod tests {
             view_watermarks: vec![(u64::MAX, Micros(75))],
             departures: vec![4],
             erasures: None,
+            retention: None,
             filter: vec![1, 5, u32::MAX],
         }
     }
@@ -476,6 +465,7 @@ mod tests {
             facts in prop::collection::vec(any_fact(), 1..5),
             least_stated in any::<Option<i64>>(),
             erases: Option<(bool, bool, u64)>,
+            forgets: Option<(bool, i64)>,
         ) {
             let erased = |number| ErasedEntity {
                 number,
@@ -490,9 +480,17 @@ mod tests {
                 is_scrubbed,
                 is_rewritten: !dirties,
             });
+            let retention = forgets.map(|(is_base, at)| {
+                let mut notes = RetentionNotes::default();
+                let of = if is_base { &mut notes.base } else { &mut notes.scrubbed };
+                of.raise(StreamId(9), Micros(at));
+                of.raise(StreamId(2), Micros(5));
+                notes
+            });
             let header = ChunkHeader {
                 least_stated: least_stated.map(KnownAt),
                 erasures,
+                retention,
                 ..header(facts[0].entity.clone(), facts.len() as u32)
             };
             let parts: Vec<Vec<u8>> = facts
@@ -505,7 +503,8 @@ mod tests {
             let back: Vec<_> = chunk.records().map(|r| r.unwrap().to_fact().unwrap()).collect();
             prop_assert_eq!(back, facts);
             let plain = if least_stated.is_some() { STATED } else { PUBLISHED };
-            prop_assert_eq!(bytes[0], if erases.is_some() { ERASING } else { plain });
+            let version = if erases.is_some() { ERASING } else { plain };
+            prop_assert_eq!(bytes[0], if forgets.is_some() { FORGETTING } else { version });
             prop_assert_eq!(fact_count(&bytes), Some(header.facts));
         }
 
@@ -522,7 +521,7 @@ mod tests {
 
         #[test]
         fn any_bytes_are_a_chunk_or_refused(bytes: Vec<u8>) {
-            for version in [PUBLISHED, STATED, ERASING] {
+            for version in [PUBLISHED, STATED, ERASING, FORGETTING] {
                 let _ = ChunkHeader::decode(version, &mut Reader::new(&bytes));
             }
         }
@@ -542,8 +541,8 @@ mod tests {
     #[test]
     fn another_version_is_refused() {
         let mut bytes = encode_chunk(&ChunkHeader::default(), []);
-        bytes[0] = ERASING + 1;
-        let refused = DecodeError::Invalid { what: "chunk version", found: 4 };
+        bytes[0] = FORGETTING + 1;
+        let refused = DecodeError::Invalid { what: "chunk version", found: 5 };
         assert_eq!(Chunk::decode(bytes.as_slice()).unwrap_err(), refused);
         assert_eq!(fact_count(&bytes), None);
     }

@@ -13,13 +13,15 @@ pub mod invariants;
 pub mod limits;
 pub mod outcome;
 pub mod position;
+pub mod retained;
 pub mod row;
 pub mod time;
 pub mod value;
 pub mod verdict;
 
 pub use chunk::{
-    Chunk, ChunkHeader, ErasedEntity, ErasureNotes, IncarnationWatermarks, Rebuilt, StreamWatermark,
+    Boundaries, Chunk, ChunkHeader, ErasedEntity, ErasureNotes, IncarnationWatermarks, Rebuilt,
+    RetentionNotes, StreamWatermark,
 };
 pub use codec::DecodeError;
 pub use entity::{Entity, EntityKey, KeyPart, KeyType, KindId, SlotId};
@@ -27,6 +29,7 @@ pub use fact::{Fact, FactBody, FactView, Op, OrderKey, StreamId};
 pub use filled::Filled;
 pub use outcome::{FeatureValue, Status};
 pub use position::{KnownAt, Position, Sequence};
+pub use retained::Retained;
 pub use row::{Row, RowView};
 pub use time::Micros;
 pub use value::{FieldType, Value, ValueRef};

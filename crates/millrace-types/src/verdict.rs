@@ -68,7 +68,7 @@ pub enum Verdict {
     Queued,
     /// Known already.
     Duplicate,
-    /// Behind the repair horizon of a stream with `beyond_repair: hold`.
+    /// Behind the repair horizon of a stream with `beyond_repair: hold`, or before what its retention keeps.
     Late,
     /// Refused.
     Rejected(RejectReason),

@@ -15,7 +15,7 @@ use millrace_proto::convert::{id_text, known_at_timestamp, to_timestamp};
 use millrace_proto::v1;
 use millrace_proto::v1::admin_service_server::AdminService;
 use millrace_store::Member;
-use millrace_types::{Micros, SlotId, StreamId};
+use millrace_types::{Boundaries, Micros, SlotId, StreamId};
 use tonic::{Request, Response, Status};
 
 use crate::clock;
@@ -159,7 +159,9 @@ impl Admin {
         let from = Cursor::parse(&request.cursor, &stream.name, reader.slots.count())?;
         let page = page_size(request.page_size)?;
         let page = reader.late_page(peer, &plan, stream.id, from, page).await?;
-        let counts = late::replay(&**join, &plan, stream.id, &page).await?;
+        let slots = reader.owner.status().await.map_err(ReadError::Join)?;
+        let forgotten = slots.into_iter().map(|slot| (slot.slot, slot.forgotten)).collect();
+        let counts = late::replay(&**join, &plan, stream.id, &page, &forgotten).await?;
         Ok(v1::ReplayLateFactsResponse {
             counts: Some(counts.into()),
             next_cursor: page.next.map(|c| c.text(&stream.name)).unwrap_or_default(),
@@ -280,7 +282,9 @@ fn late_fact(catalog: &Catalog, slot: SlotId, late: &LateFact) -> v1::LateFact {
 fn over_slots(catalog: &Catalog, slots: &[SlotStatus]) -> Vec<v1::StreamState> {
     let mut watermarks: BTreeMap<StreamId, Micros> = BTreeMap::new();
     let mut latest: BTreeMap<StreamId, Micros> = BTreeMap::new();
+    let mut forgotten = Boundaries::default();
     for slot in slots {
+        forgotten.raise_all(&slot.forgotten);
         for (stream, at) in slot.watermarks.iter().filter(|(_, at)| *at > Micros::MIN) {
             let least = watermarks.entry(*stream).or_insert(*at);
             *least = (*least).min(*at);
@@ -290,14 +294,16 @@ fn over_slots(catalog: &Catalog, slots: &[SlotStatus]) -> Vec<v1::StreamState> {
             *most = (*most).max(*at);
         }
     }
-    stream_states(catalog, &watermarks, &latest)
+    stream_states(catalog, &watermarks, &latest, &forgotten)
 }
 
 fn stream_states(
     catalog: &Catalog,
     watermarks: &BTreeMap<StreamId, Micros>,
     latest: &BTreeMap<StreamId, Micros>,
+    forgotten: &Boundaries,
 ) -> Vec<v1::StreamState> {
+    let forgotten = |id| Some(forgotten.of(id)).filter(|at| *at > Micros::MIN);
     catalog
         .streams
         .iter()
@@ -305,6 +311,7 @@ fn stream_states(
             stream: stream.name.clone(),
             watermark: watermarks.get(&stream.id).map(|at| to_timestamp(*at)),
             latest: latest.get(&stream.id).map(|at| to_timestamp(*at)),
+            forgotten_before: forgotten(stream.id).map(to_timestamp),
         })
         .collect()
 }
@@ -340,6 +347,7 @@ fn slot_state(catalog: &Catalog, slot: &SlotStatus) -> v1::SlotState {
             catalog,
             &watermarks.collect(),
             &slot.latest.iter().copied().collect(),
+            &slot.forgotten,
         ),
         backfill: slot.backfill.map(backfill_state),
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use millrace_client::port::JoinError;
 use millrace_grpc::{Coded, ErrorCode, Fault};
+use millrace_kernel::TooEarly;
 use millrace_store::StoreError;
 use millrace_types::Micros;
 use thiserror::Error;
@@ -67,6 +68,14 @@ pub enum ReadError {
         /// The budget it met.
         limit: String,
     },
+    /// The retention of a stream let go of what the read needs.
+    #[error("{}{early}", row.map_or_else(String::new, |row| format!("row {row} of the spine: ")))]
+    TooEarly {
+        /// What it needs, and the earliest instant that will do.
+        early: TooEarly,
+        /// The row of a training set's spine, from 0.
+        row: Option<u64>,
+    },
     /// This process does not read the log.
     #[error("LATE facts are listed and replayed by feature-serving, which is not in this process")]
     NoLog,
@@ -114,6 +123,7 @@ impl Coded for ReadError {
             Self::FeatureNotFound { .. } => ErrorCode::FeatureNotFound,
             Self::KnownAtAhead { .. } => ErrorCode::KnownAtAhead,
             Self::NothingSeen => ErrorCode::InvalidArgument,
+            Self::TooEarly { .. } => ErrorCode::BeforeRetention,
             Self::NoLog | Self::NoErasures => ErrorCode::NotServing,
             Self::BudgetSpent { .. } => ErrorCode::ReadBudgetSpent,
             Self::Busy { .. } => ErrorCode::Overloaded,
@@ -143,6 +153,22 @@ impl Coded for ReadError {
                 .with("now", now)
                 .violation("known_at", "not ahead of now"),
             Self::NothingSeen => fault.violation("moment", "a fact of the view has been seen"),
+            Self::TooEarly { early, row } => {
+                let TooEarly { feature, stream, at, boundary, earliest } = early;
+                let mut fault = fault
+                    .with("feature", feature)
+                    .with("stream", stream)
+                    .with("at", at)
+                    .with("forgotten_before", boundary)
+                    .violation("at", "not before what the stream's retention keeps");
+                if let Some(earliest) = earliest {
+                    fault = fault.with("earliest", earliest);
+                }
+                match row {
+                    Some(row) => fault.with("row", row),
+                    None => fault,
+                }
+            }
             Self::BudgetSpent { limit } => fault.with("limit", limit),
             Self::Busy { path, most } => fault.with("path", path).with("limit", most),
             Self::NoLog

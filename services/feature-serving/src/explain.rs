@@ -82,6 +82,9 @@ impl Reader {
         self.log
             .within_budget(question.peer, self.log.scan(slot, Position::START, position, &mut scan))
             .await?;
+        if let Some(early) = scan.too_early(at) {
+            return Err(ReadError::TooEarly { early, row: None });
+        }
         let explanation = scan
             .finish(at, question.max)
             .ok_or_else(|| ReadError::BudgetSpent { limit: "the log".to_owned() })?;

@@ -1,5 +1,6 @@
 //! LATE facts: listed from the log, and replayed through the join service (design §3).
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -14,7 +15,9 @@ use millrace_telemetry::TraceContext;
 use millrace_types::chunk::fingerprint;
 use millrace_types::entity::entity_hash;
 use millrace_types::fact::{encode_body, encode_route};
-use millrace_types::{Chunk, DecodeError, Position, SlotId, StreamId, VerdictCounts};
+use millrace_types::{
+    Boundaries, Chunk, DecodeError, Micros, Position, SlotId, StreamId, Verdict, VerdictCounts,
+};
 use tokio::time::Instant;
 
 use crate::error::ReadError;
@@ -167,19 +170,26 @@ impl Reader {
 }
 
 /// Appends those facts of a page anew that are not in effect yet. Gives their verdicts, which
-/// are there once the facts are durable.
+/// are there once the facts are durable. What lies before the boundary of the stream's retention, by
+/// `forgotten` of each slot, is LATE for good and not appended.
 pub(crate) async fn replay(
     join: &dyn JoinPort,
     plan: &Plan,
     stream: StreamId,
     page: &LatePage,
+    forgotten: &BTreeMap<SlotId, Boundaries>,
 ) -> Result<VerdictCounts, ReadError> {
     let mut counts = VerdictCounts::default();
     for of_slot in page.facts.chunk_by(|a, b| a.0 == b.0) {
         let slot = of_slot[0].0;
         let found: Vec<LateFact> = of_slot.iter().map(|(_, fact)| fact.clone()).collect();
         let mut batch = ReplayBatch::default();
+        let boundary = forgotten.get(&slot).map_or(Micros::MIN, |all| all.of(stream));
         for fact in pending(&found) {
+            if fact.body.at < boundary {
+                counts.add(Verdict::Late);
+                continue;
+            }
             batch.push(plan, stream, fact);
             if batch.facts.len() >= REPLAY_BYTES {
                 counts += send(join, plan, slot, std::mem::take(&mut batch)).await?;

@@ -9,7 +9,7 @@ use millrace_grpc::PeerNetwork;
 use millrace_kernel::slot::Fold;
 use millrace_kernel::{EntityState, Plan};
 use millrace_store::StoreError;
-use millrace_types::{Chunk, DecodeError, Entity, KnownAt, Position, SlotId};
+use millrace_types::{Boundaries, Chunk, DecodeError, Entity, KnownAt, Position, SlotId};
 use opentelemetry::metrics::Counter;
 
 use crate::error::ReadError;
@@ -62,10 +62,11 @@ impl LogReader {
         entities: Vec<Entity>,
         known_at: KnownAt,
         up_to: Position,
-    ) -> Result<Vec<(Entity, EntityState)>, ReadError> {
+    ) -> Result<Folded, ReadError> {
         let mut fold = Fold::new(plan, entities, known_at);
         self.within_budget(peer, self.scan(slot, Position::START, up_to, &mut fold)).await?;
-        Ok(fold.finish())
+        let boundaries = fold.boundaries().clone();
+        Ok(Folded { states: fold.finish(), boundaries })
     }
 
     /// Waits for its turn, and stops when it takes too long, waiting included.
@@ -146,6 +147,13 @@ impl LogReader {
     pub(crate) fn time_max(&self) -> Duration {
         self.time_max
     }
+}
+
+/// Entities folded from the log.
+pub(crate) struct Folded {
+    pub(crate) states: Vec<(Entity, EntityState)>,
+    /// Before which facts may be missing in the chunks that were read.
+    pub(crate) boundaries: Boundaries,
 }
 
 /// What a read from the log does with its chunks.

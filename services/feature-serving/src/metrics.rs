@@ -99,7 +99,7 @@ pub const PARITY_SKIPPED: Metric = Metric::counter(
     "millrace_parity_skipped_samples_total",
     &["reason"],
     "Sampled answers that were not compared, by reason: rate, size, overwritten, catalog, budget, \
-     store, damaged or erased",
+     store, damaged, erased or forgotten",
 );
 /// The SLI.
 pub const PARITY_MISMATCH_RATIO: Metric = Metric::gauge(

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use crate::clock;
 use crate::error::ReadError;
 use crate::lane::{Lane, LaneLimits};
-use crate::log_read::LogReader;
+use crate::log_read::{Folded, LogReader};
 use crate::metrics::{HEAD_READS, HEAD_READS_LIMIT, Instruments, LOG_READS, LOG_READS_LIMIT};
 use crate::parity::Sampler;
 use crate::plans::Plans;
@@ -349,6 +349,9 @@ impl Reader {
                     outcomes.push(None);
                     from_log.push((index, position, known_at, watermark, rebuilding));
                 }
+                HeadAnswer::TooEarly(early) => {
+                    return Err(ReadError::TooEarly { early, row: None });
+                }
             }
         }
         // Chunks may be confirmed between two answers. All are folded up to the last of them, which is then
@@ -361,13 +364,20 @@ impl Reader {
         let wanted = from_log.iter().map(|f| request.entities[f.0].clone()).collect();
         let span = Span::within("read log");
         let fold = self.log.fold(peer, plan.clone(), slot, wanted, known_at, up_to);
-        let states = span.around(fold).await?;
+        let Folded { states, boundaries } = span.around(fold).await?;
         drop(span);
         let mut states: BTreeMap<Entity, _> = states.into_iter().collect();
         for (index, _, _, _, rebuilding) in from_log {
             let entity = &request.entities[index];
-            let view = plan.kind(entity.kind).and_then(|k| k.view_index(&request.view));
-            let (Some(state), Some(view)) = (states.get_mut(entity), view) else { continue };
+            let kind = plan.kind(entity.kind);
+            let view = kind.and_then(|kind| Some((kind, kind.view_index(&request.view)?)));
+            let (Some(state), Some((kind, view))) = (states.get_mut(entity), view) else {
+                continue;
+            };
+            // The log may have been rewritten since the heads were asked.
+            if let Some(early) = kind.too_early(view, &request.features, request.at, &boundaries) {
+                return Err(ReadError::TooEarly { early, row: None });
+            }
             let evaluation = state
                 .evaluate(view, &request.features, request.at)
                 .ok_or_else(|| ReadError::BudgetSpent { limit: "the log".to_owned() })?;

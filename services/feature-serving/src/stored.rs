@@ -17,11 +17,15 @@ use millrace_client::port::{
     SlotStatus, StorePort,
 };
 use millrace_kernel::slot::Stamp;
-use millrace_kernel::{EntityState, Evaluation, Head, KindPlan, PageName, PartlyLoaded, Plan};
+use millrace_kernel::{
+    EntityState, Evaluation, FeatureOutcome, Head, KindPlan, PageName, PartlyLoaded, Plan, TooEarly,
+};
 use millrace_placement::Slots;
 use millrace_store::{Mark, StoreError};
 use millrace_types::entity::view_key;
-use millrace_types::{Chunk, DecodeError, Entity, Filled, KnownAt, Micros, Position, SlotId};
+use millrace_types::{
+    Boundaries, Chunk, DecodeError, Entity, Filled, KnownAt, Micros, Position, SlotId, Status,
+};
 
 use self::hot::MarksSeen;
 use self::loads::HeadLoads;
@@ -262,6 +266,13 @@ impl StoredHeads {
             };
             return Ok(request.entities.iter().map(|_| from_log(stamp.clone())).collect());
         }
+        if let Some(early) = too_early(&plan, request, mark.as_ref()) {
+            return Ok(request
+                .entities
+                .iter()
+                .map(|_| HeadAnswer::TooEarly(early.clone()))
+                .collect());
+        }
         let stamp = Stamp {
             position: mark.as_ref().map_or(Position::START, |mark| mark.position),
             known_at: mark.as_ref().map_or(KnownAt::default(), |mark| mark.closed),
@@ -273,19 +284,45 @@ impl StoredHeads {
             None => Arc::default(),
         };
         let known = ver.and_then(|ver| self.marks.since(request.slot, ver));
-        let said = self.read(&plan, request, known).await?;
+        let mut said = self.read(&plan, request, known).await?;
+        if mark.as_ref().is_some_and(|mark| is_filled(&plan, mark)) {
+            said.iter_mut().for_each(Said::end_filling);
+        }
         let since = |entity| waiting.dirty.get(entity).copied();
         let answers = request.entities.iter().zip(said);
         Ok(answers.map(|(entity, said)| answer(request, said, &stamp, since(entity))).collect())
     }
 }
 
+/// Why the features that are asked for cannot be read any more as of a mark, if they cannot.
+fn too_early(plan: &Plan, request: &HeadRequest, mark: Option<&Mark>) -> Option<TooEarly> {
+    let boundaries = &mark?.retained.boundaries;
+    let kind = plan.kind(request.entities.first()?.kind)?;
+    let view = kind.view_index(&request.view)?;
+    kind.too_early(view, &request.features, request.at, boundaries)
+}
+
+/// True when every entity that the log has is filled in, and some may have nothing left there.
+fn is_filled(plan: &Plan, mark: &Mark) -> bool {
+    mark.filled.version >= plan.catalog.version && !mark.retained.boundaries.is_empty()
+}
+
 /// What a stored head says.
 struct Said {
     applied: Position,
     known_at: KnownAt,
+    /// It forgot what the read needs, whatever the mark says.
+    early: Option<TooEarly>,
     /// `None` where the head does not cover the read.
     evaluation: Option<Evaluation>,
+}
+
+impl Said {
+    /// What waits for a backfill that is over is answered from the log.
+    fn end_filling(&mut self) {
+        let waits = |f: &FeatureOutcome| f.status == Status::Backfilling;
+        self.evaluation.take_if(|evaluation| evaluation.features.iter().any(waits));
+    }
 }
 
 /// An entity whose head is loaded, and the pages it needs besides.
@@ -325,24 +362,30 @@ impl<'a> Opened<'a> {
             let mut empty = EntityState::new(self.kind.clone());
             let evaluation = empty.evaluate(self.view, &request.features, request.at);
             let (applied, known_at) = (empty.applied(), empty.known_at());
-            return Ok(Said { applied, known_at, evaluation });
+            return Ok(Said { applied, known_at, early: None, evaluation });
         };
         let (applied, known_at) = (state.applied(), state.known_at());
-        if request.known_at < known_at {
-            return Ok(Said { applied, known_at, evaluation: None });
+        let early = state.too_early(request.at);
+        if request.known_at < known_at || early.is_some() {
+            return Ok(Said { applied, known_at, early, evaluation: None });
         }
         let evaluation = state.evaluate(request.at);
         let evaluation = evaluation.map_err(|missing| StoreError::Damaged {
             what: format!("head of entity {}", self.entity.key),
             reason: missing.to_string(),
         })?;
-        Ok(Said { applied, known_at, evaluation })
+        Ok(Said { applied, known_at, early, evaluation })
     }
 }
 
 fn damaged(entity: &Entity, error: DecodeError) -> StoreError {
     let what = format!("head of entity {}", entity.key);
     StoreError::Damaged { what, reason: error.to_string() }
+}
+
+/// What was forgotten as of a mark.
+fn forgotten(mark: &Mark) -> Boundaries {
+    mark.retained.boundaries.clone()
 }
 
 /// The watermark of a view as of a mark.
@@ -358,6 +401,9 @@ fn from_log(stamp: Stamp) -> HeadAnswer {
 
 /// What a head answers to a read.
 fn answer(request: &HeadRequest, said: Said, of_mark: &Stamp, since: Option<Since>) -> HeadAnswer {
+    if let Some(early) = said.early {
+        return HeadAnswer::TooEarly(early);
+    }
     let mut stamp = of_mark.clone();
     if said.applied > stamp.position {
         // The head is newer than the mark; its watermark may be too, and is not stated.
@@ -426,6 +472,7 @@ impl SlotPort for StoredHeads {
                 queued: 0,
                 watermarks: mark.as_ref().map_or_else(Vec::new, |mark| mark.watermarks.clone()),
                 backfill: mark.as_ref().and_then(|mark| self.backfill(mark.filled)),
+                forgotten: mark.as_ref().map_or_else(Boundaries::default, forgotten),
                 latest: mark.map_or_else(Vec::new, |mark| mark.latest),
             });
         }

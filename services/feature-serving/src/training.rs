@@ -9,6 +9,7 @@ mod batches;
 mod columns;
 mod events;
 pub(crate) mod grpc;
+mod kept;
 mod question;
 mod slot;
 mod spine;
@@ -23,7 +24,7 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use millrace_grpc::PeerNetwork;
 use millrace_kernel::training::Swept;
-use millrace_types::{KnownAt, Micros, SlotId};
+use millrace_types::{Boundaries, KnownAt, Micros, SlotId};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -31,6 +32,7 @@ use crate::clock;
 use crate::error::ReadError;
 use crate::read::Reader;
 use batches::{Rows, encode, encode_schema};
+use kept::Kept;
 pub(crate) use question::Question;
 use question::{KnownAsked, Resolved, RowsFrom};
 use slot::{SlotError, Slots, blocking};
@@ -63,6 +65,8 @@ pub(crate) struct Header {
 pub(crate) struct Summary {
     pub(crate) swept: Swept,
     pub(crate) facts: u64,
+    /// Events before it were left out, since what their rows rest on may be forgotten.
+    pub(crate) rows_from: Option<Micros>,
 }
 
 /// Where the parts of an answer go. Waits for a client that is slow.
@@ -130,7 +134,7 @@ impl Reader {
             other => other?,
         };
         let now = clock::now();
-        let (version, watermark) = self.training_version(&question, &resolved, now).await?;
+        let (version, watermark, kept) = self.training_version(&question, &resolved, now).await?;
         let schema = encode_schema(&resolved.schema).map_err(arrow)?;
         let known_at = match question.known {
             KnownAsked::Instant(at) => at,
@@ -146,6 +150,7 @@ impl Reader {
             rows_bytes: self.training_bytes / 2,
             rows_taken: AtomicUsize::new(0),
             facts: AtomicU64::new(0),
+            kept,
         });
         outlet.tell(Told::Header(Header { version, known_at, watermark, schema })).await?;
         let mut making = Making {
@@ -174,13 +179,13 @@ impl Reader {
     }
 
     /// What a set is read from: what its version says, or all that is confirmed now. Also gives the
-    /// watermark of the views.
+    /// watermark of the views, and what slots keep.
     async fn training_version(
         &self,
         question: &Question,
         resolved: &Resolved,
         now: Micros,
-    ) -> Result<(SetVersion, Option<Micros>), ReadError> {
+    ) -> Result<(SetVersion, Option<Micros>, Kept), ReadError> {
         let catalog = resolved.plan.catalog.version;
         if let KnownAsked::Instant(known_at) = question.known {
             if known_at > now {
@@ -193,6 +198,13 @@ impl Reader {
             closing.try_collect::<Vec<_>>().await.map_err(ReadError::Join)?;
         }
         let status = self.owner.status().await.map_err(ReadError::Join)?;
+        let mut forgotten = vec![Boundaries::default(); self.slots.count() as usize];
+        for slot in &status {
+            if let Some(of_slot) = forgotten.get_mut(slot.slot.0 as usize) {
+                *of_slot = slot.forgotten.clone();
+            }
+        }
+        let kept = Kept::new(forgotten);
         let streams: Vec<_> =
             resolved.kinds.iter().flat_map(|kind| kind.streams.iter().copied()).collect();
         let watermarks = status.iter().flat_map(|s| &s.watermarks);
@@ -208,7 +220,7 @@ impl Reader {
                 let changed = format!("made under catalog version {was}, and {is} is in force");
                 return Err(rule(changed));
             }
-            return Ok((version, watermark));
+            return Ok((version, watermark, kept));
         }
         let mut ends = vec![millrace_types::Position::START; self.slots.count() as usize];
         let mut known_at = 0;
@@ -218,7 +230,7 @@ impl Reader {
                 known_at = known_at.max(slot.known_at.0);
             }
         }
-        Ok((SetVersion { catalog, known_at, ends }, watermark))
+        Ok((SetVersion { catalog, known_at, ends }, watermark, kept))
     }
 }
 
@@ -253,6 +265,9 @@ impl Making {
 
     /// Answers a section: whole, or in parts where its answer takes too much memory.
     async fn section(&mut self, first: u64, section: Arc<Section>) -> Result<(), ReadError> {
+        let (slots, spine) = (Arc::clone(&self.slots), Arc::clone(&section));
+        let check = move || slots.kept.check(&slots.resolved, slots.placement, &spine, first);
+        blocking(check).await??;
         let mut from = 0;
         while from < section.rows() {
             let to = from.saturating_add(self.rows_at_once).min(section.rows());

@@ -60,6 +60,8 @@ fn all() -> Stream {
         out_of_orderness_us: 5_000_000,
         repair_us: 86_400_000_000,
         beyond_repair: BeyondRepair::Rebuild,
+        retention_us: None,
+        forgets: false,
         fields: vec![
             micros("user", Int64),
             micros("item", String),
@@ -94,6 +96,8 @@ fn clicks() -> Stream {
         out_of_orderness_us: 5_000_000,
         repair_us: 86_400_000_000,
         beyond_repair: BeyondRepair::Rebuild,
+        retention_us: None,
+        forgets: false,
         fields: vec![
             micros("user_id", Int64),
             micros("event_id", String),

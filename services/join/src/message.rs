@@ -7,6 +7,7 @@ use millrace_client::port::{
     SlotStatus, SlotVerdicts,
 };
 use millrace_grpc::Coded as _;
+use millrace_kernel::RetentionScrub;
 use millrace_kernel::erase::ErasureScan;
 use millrace_kernel::slot::Fold;
 use millrace_store::{Fencing, MemberSlot, StoreError};
@@ -44,6 +45,10 @@ pub(crate) enum Message {
     Folded(Folded),
     /// A step of an erasure ended in the background.
     Erasing(ErasureWent),
+    /// A step for the retention of a slot's streams ended in the background.
+    Retention(RetentionWent),
+    /// The store let go of what was taken out of logs, or did not.
+    Compacted(Result<(), StoreError>),
     /// A backfill has read the log.
     Backfilled(Backfilled),
     /// Take this slot over.
@@ -188,6 +193,26 @@ pub(crate) enum ErasureStep {
     Scrubbed(Result<(), StoreError>),
     /// Parts were deleted, and receipts are written.
     Cleaned(Result<(), StoreError>),
+}
+
+/// A step of taking facts out of a slot's log for the retention of its streams, done in the background.
+#[derive(Debug)]
+pub(crate) struct RetentionWent {
+    pub(crate) slot: SlotId,
+    /// Of the ownership it was begun in.
+    pub(crate) epoch: u64,
+    pub(crate) step: RetentionStep,
+}
+
+/// Which step, and its outcome.
+#[derive(Debug)]
+pub(crate) enum RetentionStep {
+    /// The log was looked through.
+    Found(Result<RetentionScrub, StoreError>),
+    /// What heads do not list any more was deleted.
+    Deleted(Result<(), StoreError>),
+    /// Chunks were rewritten.
+    Rewritten(Result<RetentionScrub, StoreError>),
 }
 
 /// The outcome of reading the log for a backfill.

@@ -107,6 +107,12 @@ pub const BACKFILLED: Metric = Metric::counter(
     &[],
     "Entities whose features were filled in from the log",
 );
+/// Facts let go.
+pub const FORGOTTEN: Metric = Metric::counter(
+    "millrace_join_forgotten_facts_total",
+    &[],
+    "Facts that were taken out of the log for the retention of their streams",
+);
 /// Entities in memory.
 pub const RESIDENT: Metric =
     Metric::gauge("millrace_join_resident_entities", &[], "Entities held in memory");
@@ -171,7 +177,7 @@ pub const VIEW_LAG: Metric = Metric::gauge(
 );
 
 /// All of them.
-pub const ALL: [Metric; 28] = [
+pub const ALL: [Metric; 29] = [
     FLUSH_SECONDS,
     FLUSH_FACTS,
     FLUSH_BYTES,
@@ -188,6 +194,7 @@ pub const ALL: [Metric; 28] = [
     BACKFILL_SLOTS,
     BACKFILL_DONE,
     BACKFILLED,
+    FORGOTTEN,
     RESIDENT,
     RESIDENT_BYTES,
     RESIDENT_BYTES_LIMIT,
@@ -212,6 +219,7 @@ pub(crate) struct Instruments {
     pub(crate) saved_seconds: Histogram<f64>,
     pub(crate) refused: Counter<u64>,
     pub(crate) backfilled: Counter<u64>,
+    pub(crate) forgotten: Counter<u64>,
 }
 
 impl Instruments {
@@ -224,6 +232,7 @@ impl Instruments {
             saved_seconds: SAVED_SECONDS.record(),
             refused: REFUSED.count(),
             backfilled: BACKFILLED.count(),
+            forgotten: FORGOTTEN.count(),
         }
     }
 }

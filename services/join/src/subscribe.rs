@@ -148,9 +148,12 @@ impl Subscription {
                     }))
                 })?;
                 let known = self.known_rows(slot, *position);
-                let is_rewritten = chunk.header.erasures.as_ref().is_some_and(|e| e.is_rewritten);
+                let (erasures, retention) = (&chunk.header.erasures, &chunk.header.retention);
+                let is_rewritten = erasures.as_ref().is_some_and(|e| e.is_rewritten)
+                    || retention.as_ref().is_some_and(|r| !r.scrubbed.is_empty());
                 if is_rewritten && known.is_some_and(|known| known > 0) {
-                    let reason = "it stands among rows some of which were erased; begin anew";
+                    let reason =
+                        "it stands among rows some of which were erased or forgotten; begin anew";
                     return Err(Some(JoinError::BadCursor(reason.to_owned())));
                 }
                 let known = known.unwrap_or(changes.len());

@@ -10,10 +10,11 @@ mod leave;
 mod reads;
 mod rebuild;
 mod recover;
+mod retain;
 mod save;
 mod suspect;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -29,7 +30,9 @@ use millrace_kernel::slot::SlotCore;
 use millrace_kernel::{EntityState, Plan};
 use millrace_store::{Incarnation, NodeId, Part, StoreError};
 use millrace_telemetry::TraceContext;
-use millrace_types::{Entity, Filled, KnownAt, Micros, Position, SlotId, StreamWatermark};
+use millrace_types::{
+    Boundaries, Entity, Filled, KnownAt, Micros, Position, SlotId, StreamWatermark,
+};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
@@ -48,6 +51,7 @@ pub(crate) use leave::Acquired;
 use leave::{Leaving, Pace};
 use rebuild::Rebuilding;
 pub(crate) use recover::decode;
+use retain::{Compacting, Retaining};
 
 /// Messages taken before what is queued is judged: large enough to batch, small enough that reads
 /// and completions are not kept waiting.
@@ -97,6 +101,9 @@ struct Slot {
     held: Held,
     rebuild: Rebuilding,
     erasing: Erasing,
+    retaining: Retaining,
+    /// Facts may have been taken out of its log that no mark tells of.
+    inherited_scrub: bool,
     /// Reads that wait for a confirmation.
     parked: Vec<(Position, ReadJob)>,
     /// Requests to close the log up to an instant.
@@ -108,8 +115,9 @@ struct Slot {
     told: BTreeMap<u64, Arc<[StreamWatermark]>>,
     last_chunk: Instant,
     marked: Position,
-    /// What the last mark says of features.
+    /// What the last mark says of features, and of chunks rewritten for retentions.
     marked_filled: Filled,
+    marked_scrubbed: Boundaries,
     /// Confirmed chunks that no mark covers yet, and when they were judged; the newest may be left
     /// out.
     uncovered: VecDeque<(Position, Instant)>,
@@ -149,6 +157,8 @@ enum Waits {
     Batches,
     Read(ReadJob),
     Backfill,
+    /// Heads are to be stored once more.
+    Retention,
 }
 
 type Work = Pin<Box<dyn Future<Output = Done>>>;
@@ -188,6 +198,9 @@ pub(crate) struct Worker {
     backfilled: SlotId,
     /// No backfill begins before: one failed.
     backfill_pause: Option<Instant>,
+    /// Slots in which a base chunk is due.
+    bases_due: BTreeSet<SlotId>,
+    compacting: Compacting,
     draining: Option<oneshot::Sender<()>>,
     instruments: Instruments,
     /// Reads were answered in this turn.
@@ -244,6 +257,8 @@ impl Worker {
             backfill_due: true,
             backfilled: SlotId(u32::MAX),
             backfill_pause: None,
+            bases_due: BTreeSet::new(),
+            compacting: Compacting::default(),
             draining: None,
             instruments: start.instruments,
             answered: false,
@@ -289,6 +304,7 @@ impl Worker {
             }
             // Before the next chunk makes an entity dirty once more that has just been rebuilt.
             self.start_backfills();
+            self.write_bases();
             self.start_flush();
             self.start_rebuilds();
             self.continue_erasures();
@@ -327,6 +343,8 @@ impl Worker {
             }
             Message::Folded(folded) => self.folded(folded),
             Message::Erasing(done) => self.erasure_went_on(done),
+            Message::Retention(done) => self.retention_went_on(done),
+            Message::Compacted(outcome) => self.compacted(outcome),
             Message::Backfilled(from) => self.backfilled(from),
             Message::Acquire(slot, fencing, sender) => self.acquire(slot, fencing, sender),
             Message::Release(slot, sender) => self.release(slot, Some(sender)),
@@ -395,6 +413,7 @@ impl Worker {
         self.last_tick = Instant::now();
         self.punctuate();
         self.learn_of_erasures();
+        self.retain();
         self.save();
         self.collect_garbage();
     }
@@ -446,6 +465,7 @@ impl Slot {
             watermarks: self.core.watermarks().own(),
             latest: self.core.latest(),
             backfill: self.core.backfilling().map(|filled| BackfillStatus::of(filled, slots)),
+            forgotten: Boundaries::clone(self.core.boundaries()),
         }
     }
 

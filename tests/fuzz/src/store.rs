@@ -50,6 +50,7 @@ fn mark() -> Mark {
         oldest_waiting: mark.oldest_waiting,
         erasures: mark.erasures,
         filled: mark.filled,
+        retained: mark.retained,
     }
 }
 

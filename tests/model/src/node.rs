@@ -370,6 +370,7 @@ impl Node {
             oldest_waiting: None,
             erasures: 0,
             filled: millrace_types::Filled::FIRST,
+            retained: millrace_types::Retained::default(),
         };
         Ok(self.server.writer().put_mark(slot, ver, mark).await?)
     }

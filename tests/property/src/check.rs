@@ -5,6 +5,7 @@ mod evolution;
 mod explain;
 mod imports;
 mod late;
+mod retention;
 mod stored;
 mod training;
 
@@ -14,14 +15,14 @@ use std::sync::Arc;
 
 use millrace_catalog::Catalog;
 use millrace_kernel::slot::{Fold, ReadAnswer, SlotRead};
-use millrace_kernel::{PageLimits, Plan, ViewChange, ViewFollower};
+use millrace_kernel::{PageLimits, Plan, ViewFollower};
 use millrace_test_support::generate::{Case, Read, Rng, reads};
 use millrace_test_support::oracle::StatedWatermarks;
 use millrace_test_support::order::identical_features;
 use millrace_test_support::{Oracle, ingest};
 use millrace_types::{
-    Chunk, Entity, Fact, FeatureValue, Judged, KnownAt, Micros, Status, StreamId, Value,
-    VerdictCounts,
+    Boundaries, Chunk, Entity, Fact, FeatureValue, Judged, KnownAt, Micros, Status, StreamId,
+    Value, VerdictCounts,
 };
 
 use crate::sim::Sim;
@@ -40,6 +41,8 @@ struct Check<'a> {
     known_ats: Vec<KnownAt>,
     /// What is in effect, with the known_at of its chunk.
     in_effect: Vec<(KnownAt, Fact)>,
+    /// Base chunks, with their known_at.
+    bases: Vec<(KnownAt, Boundaries)>,
     rng: Rng,
     watermarks: StatedWatermarks,
     /// By stream the greatest `at` so far.
@@ -82,6 +85,7 @@ pub fn run(
         oracle,
         known_ats: Vec::new(),
         in_effect: Vec::new(),
+        bases: Vec::new(),
         rng,
         watermarks: StatedWatermarks::default(),
         latest: BTreeMap::new(),
@@ -108,6 +112,12 @@ pub fn run(
     check.sim.restart();
     check.settle()?;
     check.compare_reads(2)?;
+    if check.retain_all()? {
+        check.settle()?;
+        check.compare_reads(4)?;
+        check.compare_tail(&catalog)?;
+        check.compare_training()?;
+    }
     if check.rng.percent(30) {
         check.erase_some()?;
         check.settle()?;
@@ -137,6 +147,7 @@ impl Check<'_> {
             self.compare_verdicts(known_at, facts, &judged)?;
             self.follow_watermarks(&beside);
             self.disturb();
+            self.retain_some()?;
             if self.rng.percent(5) {
                 self.replay_late()?;
             }
@@ -173,7 +184,11 @@ impl Check<'_> {
             let shown = format!("{fact:?}");
             let expected = self.expect(known_at, fact, *judged);
             if !self.may_be(*judged, expected) {
-                return Err(Failure(format!("{judged:?} instead of {expected:?} of {shown}")));
+                let steps = self.sim.steps.join(", ");
+                let bases = &self.bases;
+                return Err(Failure(format!(
+                    "{judged:?} instead of {expected:?} of {shown}\n  steps: {steps}\n  bases: {bases:?}"
+                )));
             }
         }
         Ok(())
@@ -244,7 +259,7 @@ impl Check<'_> {
 
     fn compare_read(&mut self, read: &Read) -> Result<(), Failure> {
         let expected = self.oracle.read(&read.view, &read.entity, read.at, read.known_at);
-        let (answer, rebuilding, position_at) = self.answer(read)?;
+        let Some((answer, rebuilding, position_at)) = self.answer(read)? else { return Ok(()) };
         let expected = match position_at {
             // A dirty entity answers as of the chunk before it became dirty.
             Some(known_at) if rebuilding => {
@@ -272,7 +287,7 @@ impl Check<'_> {
     }
 
     /// The slot's answer; from the log where its head does not cover the read.
-    fn answer(&mut self, read: &Read) -> Result<(Answer, bool, Option<KnownAt>), Failure> {
+    fn answer(&mut self, read: &Read) -> Result<Option<(Answer, bool, Option<KnownAt>)>, Failure> {
         let plan = self.sim.plan.clone();
         let kind = plan.kind(read.entity.kind).ok_or_else(|| Failure("no such kind".to_owned()))?;
         let view = kind.view_index(&read.view).ok_or_else(|| Failure("no such view".to_owned()))?;
@@ -286,14 +301,20 @@ impl Check<'_> {
                 known_at: read.known_at,
             };
             match self.sim.core.read(slot_read) {
+                ReadAnswer::TooEarly(error) => {
+                    self.sim.reach("too early");
+                    return self.compare_too_early(&error, read).map(|()| None);
+                }
                 ReadAnswer::Head(evaluation, stamp) => {
+                    self.not_too_early(read)?;
                     self.sim.reach("head");
                     let known_at = stamp.known_at.min(read.known_at);
-                    return Ok((pairs(evaluation), stamp.rebuilding, Some(known_at)));
+                    return Ok(Some((pairs(evaluation), stamp.rebuilding, Some(known_at))));
                 }
                 ReadAnswer::Log(_) => {
+                    self.not_too_early(read)?;
                     self.sim.reach("log");
-                    return Ok((self.fold_log(read, view, &features)?, false, None));
+                    return Ok(Some((self.fold_log(read, view, &features)?, false, None)));
                 }
                 ReadAnswer::Load => {
                     let state = self.sim.load(&read.entity);
@@ -313,6 +334,10 @@ impl Check<'_> {
             let chunk = Chunk::decode(bytes.as_slice()).map_err(|e| Failure(e.to_string()))?;
             fold.chunk(*position, &chunk).map_err(|e| Failure(e.to_string()))?;
         }
+        let kind = &self.sim.plan.kind(read.entity.kind);
+        if kind.is_none_or(|k| k.too_early(view, features, read.at, fold.boundaries()).is_some()) {
+            return Err(Failure(format!("{read:?} is too early for the log alone")));
+        }
         let (_, mut state) =
             fold.finish().pop().ok_or_else(|| Failure("the fold lost its entity".to_owned()))?;
         let evaluation = state.evaluate(view, features, read.at);
@@ -326,24 +351,8 @@ impl Check<'_> {
                 return Err(Failure(format!("view {} cannot be followed", view.name)));
             };
             let mut rows = BTreeMap::new();
-            for (position, bytes) in &self.sim.log {
-                let chunk = Chunk::decode(bytes.as_slice()).map_err(|e| Failure(e.to_string()))?;
-                let changes = follower.chunk(*position, &chunk);
-                for (entity, change) in changes.map_err(|e| Failure(e.to_string()))? {
-                    let ViewChange::Row(change) = change else {
-                        rows.retain(|(of, _), _| *of != entity);
-                        continue;
-                    };
-                    let key = (entity, change.id.clone());
-                    let undone = match change.plus {
-                        true => rows.insert(key, change.row).is_none(),
-                        false => rows.remove(&key) == Some(change.row),
-                    };
-                    if !undone {
-                        return Err(Failure(format!("a change of {} undoes nothing", view.name)));
-                    }
-                }
-            }
+            let boundary = self.oracle.boundary(view.events);
+            erasures::follow(&mut follower, &mut rows, &self.sim.log, boundary)?;
             self.compare_rows(&view.name, &rows)?;
         }
         Ok(())
@@ -354,12 +363,17 @@ impl Check<'_> {
         view: &str,
         rows: &BTreeMap<(Entity, Box<[u8]>), millrace_kernel::EmittedRow>,
     ) -> Result<(), Failure> {
-        let kind = self.oracle.catalog().view(view).map(|v| v.entity);
+        let view_of = self.oracle.catalog().view(view);
+        let kind = view_of.map(|v| v.entity);
+        let boundary = view_of.map_or(Micros::MIN, |v| self.oracle.boundary(v.events));
         let mut expected = 0;
         for entity in self.oracle.entities().into_iter().filter(|e| Some(e.kind) == kind) {
             for row in self.oracle.joined_rows(view, entity, KnownAt::MAX) {
-                expected += 1;
                 let key = (entity.clone(), row.id.clone().into_boxed_slice());
+                if row.at < boundary && !rows.contains_key(&key) {
+                    return Err(Failure(format!("tail of {view} lacks {row:?}")));
+                }
+                expected += usize::from(row.at >= boundary);
                 let same = rows.get(&key).is_some_and(|have| {
                     let versions = have.versions.iter().zip(&row.joined).all(|(a, b)| {
                         a.as_ref().map(|r| values(r.view())) == b.as_ref().map(|r| trimmed(r))
@@ -373,6 +387,8 @@ impl Check<'_> {
                 }
             }
         }
+        // Rows of what was forgotten are left as they were.
+        let rows: BTreeMap<_, _> = rows.iter().filter(|(_, row)| row.at >= boundary).collect();
         match rows.len() == expected {
             true => Ok(()),
             false => {

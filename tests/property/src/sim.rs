@@ -4,6 +4,7 @@
 mod backfill;
 mod erase;
 mod restart;
+mod retention;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

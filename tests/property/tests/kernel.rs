@@ -46,7 +46,10 @@ fn records_max(seed: u64) -> usize {
 fn case(seed: u64) -> Case {
     // Every other one has streams that hold back what comes too late.
     let hold = seed.is_multiple_of(2);
-    let options = Options { hold, records_max: records_max(seed), ..Options::default() };
+    // One in three has streams with a retention.
+    let retention = seed.is_multiple_of(3);
+    let records_max = records_max(seed);
+    let options = Options { hold, retention, records_max, ..Options::default() };
     Case::generate(seed, &options)
 }
 
@@ -145,6 +148,11 @@ fn random_histories_equal_the_oracle() {
             "a chunk rewritten",
             "restart while erasing",
             "a fact of an erased entity",
+            "base",
+            "late for good",
+            "too early",
+            "a chunk rewritten for its retention",
+            "restart while rewriting for a retention",
         ] {
             assert!(reached.contains_key(what), "no case reached {what}: {reached:?}");
         }

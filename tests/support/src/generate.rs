@@ -14,6 +14,7 @@ mod conditions;
 mod evolution;
 mod history;
 mod reads;
+mod retention;
 mod rng;
 mod shrink;
 mod spec;
@@ -49,6 +50,9 @@ pub struct Options {
     pub features_max: usize,
     /// Streams with `beyond_repair: hold`. Whoever checks them leaves LATE facts out of the oracle.
     pub hold: bool,
+    /// Event streams with a `retention`, and features over them that fit it. Whoever checks them makes the
+    /// oracle forget.
+    pub retention: bool,
     /// Records that are REJECTED: NULL in `at` or a key, NaN and infinities, negative revisions,
     /// values of another type.
     pub bad_records: bool,
@@ -56,7 +60,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { records_max: 60, features_max: 8, hold: false, bad_records: true }
+        Self { records_max: 60, features_max: 8, hold: false, retention: false, bad_records: true }
     }
 }
 
@@ -78,7 +82,10 @@ impl Case {
     #[must_use]
     pub fn generate(seed: u64, options: &Options) -> Self {
         let mut rng = Rng::new(seed);
-        let catalog = catalogs::catalog(&mut rng, options);
+        let mut catalog = catalogs::catalog(&mut rng, options);
+        if options.retention {
+            retention::retain(&mut rng, &mut catalog);
+        }
         let mut records = history::history(&mut rng, options, &catalog);
         let order = *rng.pick(&Order::ALL);
         arrange(&mut records, order, &mut rng, |_| "ts");

@@ -9,6 +9,7 @@ mod as_known;
 mod instants;
 mod judge;
 mod live;
+mod retention;
 mod watermarks;
 
 #[cfg(test)]
@@ -29,6 +30,8 @@ use crate::wheres::Wheres;
 /// A fact and when it was learned.
 #[derive(Debug, Clone)]
 struct Known {
+    /// Of its chunk.
+    chunk: KnownAt,
     known_at: KnownAt,
     stream: StreamId,
     body: FactBody,
@@ -41,6 +44,8 @@ pub struct Oracle {
     /// Per view, in the catalog's order, the condition of each of its features.
     conditions: Vec<Vec<Option<Condition>>>,
     facts: HashMap<Entity, Vec<Known>>,
+    /// Base chunks in the order of the log: what each forgets.
+    bases: Vec<(KnownAt, StreamId, Micros)>,
 }
 
 impl Oracle {
@@ -61,7 +66,8 @@ impl Oracle {
                 .collect();
             conditions.push(parsed?);
         }
-        Ok(Self { catalog: catalog.clone(), conditions, facts: HashMap::new() })
+        let catalog = catalog.clone();
+        Ok(Self { catalog, conditions, facts: HashMap::new(), bases: Vec::new() })
     }
 
     /// The catalog.
@@ -73,9 +79,10 @@ impl Oracle {
     /// Takes a fact of a chunk with this known_at; the known_at an import states goes before it,
     /// unless it lies after the chunk's. Facts that were REJECTED or LATE are not to be inserted.
     pub fn insert(&mut self, known_at: KnownAt, fact: Fact) {
+        let chunk = known_at;
         let known_at = fact.body.known_at.map_or(known_at, |stated| stated.min(known_at));
         let Fact { stream, entity, body } = fact;
-        self.facts.entry(entity).or_default().push(Known { known_at, stream, body });
+        self.facts.entry(entity).or_default().push(Known { chunk, known_at, stream, body });
     }
 
     /// The entities with facts, in the order of their keys.
@@ -139,14 +146,9 @@ impl Oracle {
     #[must_use]
     pub fn as_known(&self, view: &str, entity: &Entity, known_at: KnownAt) -> AsKnown<'_> {
         let (index, view) = self.view(view);
-        let facts: Vec<&Known> = self
-            .facts
-            .get(entity)
-            .into_iter()
-            .flatten()
-            .filter(|fact| fact.known_at <= known_at)
-            .collect();
-        AsKnown::new(view, &self.conditions[index], |id| {
+        let facts = self.counted(entity, known_at);
+        let forgets = stream(&self.catalog, view.events).forgets;
+        AsKnown::new(view, &self.conditions[index], forgets, |id| {
             let bodies: Vec<&FactBody> =
                 facts.iter().filter(|f| f.stream == id).map(|f| &f.body).collect();
             live::live_facts(&bodies, stream(&self.catalog, id).fields.len())

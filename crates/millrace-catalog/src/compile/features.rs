@@ -4,7 +4,8 @@ use super::Context;
 use super::arguments::{self, Spec};
 use super::reader::{self, Section};
 use super::streams::Draft;
-use crate::diagnostic::{Rule, listed};
+use crate::diagnostic::{Rule, Sink, listed};
+use crate::duration;
 use crate::limits::FEATURES_MAX;
 use crate::model::{Feature, Window};
 use crate::program::{self, Program, Scope};
@@ -103,7 +104,8 @@ fn feature(
             filter: None,
         });
     }
-    let window = window(&section, view, context);
+    let window = window(&section, view, context)
+        .filter(|window| fits_retention(*window, &section, view, context.sink));
     let filter = match section.get("where") {
         Some(node) => condition(node, &section.child("where"), &view.scope, context).map(Some),
         None => Some(None),
@@ -161,8 +163,7 @@ fn window(
     if let (true, Some(entry), Some(events)) = (is_exact, exact, view.events)
         && width_us > events.stream.repair_us
     {
-        let (width, repair) =
-            (crate::duration::print(width_us), crate::duration::print(events.stream.repair_us));
+        let (width, repair) = (duration::print(width_us), duration::print(events.stream.repair_us));
         let message = format!(
             "an exact window of {width} is longer than `repair` of `{}`, {repair}",
             events.stream.name
@@ -185,6 +186,44 @@ fn window(
         None if is_exact => Some(Window::Exact { width_us }),
         None => Some(default_window(width_us)),
     }
+}
+
+/// Whether every fact of the window is kept for as long as it is in the window.
+fn fits_retention(
+    window: Window,
+    section: &Section<'_>,
+    view: &ViewScope<'_>,
+    sink: &mut Sink,
+) -> bool {
+    let Some(stream) = view.events.map(|draft| &draft.stream).filter(|s| s.forgets) else {
+        return true;
+    };
+    let reach_us = match window {
+        Window::Unbounded => {
+            let message = format!(
+                "it needs every fact of `{}`, which does not keep all of them",
+                stream.name
+            );
+            sink.report(section.at, Rule::Retention, &section.path, message)
+                .help("give it a `window`, or leave `retention` out before facts are deleted");
+            return false;
+        }
+        Window::Sliding { width_us, hop_us } => width_us.saturating_add(hop_us),
+        Window::Exact { width_us } => width_us,
+    };
+    let Some(retention_us) = stream.retention_us.filter(|retention| *retention < reach_us) else {
+        return true;
+    };
+    let at = section.entry("window").map_or(section.at, |entry| entry.value.at);
+    let message = format!(
+        "with its hop the window reaches back {}, and `{}` has a retention of {}",
+        duration::print(reach_us),
+        stream.name,
+        duration::print(retention_us)
+    );
+    sink.report(at, Rule::Retention, &section.child("window"), message)
+        .help("shorten the window or lengthen `retention`");
+    false
 }
 
 /// The window of a width where no hop is given (semantics §1.6).

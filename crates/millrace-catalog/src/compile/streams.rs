@@ -6,6 +6,7 @@ use super::kinds::Kinds;
 use super::reader::{self, Section};
 use super::{Context, evolve, report_removed, roles};
 use crate::diagnostic::{Pos, Rule, Sink, did_you_mean, listed};
+use crate::duration;
 use crate::limits::{FIELDS_MAX, STREAMS_MAX};
 use crate::model::{BeyondRepair, Field, Stream, StreamKind, TimeUnit};
 use crate::program::ScopeStream;
@@ -42,7 +43,7 @@ const RESERVED_STREAMS: [&str; 21] = [
 /// Words that cannot name a field because CEL reads them as literals or operators even behind a dot.
 const RESERVED_FIELDS: [&str; 4] = ["false", "in", "null", "true"];
 
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 14] = [
     "kind",
     "keys",
     "optional_keys",
@@ -55,6 +56,7 @@ const KEYS: [&str; 13] = [
     "out_of_orderness",
     "repair",
     "beyond_repair",
+    "retention",
     "fields",
 ];
 
@@ -120,6 +122,8 @@ impl Draft {
                 out_of_orderness_us: 0,
                 repair_us: REPAIR_US_DEFAULT,
                 beyond_repair: BeyondRepair::Rebuild,
+                retention_us: None,
+                forgets: false,
                 fields: Vec::new(),
             },
             at: entry.key_at,
@@ -181,6 +185,7 @@ fn stream(
     fields(&section, old, &mut draft, context.sink);
     roles::read(&section, kinds, &mut draft, context);
     settings(&section, &mut draft.stream, context.sink);
+    retention(&section, old, &mut draft, context.sink);
     if let Some(old) = old {
         evolve::check(&mut draft, old, kinds, &path, context.sink);
     }
@@ -304,4 +309,28 @@ fn settings(section: &Section<'_>, stream: &mut Stream, sink: &mut Sink) {
         }
         None => {}
     }
+}
+
+/// How long facts are kept. What a stream forgot it never has again, so a version that takes the
+/// retention off still says that it forgets.
+fn retention(section: &Section<'_>, old: Option<&Stream>, draft: &mut Draft, sink: &mut Sink) {
+    draft.stream.forgets = old.is_some_and(|old| old.forgets);
+    let Some(node) = section.get("retention") else { return };
+    let path = section.child("retention");
+    let Some(us) = reader::duration(node, &path, sink) else { return };
+    if draft.kind_known && draft.stream.kind == StreamKind::Changelog {
+        let message = "a changelog keeps its versions, because the one in force counts at any age";
+        sink.report(node.at, Rule::Retention, &path, message)
+            .help("leave `retention` out; event streams take it");
+        return;
+    }
+    if us < draft.stream.repair_us || us == 0 {
+        let (given, repair) = (duration::print(us), duration::print(draft.stream.repair_us));
+        let message = format!("a retention of {given} is shorter than `repair`, {repair}");
+        sink.report(node.at, Rule::Retention, &path, message)
+            .help("lengthen `retention` or shorten `repair`");
+        return;
+    }
+    draft.stream.retention_us = Some(us);
+    draft.stream.forgets = true;
 }

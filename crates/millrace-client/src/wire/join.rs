@@ -260,6 +260,7 @@ pub fn owned_slot(slot: &SlotStatus) -> v1::OwnedSlot {
             catalog_version: backfill.catalog_version,
             done_permille: backfill.done_permille,
         }),
+        forgotten: instants(&slot.forgotten.iter().collect::<Vec<_>>()),
     }
 }
 
@@ -290,6 +291,7 @@ pub fn read_owned_slot(from: v1::OwnedSlot) -> Result<SlotStatus, Malformed> {
             catalog_version: backfill.catalog_version,
             done_permille: backfill.done_permille,
         }),
+        forgotten: instants(from.forgotten)?.into_iter().collect(),
     })
 }
 

@@ -12,7 +12,7 @@ use millrace_types::entity::entity_hash;
 use millrace_types::{Chunk, DecodeError, Entity, EntityKey, Filled, Micros, Position};
 
 use super::SlotCore;
-use super::resident::{Fill, Slab};
+use super::resident::{Fill, Renewal, Slab};
 use crate::entity::EntityState;
 use crate::plan::Plan;
 
@@ -279,6 +279,9 @@ impl SlotCore {
         let resident = self.residents.get_mut(slab);
         if resident.fill == Fill::Saving {
             resident.fill = Fill::Unsaved;
+        }
+        if resident.renewal == Renewal::Saving {
+            resident.renewal = Renewal::Unsaved;
         }
     }
 }

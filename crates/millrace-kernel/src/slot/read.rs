@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use millrace_types::entity::entity_hash;
-use millrace_types::{Entity, KnownAt, Micros, Position};
+use millrace_types::{Entity, KnownAt, Micros, Position, Status};
 
 use super::{Before, SlotCore};
 use crate::entity::EntityState;
-use crate::evaluate::Evaluation;
+use crate::evaluate::{Evaluation, FeatureOutcome};
+use crate::retention::TooEarly;
 
 /// What to read of one entity.
 #[derive(Debug, Clone, Copy)]
@@ -48,6 +49,8 @@ pub enum ReadAnswer {
     Load,
     /// A chunk that touches the entity is not confirmed yet: ask again once this one is.
     Unconfirmed(Position),
+    /// The features need what their stream's retention let go.
+    TooEarly(TooEarly),
     /// The plan has no such kind or view.
     Unknown,
 }
@@ -59,6 +62,9 @@ impl SlotCore {
             return ReadAnswer::Unknown;
         };
         let Some(view) = plan.view_index(read.view) else { return ReadAnswer::Unknown };
+        if let Some(early) = plan.too_early(view, read.features, read.at, self.boundaries()) {
+            return ReadAnswer::TooEarly(early);
+        }
         let key = read.entity.key.as_bytes();
         let hash = entity_hash(&plan.kind_name, key);
         let Some(slab) = self.residents.find(hash, read.entity.kind, key) else {
@@ -90,7 +96,7 @@ impl SlotCore {
         let evaluation = state.evaluate(view, read.features, read.at);
         // Reads leave partials beside the facts.
         self.residents.recount(slab);
-        match evaluation {
+        match evaluation.filter(|evaluation| !self.is_past_filling(evaluation)) {
             Some(evaluation) => ReadAnswer::Head(evaluation, stamp),
             None => {
                 let mut stamp = self.stamp(read.view, None);
@@ -98,6 +104,15 @@ impl SlotCore {
                 ReadAnswer::Log(stamp)
             }
         }
+    }
+
+    /// True when a feature waits for a backfill that is over: it fills in entities that it finds in the log,
+    /// and all that this one had was taken out of it. The log answers.
+    fn is_past_filling(&self, evaluation: &Evaluation) -> bool {
+        let waits = |f: &FeatureOutcome| f.status == Status::Backfilling;
+        self.filled.version >= self.plan.catalog.version
+            && !self.boundaries().is_empty()
+            && evaluation.features.iter().any(waits)
     }
 
     /// The slot as of the last confirmed chunk, or as of before the entity became dirty.

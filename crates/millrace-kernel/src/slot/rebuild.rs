@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use millrace_types::entity::entity_hash;
-use millrace_types::{Chunk, DecodeError, Entity, KnownAt, Micros, Position, Verdict};
+use millrace_types::{Boundaries, Chunk, DecodeError, Entity, KnownAt, Micros, Position, Verdict};
 
 use super::SlotCore;
 use crate::entity::EntityState;
@@ -21,6 +21,7 @@ pub struct Fold {
     known_at: KnownAt,
     covered: Position,
     facts: u64,
+    boundaries: Boundaries,
 }
 
 impl Fold {
@@ -38,7 +39,8 @@ impl Fold {
             let state = EntityState::new(kind.clone());
             states.entry(hash).or_default().push((entity, state));
         }
-        Self { plan, states, known_at, covered: Position::START, facts: 0 }
+        let (covered, boundaries) = (Position::START, Boundaries::default());
+        Self { plan, states, known_at, covered, facts: 0, boundaries }
     }
 
     /// Takes a chunk in. Facts judged LATE or REJECTED are left out, and those that were not known at
@@ -53,6 +55,10 @@ impl Fold {
         chunk: &Chunk<B>,
     ) -> Result<(), DecodeError> {
         self.covered = position;
+        if let Some(notes) = &chunk.header.retention {
+            self.boundaries.raise_all(&notes.scrubbed);
+            self.forget(&notes.base);
+        }
         if !chunk.header.may_be_known(self.known_at) {
             return Ok(());
         }
@@ -79,6 +85,27 @@ impl Fold {
             }
         }
         Ok(())
+    }
+
+    /// A base chunk takes effect.
+    fn forget(&mut self, base: &Boundaries) {
+        if base.is_empty() {
+            return;
+        }
+        self.boundaries.raise_all(base);
+        let base = Arc::new(base.clone());
+        for (_, state) in self.states.values_mut().flatten() {
+            state.forget(&base);
+        }
+    }
+
+    /// Before which facts may be missing in the chunks taken in, those that a later base chunk forgets
+    /// among them: reads of its states are to be held against these ([`KindPlan::too_early`]).
+    ///
+    /// [`KindPlan::too_early`]: crate::KindPlan::too_early
+    #[must_use]
+    pub fn boundaries(&self) -> &Boundaries {
+        &self.boundaries
     }
 
     /// The catalog version it folds under. Facts of streams that a later one brought are not in it.
@@ -191,6 +218,8 @@ impl SlotCore {
         if let Some(kind) = self.plan.kind(entity.kind) {
             state.replan(kind.clone());
         }
+        // A base chunk may have come after what was folded; no fact of the entity did.
+        state.forget(self.boundaries());
         state.evict(self.horizon);
         state.set_applied(marker.0, marker.1);
         let parts = state.snapshot(ver);

@@ -25,6 +25,7 @@ impl SlotCore {
         self.note_confirmed();
         self.latest = mark.latest.iter().copied().collect();
         self.restore_fence(mark.erasures);
+        self.restore_retained(&mark.retained);
         self.filled = mark.filled;
         self.complete = false;
     }
@@ -119,6 +120,7 @@ impl SlotCore {
         }
         self.follow_dirtied(position, &chunk.header, self.as_before());
         self.follow_erasures(position, &chunk.header, &Arc::new(self.as_before()));
+        self.follow_base(position, &chunk.header);
         for (record, verdict) in chunk.records().zip(chunk.header.all_verdicts()) {
             let record = record?;
             if record.body.op != Op::Retract && !matches!(verdict, Verdict::Rejected(_)) {

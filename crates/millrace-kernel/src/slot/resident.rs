@@ -27,6 +27,18 @@ pub(crate) enum Fill {
     Saving,
 }
 
+/// Where the put of a head stands that is to be stored once more, since the stored one may have facts that
+/// are forgotten.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Renewal {
+    /// None is under way.
+    No,
+    /// The head is to be put.
+    Unsaved,
+    /// It is being put.
+    Saving,
+}
+
 #[derive(Debug)]
 pub(crate) struct Resident {
     pub(crate) hash: u64,
@@ -39,6 +51,8 @@ pub(crate) struct Resident {
     /// A put of its head is under way, as of this position.
     pub(crate) saving: Option<Position>,
     pub(crate) fill: Fill,
+    /// Where the put of a head without what was forgotten stands.
+    pub(crate) renewal: Renewal,
     /// The horizon of the head that was put last; the earliest instant when that is not known.
     pub(crate) saved_horizon: Micros,
     /// The pages and id parts the stored head lists.
@@ -151,6 +165,7 @@ impl Residents {
             unsaved_since: None,
             saving: None,
             fill: Fill::No,
+            renewal: Renewal::No,
             saved_horizon: Micros::MIN,
             listed,
             rebuilt_parts: Vec::new(),

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use millrace_types::{Entity, Filled, IncarnationWatermarks, KnownAt, Micros, Position, StreamId};
+use millrace_types::{
+    Entity, Filled, IncarnationWatermarks, KnownAt, Micros, Position, Retained, StreamId,
+};
 
 use super::SlotCore;
-use super::resident::{Fill, Resident, Residents, Slab};
+use super::resident::{Fill, Renewal, Resident, Residents, Slab};
 use crate::page::PageName;
 use crate::snapshot::SnapshotParts;
 
@@ -59,6 +61,8 @@ pub struct MarkState {
     pub erasures: u64,
     /// How far stored heads know every feature.
     pub filled: Filled,
+    /// What was forgotten at the position, and what of it was taken out of the log.
+    pub retained: Retained,
 }
 
 impl SlotCore {
@@ -97,6 +101,9 @@ impl SlotCore {
         if resident.fill == Fill::Unsaved {
             resident.fill = Fill::Saving;
         }
+        if resident.renewal == Renewal::Unsaved {
+            resident.renewal = Renewal::Saving;
+        }
         let now = resident.state.stored_parts();
         let before = std::mem::replace(&mut resident.listed, now);
         let gone = |old: Vec<PageName>, new: &[PageName]| {
@@ -118,7 +125,11 @@ impl SlotCore {
         let Some(slab) = self.slab_of(entity) else { return };
         let resident = self.residents.get_mut(slab);
         let Some(saved) = resident.saving.take() else { return };
-        let since = (resident.state.applied() > saved).then(|| {
+        let is_old = resident.renewal == Renewal::Unsaved;
+        if resident.renewal == Renewal::Saving {
+            resident.renewal = Renewal::No;
+        }
+        let since = (is_old || resident.state.applied() > saved).then(|| {
             // Chunks between the two touched it; the first after the saved one is a safe bound.
             Position { epoch: saved.epoch, sequence: saved.sequence + 1 }
         });
@@ -144,6 +155,7 @@ impl SlotCore {
         // A later mark names this chunk or a later one.
         self.history.drain(..named);
         let erasures = self.erased_at(self.history.front()?.position);
+        let retained = self.retained_at(self.history.front()?.position);
         let at = self.history.front()?;
         // As of the mark's position an entity still waits whose marker stands beyond it.
         self.rebuilt.retain(|(marker, _)| *marker > at.position);
@@ -160,6 +172,7 @@ impl SlotCore {
             oldest_waiting,
             erasures,
             filled: self.filled,
+            retained,
         })
     }
 

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use millrace_types::chunk::read_list;
 use millrace_types::codec::Reader;
-use millrace_types::{DecodeError, KnownAt, Micros, Position, StreamId};
+use millrace_types::{Boundaries, DecodeError, KnownAt, Micros, Position, StreamId};
 
 use super::columns::Column;
-use super::{INLINE, NAMES, STORED, SUMMARIES, VERSION_1, VERSION_2};
+use super::{INLINE, NAMES, STORED, SUMMARIES, VERSION_1, VERSION_2, VERSION_3};
 use crate::entity::EntityState;
 use crate::facts::StreamFacts;
 use crate::left::{IdPart, LeftIds};
@@ -54,6 +54,7 @@ pub struct Head {
     horizon: Micros,
     streams: Vec<HeadStream>,
     sealed: Vec<SealedSeries>,
+    boundaries: Boundaries,
 }
 
 fn read_name(reader: &mut Reader<'_>) -> Result<PageName, DecodeError> {
@@ -161,7 +162,7 @@ impl Head {
     pub fn decode(plan: &KindPlan, bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(bytes);
         let version = reader.u8("head version")?;
-        if !matches!(version, VERSION_1 | VERSION_2) {
+        if !matches!(version, VERSION_1 | VERSION_2 | VERSION_3) {
             return Err(DecodeError::Invalid { what: "head version", found: u64::from(version) });
         }
         let catalog_version = reader.u32("catalog version")?;
@@ -174,7 +175,11 @@ impl Head {
         for _ in 0..reader.count("series")? {
             sealed.extend(SealedSeries::decode(plan, &mut reader)?);
         }
-        Ok(Self { catalog_version, applied, known_at, horizon, streams, sealed })
+        let boundaries = match version {
+            VERSION_3 => Boundaries::decode(&mut reader)?,
+            _ => Boundaries::default(),
+        };
+        Ok(Self { catalog_version, applied, known_at, horizon, streams, sealed, boundaries })
     }
 
     /// The names of its pages, then of its id parts, in the order [`Head::assemble`] wants them.
@@ -277,6 +282,9 @@ impl Head {
         state.horizon = self.horizon;
         state.applied = self.applied;
         state.known_at = self.known_at;
+        if !self.boundaries.is_empty() {
+            state.boundaries = Arc::new(self.boundaries);
+        }
         state
     }
 }

@@ -1,5 +1,6 @@
 //! The facts of a slot's entities, as references into the chunks they stand in.
 
+use std::collections::HashMap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
@@ -7,10 +8,14 @@ use hashbrown::HashTable;
 use millrace_types::codec::Reader;
 use millrace_types::entity::entity_hash;
 use millrace_types::fact::RecordView;
-use millrace_types::{Chunk, DecodeError, EntityKey, FactView, KindId, KnownAt, StreamId, Verdict};
+use millrace_types::{
+    Boundaries, Chunk, DecodeError, EntityKey, FactView, KindId, KnownAt, StreamId, Verdict,
+};
 
 use super::AsKnown;
+use crate::entity::EntityState;
 use crate::plan::{KindPlan, Plan};
+use crate::retention::Cuts;
 
 /// Entities up to which the filters of chunks are asked whether they hold one of them.
 const ASK_FILTERS_MAX: usize = 64;
@@ -70,6 +75,7 @@ pub struct SlotFacts<B> {
     facts: Vec<FactRef>,
     looked_at: u64,
     bytes: usize,
+    cuts: Cuts,
 }
 
 impl<B: AsRef<[u8]>> SlotFacts<B> {
@@ -104,6 +110,7 @@ impl<B: AsRef<[u8]>> SlotFacts<B> {
             facts: Vec::new(),
             looked_at: 0,
             bytes: 0,
+            cuts: Cuts::default(),
         })
     }
 
@@ -150,6 +157,7 @@ impl<B: AsRef<[u8]>> SlotFacts<B> {
         let all = bytes.as_ref();
         let chunk = Chunk::decode(all)?;
         let header = &chunk.header;
+        self.cuts.chunk(header, self.chunks.len() as u32);
         let holds = |(hash, _): &(u64, EntityKey)| header.may_contain(*hash);
         let few = !self.takes_all && self.entities.len() <= ASK_FILTERS_MAX;
         if few && !self.entities.iter().any(holds) {
@@ -260,6 +268,7 @@ impl<B: AsRef<[u8]>> SlotFacts<B> {
             facts,
             chunks: self.chunks,
             known: self.known,
+            cuts: self.cuts,
         }
     }
 }
@@ -285,6 +294,7 @@ pub struct GatheredSlot<B> {
     facts: Vec<FactRef>,
     chunks: Vec<Kept<B>>,
     pub(super) known: AsKnown,
+    pub(super) cuts: Cuts,
 }
 
 /// The facts of one entity, in the order of the log.
@@ -307,6 +317,13 @@ impl<B: AsRef<[u8]>> GatheredSlot<B> {
     #[must_use]
     pub fn key(&self, number: u32) -> &EntityKey {
         &self.entities[number as usize].1
+    }
+
+    /// Before which facts may be missing in the chunks taken in: rows are to be held against these
+    /// ([`KindPlan::too_early`]).
+    #[must_use]
+    pub fn boundaries(&self) -> &Boundaries {
+        &self.cuts.boundaries
     }
 
     /// The numbers of all entities, by hash and then key: the same order whatever log they came from.
@@ -341,6 +358,40 @@ impl<'a, B: AsRef<[u8]>> EntityFacts<'a, B> {
     /// When it became known.
     pub(super) fn known_at(&self, place: &FactRef, fact: &FactView<'_>) -> KnownAt {
         fact.known_in(self.slot.chunks[place.chunk as usize].known_at)
+    }
+
+    /// What base chunks forgot.
+    pub(super) fn cuts(&self) -> &'a Cuts {
+        &self.slot.cuts
+    }
+
+    /// True when facts of one id stand before a base chunk and after it.
+    pub(super) fn has_cut_id(&self) -> bool {
+        if self.cuts().is_empty() {
+            return false;
+        }
+        let mut first: HashMap<(u16, &[u8]), u32> = HashMap::new();
+        self.facts.iter().any(|place| {
+            let key = (place.stream, self.fact(place).id);
+            let first = *first.entry(key).or_insert(place.chunk);
+            self.cuts().is_between(first, place.chunk)
+        })
+    }
+
+    /// The state of all these facts, or of those for which `counts` is true.
+    pub(super) fn state(&self, counts: impl Fn(&FactRef, &FactView<'_>) -> bool) -> EntityState {
+        let mut state = EntityState::new(self.plan().clone());
+        let mut cut = 0;
+        for place in self.facts {
+            while let Some(boundaries) = self.cuts().before(place.chunk, &mut cut) {
+                state.forget(boundaries);
+            }
+            let fact = self.fact(place);
+            if counts(place, &fact) {
+                state.apply(usize::from(place.stream), &fact, u64::MAX);
+            }
+        }
+        state
     }
 
     pub(super) fn plan(&self) -> &'a Arc<KindPlan> {

@@ -23,13 +23,21 @@ impl Sweeper {
         let mut facts = facts.into_iter().peekable();
         let mut state = EntityState::new(entity.plan().clone());
         let mut swept = Swept { rows: rows.len() as u64, ..Swept::default() };
+        // What a base chunk forgets depends on what was known, for ids with facts before and after it.
+        let is_cut = entity.has_cut_id();
         for t in rows {
-            while let Some((_, place)) = facts.next_if(|(known_at, _)| known_at.0 <= t.0) {
+            if is_cut {
+                state = entity.state(|place, fact| entity.known_at(place, fact).0 <= t.0);
+            }
+            while let Some((_, place)) = facts.next_if(|(known_at, _)| !is_cut && known_at.0 <= t.0)
+            {
                 state.apply(usize::from(place.stream), &entity.fact(place), u64::MAX);
             }
-            let missing = !state.has_live_fact(&self.plan.views[self.view], *t);
-            swept.missing += u64::from(missing);
-            swept.unknown += u64::from(missing && first.is_some_and(|first| first <= *t));
+            let view = &self.plan.views[self.view];
+            let absent = !state.has_live_fact(view, *t);
+            swept.missing += u64::from(absent);
+            swept.unknown += u64::from(absent && first.is_some_and(|first| first <= *t));
+            let missing = absent && !view.forgets;
             // A state with all its facts at hand covers every read.
             let evaluation = state.evaluate(self.view, &self.features, *t);
             for (place, outcome) in evaluation.iter().flat_map(|e| &e.features).enumerate() {

@@ -50,7 +50,7 @@ impl<'a> Live<'a> {
         let same = same_ids(&ids);
         if retracts || !same.is_empty() {
             is_plain = false;
-            facts = live_facts(entity, facts, same);
+            facts = live_facts(entity, stream, facts, same);
         }
         let mut live = Self { facts, is_plain };
         live.sort(entity);
@@ -120,12 +120,20 @@ fn same_ids(ids: &[&[u8]]) -> Vec<Vec<u32>> {
 /// The live facts, given those that share their id with others.
 fn live_facts<'a, B: AsRef<[u8]>>(
     entity: &EntityFacts<'a, B>,
+    stream: usize,
     facts: Vec<LiveFact<'a>>,
     same: Vec<Vec<u32>>,
 ) -> Vec<LiveFact<'a>> {
     let mut keep: Vec<bool> = facts.iter().map(|f| f.op != Op::Retract).collect();
+    let stream = entity.plan().streams[stream].id;
     for group in same {
-        let live = live_among(group.iter().map(|n| facts[*n as usize].view(entity)));
+        let fact = |n: &u32| facts[*n as usize].view(entity);
+        let chunk = |n: &u32| entity.facts[facts[*n as usize].place as usize].chunk;
+        let with_chunks: Vec<_> = group.iter().map(|n| (chunk(n), fact(n))).collect();
+        // What a base chunk forgot says nothing of facts of the same id that came after it.
+        let left = entity.cuts().left(stream, &with_chunks);
+        let live = live_among(left.iter().map(|index| with_chunks[*index].1));
+        let live = live.map(|index| left[index]);
         for (index, place) in group.into_iter().enumerate() {
             keep[place as usize] = Some(index) == live;
         }

@@ -10,7 +10,6 @@ use super::gather::{EntityFacts, GatheredSlot};
 use super::live::Live;
 use super::slide::{Slide, slides};
 use super::{AsKnown, Cell, Sink};
-use crate::entity::EntityState;
 use crate::plan::{FeaturePlan, KindPlan, Series};
 
 /// How a feature is answered.
@@ -106,7 +105,7 @@ impl Sweeper {
         if entity.known() == AsKnown::AtEvent && !self.streams.iter().all(in_time) {
             return self.sweep_as_known(entity, self.first(&live), rows, sink);
         }
-        let mut state = (!self.evaluated.is_empty()).then(|| self.state(entity));
+        let mut state = (!self.evaluated.is_empty()).then(|| entity.state(|_, _| true));
         let view = &self.plan.views[self.view];
         let series: Vec<&Series> = self.series.iter().map(|s| &self.plan.series[*s]).collect();
         let columns: Vec<Column<'_>> = columns(view, &series, &live);
@@ -116,8 +115,9 @@ impl Sweeper {
         let mut starts = Vec::with_capacity(self.windows.len());
         let mut swept = Swept { rows: rows.len() as u64, ..Swept::default() };
         for t in rows {
-            let missing = first.is_none_or(|first| first > *t);
-            swept.missing += u64::from(missing);
+            let absent = first.is_none_or(|first| first > *t);
+            swept.missing += u64::from(absent);
+            let missing = absent && !view.forgets;
             let status = |status| if missing { Status::MissingEntity } else { status };
             versions.go_on_to(t.0);
             starts.clear();
@@ -180,15 +180,6 @@ impl Sweeper {
     fn first(&self, live: &[Live<'_>]) -> Option<Micros> {
         let first = |stream: &usize| live[*stream].facts.first().map(|fact| Micros(fact.at));
         self.streams.iter().filter_map(first).min()
-    }
-
-    /// The entity's state with all its facts.
-    fn state<B: AsRef<[u8]>>(&self, entity: &EntityFacts<'_, B>) -> EntityState {
-        let mut state = EntityState::new(entity.plan().clone());
-        for place in entity.facts {
-            state.apply(usize::from(place.stream), &entity.fact(place), u64::MAX);
-        }
-        state
     }
 
     fn slides(&self) -> impl Iterator<Item = Option<Slide<'_>>> {

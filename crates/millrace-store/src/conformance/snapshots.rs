@@ -128,6 +128,10 @@ fn mark(sequence: u64) -> Mark {
         oldest_waiting: sequence.is_multiple_of(2).then_some(at(1, 1)),
         erasures: sequence,
         filled: millrace_types::Filled { version: 1, toward: 2, below: sequence << 40 },
+        retained: millrace_types::Retained {
+            base: Some(millrace_types::Position { epoch: 1, sequence }),
+            ..Default::default()
+        },
     }
 }
 

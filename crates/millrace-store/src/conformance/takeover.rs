@@ -103,6 +103,7 @@ pub async fn a_slot_behind_its_mark_is_not_sealed<S: Store + ?Sized>(store: &S) 
         oldest_waiting: None,
         erasures: 0,
         filled: millrace_types::Filled::FIRST,
+        retained: millrace_types::Retained::default(),
     };
     store.put_mark(SLOT, KnownAt(5_000), mark).await.unwrap();
     lease(store, B, 9_500).await;

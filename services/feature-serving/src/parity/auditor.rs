@@ -240,38 +240,46 @@ impl Auditor {
                 Err(_) => tokio::time::sleep(AGAIN).await,
             }
         };
-        let state = folded.into_iter().next().map(|(_, state)| state);
+        // What it was made from may be gone; whether it was is not known any more.
+        let at = (sample.at, &folded.boundaries);
+        if kind.is_some_and(|kind| kind.too_early(view, &wanted, at.0, at.1).is_some()) {
+            return Found::Skipped(Skip::Forgotten);
+        }
+        let state = folded.states.into_iter().next().map(|(_, state)| state);
         let evaluation = state.and_then(|mut state| state.evaluate(view, &wanted, sample.at));
         let Some(evaluation) = evaluation else { return Found::Skipped(Skip::Budget) };
         let pairs = sample.features.iter().zip(&evaluation.features);
         for ((index, answered), of_log) in pairs {
             if **answered != *said(of_log.status, &of_log.value) {
-                return match self.erased_since(sample).await {
-                    Some(false) => Found::Differs(names[*index].name.clone()),
-                    Some(true) => Found::Skipped(Skip::Erased),
-                    None => Found::Skipped(Skip::Store),
+                return match self.taken_since(sample).await {
+                    Ok(None) => Found::Differs(names[*index].name.clone()),
+                    Ok(Some(why)) | Err(why) => Found::Skipped(why),
                 };
             }
         }
         Found::Equal
     }
 
-    /// Whether entities were erased in a slot after this answer: what it was made from may be gone. `None`
-    /// where the log cannot be read.
-    async fn erased_since(&self, sample: &Sample) -> Option<bool> {
+    /// Why what an answer was made from may be gone: entities were erased in its slot, or facts forgotten,
+    /// after it. `None` where neither is so; an error where the log cannot be read.
+    async fn taken_since(&self, sample: &Sample) -> Result<Option<Skip>, Skip> {
         let mut after = sample.position;
         loop {
             let page = self.store.read_log(sample.slot, after, Position::END, SCAN_BYTES).await;
-            let page = page.ok()?;
+            let page = page.map_err(|_| Skip::Store)?;
             for (position, bytes) in &page.chunks {
                 after = *position;
-                let header = Chunk::decode(bytes.as_ref()).ok()?.header;
+                let header = Chunk::decode(bytes.as_ref()).map_err(|_| Skip::Store)?.header;
                 if header.erasures.is_some_and(|notes| !notes.erased.is_empty()) {
-                    return Some(true);
+                    return Ok(Some(Skip::Erased));
+                }
+                // Under an earlier catalog version an entity may have been missing.
+                if header.retention.is_some_and(|notes| !notes.base.is_empty()) {
+                    return Ok(Some(Skip::Forgotten));
                 }
             }
             if page.complete || page.chunks.is_empty() {
-                return Some(false);
+                return Ok(None);
             }
         }
     }

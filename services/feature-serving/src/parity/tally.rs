@@ -27,11 +27,13 @@ pub enum Skip {
     Damaged,
     /// It differs, and entities were erased in its slot since: the log is not what it was.
     Erased,
+    /// What it was made from was forgotten for its stream's retention since.
+    Forgotten,
 }
 
 impl Skip {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Rate,
         Self::Size,
         Self::Overwritten,
@@ -40,6 +42,7 @@ impl Skip {
         Self::Store,
         Self::Damaged,
         Self::Erased,
+        Self::Forgotten,
     ];
 
     /// The name in metrics.
@@ -54,6 +57,7 @@ impl Skip {
             Self::Store => "store",
             Self::Damaged => "damaged",
             Self::Erased => "erased",
+            Self::Forgotten => "forgotten",
         }
     }
 }
@@ -152,7 +156,7 @@ mod tests {
         let tally = Tally::new();
         assert_eq!(tally.mismatch_ratio(), 0.0);
         Skip::ALL.into_iter().for_each(|reason| tally.skip(reason));
-        assert_eq!((tally.mismatch_ratio(), tally.skipped()), (0.0, 8));
+        assert_eq!((tally.mismatch_ratio(), tally.skipped()), (0.0, 9));
         (0..3).for_each(|_| tally.is_equal());
         tally.differs();
         assert_eq!((tally.mismatch_ratio(), tally.equal(), tally.mismatches()), (0.25, 3, 1));

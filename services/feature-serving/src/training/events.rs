@@ -14,6 +14,7 @@ use millrace_types::{KeyPart, KeyType, Micros, SlotId};
 
 use super::batches::{BATCH_ROWS, encode};
 use super::columns::{Part, ViewColumns};
+use super::kept::check_read;
 use super::slot::{ALL, Gathered, Slots, blocking, sweeper};
 use super::version::EventCursor;
 use super::{Making, arrow};
@@ -34,6 +35,10 @@ impl Making {
     ) -> Result<(), ReadError> {
         let slots = Arc::clone(&self.slots);
         let schema = self.schema();
+        // The same instant for every slot, though some could answer earlier ones.
+        let from = slots.kept.events_from(&slots.resolved)?;
+        self.summary.rows_from = (from > range.0).then_some(from);
+        let range = (range.0.max(from), range.1);
         let ahead = (cursor.slot..slots.ends.len() as u32).map(|slot| {
             let (slots, schema) = (Arc::clone(&slots), schema.clone());
             async move {
@@ -84,7 +89,7 @@ async fn of_slot(
         match slots.gather(slot, facts).await? {
             Gathered::Whole(facts) => {
                 let (slots, schema) = (Arc::clone(slots), schema.clone());
-                out.push(blocking(move || sweep(&slots, &facts, &schema, range)).await??);
+                out.push(blocking(move || sweep(&slots, slot, &facts, &schema, range)).await??);
             }
             Gathered::DivideAt(middle) => {
                 pending.extend([middle + 1..=*hashes.end(), *hashes.start()..=middle]);
@@ -96,11 +101,13 @@ async fn of_slot(
 
 fn sweep(
     slots: &Slots,
+    slot: SlotId,
     facts: &GatheredSlot<Bytes>,
     schema: &SchemaRef,
     range: (Micros, Micros),
 ) -> Result<Events, ReadError> {
     let asked = &slots.resolved.views[0];
+    check_read(&slots.resolved, asked, slot, Some(range.0), facts.boundaries())?;
     let sweeper = sweeper(facts, &asked.name, &asked.features)?;
     let mut columns = ViewColumns::new(asked.types.iter().cloned(), 1_024);
     let mut named = Named::new(slots);

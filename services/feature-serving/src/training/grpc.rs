@@ -105,6 +105,7 @@ fn message(told: Told) -> v1::GetTrainingSetResponse {
             missing_rows: summary.swept.missing,
             unknown_rows: summary.swept.unknown,
             facts_read: summary.facts,
+            rows_from: summary.rows_from.map(to_timestamp),
         }),
     };
     v1::GetTrainingSetResponse { part: Some(part) }

@@ -12,6 +12,7 @@ use millrace_store::{LogPage, StoreError};
 use millrace_types::{Micros, Position, SlotId};
 
 use super::columns::{Part, ViewColumns};
+use super::kept::{Kept, check_read};
 use super::question::{AskedKind, Resolved};
 use super::spine::Section;
 use crate::error::ReadError;
@@ -33,6 +34,8 @@ pub(super) struct Slots {
     pub(super) rows_taken: AtomicUsize,
     /// Facts looked at.
     pub(super) facts: AtomicU64,
+    /// What slots keep, as far as they said.
+    pub(super) kept: Kept,
 }
 
 /// Why the rows of a slot did not come about.
@@ -141,7 +144,8 @@ impl Slots {
                 Gathered::Whole(facts) => {
                     let slots = Arc::clone(self);
                     let views = self.resolved.kinds[kind].views.clone();
-                    let swept = blocking(move || slots.sweep(&facts, &views, &named.rows)).await?;
+                    let sweep = move || slots.sweep(slot, &facts, &views, &named.rows);
+                    let swept = blocking(sweep).await?;
                     out.push(swept?);
                 }
                 Gathered::DivideAt(middle) => {
@@ -175,15 +179,18 @@ impl Slots {
     /// Sweeps the entities of rows.
     fn sweep(
         &self,
+        slot: SlotId,
         facts: &GatheredSlot<Bytes>,
         views: &[usize],
         rows: &[Row],
     ) -> Result<SlotRows, SlotError> {
+        let least = rows.iter().map(|row| Micros(row.at)).min();
         let rows = by_entity(facts.entities(), rows);
         let mut out = SlotRows { rows: Vec::new(), views: Vec::new(), swept: Swept::default() };
         let mut instants: Vec<Micros> = Vec::new();
         for view in views {
             let asked = &self.resolved.views[*view];
+            check_read(&self.resolved, asked, slot, least, facts.boundaries())?;
             let sweeper = sweeper(facts, &asked.name, &asked.features)?;
             let mut columns = ViewColumns::new(asked.types.iter().cloned(), rows.len());
             let mut counted = 0;

@@ -82,7 +82,8 @@ impl Worker {
         let Some(slot) = self.slots.get_mut(&id) else { return };
         let leaves = slot.leaving.is_some();
         let next = match std::mem::replace(&mut slot.erasing, Erasing::Idle) {
-            Erasing::Idle if leaves => Erasing::Idle,
+            // Two who rewrite chunks would undo each other's work.
+            Erasing::Idle if leaves || slot.is_scrubbing() => Erasing::Idle,
             Erasing::Idle => self.begin_erasure(id),
             Erasing::Failed(again) if Instant::now() >= again => Erasing::Idle,
             // Its next owner looks again.
@@ -143,7 +144,7 @@ impl Worker {
         }
         let Some(known_at) = self.clock.next() else { return Erasing::Scanned(scan) };
         let (draft, is_last) = slot.core.draft_erasure(&mut scan, known_at);
-        let append = slot.take_off_erasure(draft);
+        let append = slot.take_off_notes(draft);
         self.append(vec![id], vec![append], Span::default());
         Erasing::Entering((!is_last).then_some(scan))
     }
@@ -171,7 +172,7 @@ impl Worker {
         let Some(slot) = self.slots.get_mut(&id) else { return Erasing::Idle };
         let Some(known_at) = self.clock.next() else { return Erasing::Cleaned };
         let draft = slot.core.draft_scrubbed(known_at);
-        let append = slot.take_off_erasure(draft);
+        let append = slot.take_off_notes(draft);
         self.append(vec![id], vec![append], Span::default());
         Erasing::Idle
     }
@@ -315,17 +316,7 @@ async fn clean(
     plan: Arc<Plan>,
     scrub: Scrub,
 ) -> Result<(), StoreError> {
-    let doomed: Vec<Vec<(Entity, Part)>> = stream::iter(scrub.entities.iter().cloned())
-        .map(|entity| unlisted(&*store, &plan, entity))
-        .buffer_unordered(CLEANED_AT_ONCE)
-        .try_collect()
-        .await?;
-    let delete = |(entity, part)| Put { slot, entity, part, ver, bytes: Bytes::new() };
-    let parts: Vec<Put> = doomed.into_iter().flatten().map(delete).collect();
-    let deleted = parts.len() as u64;
-    if !parts.is_empty() {
-        store.put(parts, TraceContext::default()).await?;
-    }
+    let deleted = delete_unlisted(&*store, (slot, ver), &plan, scrub.entities).await?;
     for (number, facts, chunks) in scrub.found {
         let receipt = Receipt {
             slot,
@@ -338,6 +329,27 @@ async fn clean(
         store.put_receipt(number, ver, receipt).await?;
     }
     Ok(())
+}
+
+/// Deletes what the stored heads of these entities do not list. Gives how many parts that was.
+pub(super) async fn delete_unlisted(
+    store: &dyn StorePort,
+    (slot, ver): (SlotId, KnownAt),
+    plan: &Plan,
+    entities: Vec<Entity>,
+) -> Result<u64, StoreError> {
+    let doomed: Vec<Vec<(Entity, Part)>> = stream::iter(entities)
+        .map(|entity| unlisted(store, plan, entity))
+        .buffer_unordered(CLEANED_AT_ONCE)
+        .try_collect()
+        .await?;
+    let delete = |(entity, part)| Put { slot, entity, part, ver, bytes: Bytes::new() };
+    let parts: Vec<Put> = doomed.into_iter().flatten().map(delete).collect();
+    let deleted = parts.len() as u64;
+    if !parts.is_empty() {
+        store.put(parts, TraceContext::default()).await?;
+    }
+    Ok(deleted)
 }
 
 /// The parts of an entity that are older than its head and that it does not list.

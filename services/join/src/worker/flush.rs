@@ -244,8 +244,8 @@ impl Slot {
         self.append_of(position, known_at, draft.bytes)
     }
 
-    /// A chunk about erasures is on its way to the log.
-    pub(super) fn take_off_erasure(&mut self, draft: Draft) -> Append {
+    /// A chunk without facts, about erasures or a retention, is on its way to the log.
+    pub(super) fn take_off_notes(&mut self, draft: Draft) -> Append {
         let (position, known_at) = (draft.position, draft.known_at);
         self.flight = Some(Flight { position, known_at, replies: Vec::new(), rebuilt: Vec::new() });
         self.append_of(position, known_at, draft.bytes)

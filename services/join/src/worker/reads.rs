@@ -47,6 +47,7 @@ impl Worker {
                     watermark: stamp.watermark,
                     rebuilding: stamp.rebuilding,
                 }),
+                ReadAnswer::TooEarly(early) => job.answers.push(HeadAnswer::TooEarly(early)),
                 ReadAnswer::Load => {
                     let from = job.answers.len();
                     let wanted: Vec<Entity> = job.request.entities[from..]
@@ -109,6 +110,7 @@ impl Worker {
                     Waits::Batches => slot.held.loading = false,
                     Waits::Read(job) => self.read(job),
                     Waits::Backfill => self.backfill_loaded(id, Ok(())),
+                    Waits::Retention => self.retention_loaded(id, Ok(())),
                 }
             }
             Err(error) => match waits {
@@ -117,6 +119,7 @@ impl Worker {
                     let _ = job.sender.send(Err(JoinError::Store(error)));
                 }
                 Waits::Backfill => self.backfill_loaded(id, Err(error)),
+                Waits::Retention => self.retention_loaded(id, Err(error)),
             },
         }
     }

@@ -18,6 +18,7 @@ use super::held::Held;
 use super::leave::Pace;
 use super::reads::RebuiltStates;
 use super::rebuild::Rebuilding;
+use super::retain::Retaining;
 use super::{Slot, Worker};
 
 /// Bytes of the log read at a time.
@@ -96,7 +97,8 @@ impl Worker {
             moves
         });
         let inherited = core.watermark_incarnations();
-        let marked_filled = core.filled();
+        let inherited_scrub = core.scrub_due().is_some();
+        let (marked_filled, marked_scrubbed) = (core.filled(), core.scrubbed_to().clone());
         let slot = Slot {
             core,
             epoch: epoch.epoch,
@@ -108,6 +110,8 @@ impl Worker {
             held: Held::default(),
             rebuild: Rebuilding::Idle,
             erasing: Erasing::Idle,
+            retaining: Retaining::Idle,
+            inherited_scrub,
             parked: Vec::new(),
             closing: Vec::new(),
             suspecting: Vec::new(),
@@ -116,6 +120,7 @@ impl Worker {
             last_chunk: Instant::now(),
             marked,
             marked_filled,
+            marked_scrubbed,
             uncovered: VecDeque::new(),
             unsaved: Some(Instant::now()),
             unsaved_traces: Vec::new(),
@@ -289,5 +294,6 @@ fn mark_state(mark: &Mark) -> MarkState {
         oldest_waiting: mark.oldest_waiting,
         erasures: mark.erasures,
         filled: mark.filled,
+        retained: mark.retained.clone(),
     }
 }

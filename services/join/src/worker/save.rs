@@ -143,7 +143,8 @@ impl Worker {
     /// Writes the slot's mark when it moved, or when somebody waits for the log to be closed.
     fn put_mark(&mut self, id: SlotId) {
         let Some(slot) = self.slots.get_mut(&id) else { return };
-        let tells = slot.core.filled() != slot.marked_filled;
+        let tells = slot.core.filled() != slot.marked_filled
+            || *slot.core.scrubbed_to() != slot.marked_scrubbed;
         let behind = slot.marked < slot.core.confirmed().0 || tells;
         if !behind
             || slot.marking
@@ -160,6 +161,7 @@ impl Worker {
         slot.marking = true;
         slot.last_mark = Instant::now();
         slot.marked_filled = mark.filled;
+        slot.marked_scrubbed = mark.retained.scrubbed.clone();
         let position = mark.position;
         let mark = Mark {
             position,
@@ -171,6 +173,7 @@ impl Worker {
             oldest_waiting: mark.oldest_waiting,
             erasures: mark.erasures,
             filled: mark.filled,
+            retained: mark.retained,
         };
         let store = self.store.clone();
         self.work.push(Box::pin(async move {

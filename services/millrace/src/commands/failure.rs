@@ -288,6 +288,9 @@ fn refusal_step(refusal: &Refusal) -> Option<&'static str> {
         ErrorCode::KnownAtAhead => {
             Some("ask for an instant that has passed, or leave --known-at out")
         }
+        ErrorCode::BeforeRetention => {
+            Some("ask for the instant that the message names, or for features with shorter windows")
+        }
         ErrorCode::ReadBudgetSpent => Some("ask for fewer keys or features, or a narrower window"),
         ErrorCode::Overloaded => Some("run the command again in a while: repeating it is safe"),
         ErrorCode::CatalogChanged => {

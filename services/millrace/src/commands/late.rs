@@ -79,5 +79,5 @@ async fn replay(args: &LateReplayArgs, global: &Global, printer: Printer) -> Res
         }
     }
     printer.print(&LateReplayReport::new(&args.stream, counts))?;
-    Ok(Exit::Done)
+    Ok(if counts.late > 0 { Exit::Refused } else { Exit::Done })
 }

@@ -32,6 +32,8 @@ pub(super) fn stream() -> Stream {
         out_of_orderness_us: 0,
         repair_us: 0,
         beyond_repair: BeyondRepair::Rebuild,
+        retention_us: None,
+        forgets: false,
         fields: vec![
             field("id", FieldType::String, TimeUnit::Micros),
             field("ts", FieldType::Timestamp, TimeUnit::Millis),

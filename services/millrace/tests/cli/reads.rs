@@ -201,7 +201,7 @@ async fn late_facts_are_listed_and_replayed_page_by_page() {
     assert_eq!(
         ran.stdout,
         "{\"stream\":\"clicks\",\"replayed\":3,\"accepted\":2,\"repaired\":1,\"queued\":1,\
-         \"duplicate\":0,\"rejected\":0,\"rows_repaired\":0}\n"
+         \"duplicate\":0,\"rejected\":0,\"rows_repaired\":0,\"late\":0}\n"
     );
 }
 

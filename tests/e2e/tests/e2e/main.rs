@@ -26,6 +26,7 @@ mod parity;
 mod python_client;
 mod real_data;
 mod redis;
+mod retention;
 mod round_trip;
 mod secure_hops;
 mod several;

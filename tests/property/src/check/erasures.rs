@@ -73,7 +73,9 @@ impl Check<'_> {
             return Err(Failure(format!("bytes of an erased fact are left: {body:?}")));
         }
         for (view, (follower, rows)) in &mut tails {
-            follow(follower, rows, &self.sim.log)?;
+            let events = catalog.view(view).map(|v| v.events);
+            let boundary = events.map_or(Micros::MIN, |events| self.oracle.boundary(events));
+            follow(follower, rows, &self.sim.log, boundary)?;
             self.compare_rows(view, rows)?;
         }
         self.erased_are_empty()
@@ -93,6 +95,7 @@ impl Check<'_> {
         }
         let mut oracle = self.empty_oracle(self.oracle.catalog());
         left.iter().for_each(|(known_at, fact)| oracle.insert(*known_at, fact.clone()));
+        self.forget_in(&mut oracle, KnownAt::MAX);
         // The same bytes may stand in a fact that stays.
         let stays = |body: &Vec<u8>| {
             left.iter().any(|(_, fact)| {
@@ -117,7 +120,8 @@ impl Check<'_> {
                 return Err(Failure(format!("view {} cannot be followed", view.name)));
             };
             let mut rows = Rows::new();
-            follow(&mut follower, &mut rows, &self.sim.log)?;
+            let boundary = self.oracle.boundary(view.events);
+            follow(&mut follower, &mut rows, &self.sim.log, boundary)?;
             tails.insert(view.name.clone(), (follower, rows));
         }
         Ok(tails)
@@ -142,11 +146,13 @@ impl Check<'_> {
     }
 }
 
-/// Follows the rest of a log.
-fn follow(
+/// Follows the rest of a log. Rows before the boundary are left as they were once they are forgotten, and
+/// their ids may come anew.
+pub(super) fn follow(
     follower: &mut ViewFollower,
     rows: &mut Rows,
     log: &[(millrace_types::Position, Vec<u8>)],
+    boundary: Micros,
 ) -> Result<(), Failure> {
     let from = follower.position();
     for (position, bytes) in log.iter().filter(|(position, _)| *position > from) {
@@ -162,7 +168,7 @@ fn follow(
             };
             let key = (entity, change.id.clone());
             let undone = match change.plus {
-                true => rows.insert(key, change.row).is_none(),
+                true => rows.insert(key, change.row).is_none_or(|before| before.at < boundary),
                 false => rows.remove(&key) == Some(change.row),
             };
             if !undone {

@@ -61,6 +61,9 @@ impl Check<'_> {
             for (known_at, fact) in &self.in_effect {
                 self.oracle.insert(*known_at, fact.clone());
             }
+            for (known_at, base) in &self.bases {
+                base.iter().for_each(|(stream, at)| self.oracle.forget(*known_at, stream, at));
+            }
             self.now = next.case;
             self.sim.set_plan(Arc::new(Plan::with_pages(next.catalog, self.pages)));
             // A read moves its entity to the new plan; others leave that to what follows.

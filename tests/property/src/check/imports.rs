@@ -55,6 +55,7 @@ impl Check<'_> {
         for (known_at, fact) in self.in_effect.iter().filter(|(known_at, _)| *known_at <= chunk) {
             oracle.insert(*known_at, fact.clone());
         }
+        self.forget_in(&mut oracle, chunk);
         oracle
     }
 

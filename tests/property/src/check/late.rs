@@ -44,6 +44,11 @@ impl Check<'_> {
     /// The oracle's verdict; a LATE fact stays out of it, and so does the repeat of a fact in effect
     /// that went LATE because that one is not at hand.
     pub(super) fn expect(&mut self, known_at: KnownAt, fact: Fact, judged: Judged) -> Judged {
+        if self.oracle.is_forgotten(&fact) {
+            self.sim.reach("late for good");
+            self.late.push(fact);
+            return Verdict::Late.into();
+        }
         if self.oracle.is_late(&fact, &self.watermarks) {
             self.sim.reach("late");
             self.late.push(fact);
@@ -111,8 +116,12 @@ impl Check<'_> {
                 .into_iter()
                 .map(|late| Fact { stream, entity: late.entity.clone(), body: late.body.clone() })
                 .collect();
+            // What is LATE for good stays so, and goes with the next base chunk.
+            let boundary = self.oracle.boundary(stream);
+            let for_good = |fact: &Fact| fact.body.at < boundary;
+            facts.retain(|fact| !for_good(fact));
             let mut expected: Vec<&Fact> = Vec::new();
-            for fact in self.late.iter().filter(|f| f.stream == stream) {
+            for fact in self.late.iter().filter(|f| f.stream == stream && !for_good(f)) {
                 if !expected.contains(&fact) {
                     expected.push(fact);
                 }
@@ -120,7 +129,7 @@ impl Check<'_> {
             if facts.iter().collect::<Vec<_>>() != expected {
                 return Err(Failure(format!("late: {facts:?} instead of {expected:?}")));
             }
-            self.late.retain(|f| f.stream != stream);
+            self.late.retain(|f| f.stream != stream || for_good(f));
             while !facts.is_empty() {
                 replayed = true;
                 let rest = facts.split_off(self.rng.between(1, facts.len()));
@@ -146,7 +155,8 @@ impl Check<'_> {
         let streams: Vec<StreamId> = self.oracle.catalog().streams.iter().map(|s| s.id).collect();
         for stream in streams {
             let listed = self.list_late(stream)?;
-            if !pending(&listed).is_empty() {
+            let boundary = self.oracle.boundary(stream);
+            if pending(&listed).iter().any(|late| late.body.at >= boundary) {
                 return Err(Failure(format!("still pending after a replay: {listed:?}")));
             }
         }

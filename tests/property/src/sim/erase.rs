@@ -97,7 +97,7 @@ impl Sim {
 
     /// Deletes what the stored head of an entity does not list. The simulated store keeps no versions:
     /// nothing is put meanwhile.
-    fn clean(&mut self, entity: &Entity) {
+    pub(super) fn clean(&mut self, entity: &Entity) {
         let Some(bytes) = self.parts.get(&(entity.clone(), PartName::Head)) else { return };
         let kind = self.plan.kind(entity.kind).expect("the plan has the kind");
         let (pages, ids) = Head::decode(kind, bytes).expect("a stored head decodes").part_names();

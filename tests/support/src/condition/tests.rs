@@ -26,6 +26,8 @@ fn stream(name: &str, fields: &[(&str, FieldType)]) -> Stream {
         out_of_orderness_us: 0,
         repair_us: 0,
         beyond_repair: BeyondRepair::Rebuild,
+        retention_us: None,
+        forgets: false,
         fields: fields.iter().map(field).collect(),
     }
 }

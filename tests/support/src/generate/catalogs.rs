@@ -136,7 +136,8 @@ fn stream(
     payload.into_iter().for_each(|(name, ty)| field(name, ty));
     rng.shuffle(&mut fields);
     let hold = options.hold && rng.percent(60);
-    StreamSpec { name, event, keys, op: op.map(|o| o.1), repair: *rng.pick(&REPAIRS), hold, fields }
+    let (op, repair) = (op.map(|o| o.1), *rng.pick(&REPAIRS));
+    StreamSpec { name, event, keys, op, repair, hold, retention: None, fields }
 }
 
 fn op(rng: &mut Rng, event: bool) -> (FieldType, OpSpec) {

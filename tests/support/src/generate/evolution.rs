@@ -28,6 +28,11 @@ impl CatalogSpec {
                 }
             }
         }
+        for stream in &mut earlier.streams {
+            if stream.retention.is_some() && rng.percent(30) {
+                stream.retention = None;
+            }
+        }
         earlier.views.retain(|view| !view.features.is_empty() && !rng.percent(10));
         earlier
     }

@@ -40,6 +40,8 @@ pub struct StreamSpec {
     pub repair: Span,
     /// `beyond_repair: hold`
     pub hold: bool,
+    /// `retention`
+    pub retention: Option<Span>,
     /// All fields in catalog order.
     pub fields: Vec<(String, FieldType)>,
 }
@@ -169,6 +171,9 @@ impl CatalogSpec {
         line("repair", stream.repair.text);
         if stream.hold {
             line("beyond_repair", "hold");
+        }
+        if let Some(retention) = stream.retention {
+            line("retention", retention.text);
         }
         let fields: Vec<String> =
             stream.fields.iter().map(|(name, ty)| format!("{name}: {ty}")).collect();

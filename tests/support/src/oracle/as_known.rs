@@ -19,12 +19,15 @@ pub struct AsKnown<'a> {
     versions: Vec<Vec<Live>>,
     /// The least `at` of a live fact of the view's streams.
     first_at: Option<Micros>,
+    /// Events are forgotten, so that no entity is missing.
+    forgets: bool,
 }
 
 impl<'a> AsKnown<'a> {
     pub(super) fn new(
         view: &'a View,
         conditions: &'a [Option<Condition>],
+        forgets: bool,
         live_facts: impl Fn(StreamId) -> Vec<Live>,
     ) -> Self {
         let events = live_facts(view.events);
@@ -41,7 +44,7 @@ impl<'a> AsKnown<'a> {
                 event: event.row,
             })
             .collect();
-        Self { view, conditions, rows, versions, first_at }
+        Self { view, conditions, rows, versions, first_at, forgets }
     }
 
     /// The joined rows in the order `(at, seq, id)`.
@@ -59,7 +62,7 @@ impl<'a> AsKnown<'a> {
     /// The value and status of every feature at `at`, in the catalog's order.
     #[must_use]
     pub fn read(&self, at: Micros) -> Vec<(FeatureValue, Status)> {
-        let missing = self.first_at.is_none_or(|first| first > at);
+        let missing = !self.forgets && self.first_at.is_none_or(|first| first > at);
         let features = self.view.features.iter().zip(self.conditions);
         let read = features.map(|(feature, condition)| self.feature(feature, condition, at));
         if missing {

@@ -22,8 +22,8 @@ impl Oracle {
 
     /// True when this very fact is known.
     fn has(&self, fact: &Fact) -> bool {
-        let mut known = self.facts.get(&fact.entity).into_iter().flatten();
-        known.any(|k| {
+        let known = self.counted(&fact.entity, KnownAt::MAX);
+        known.iter().any(|k| {
             k.stream == fact.stream && k.body.id == fact.body.id && same(&k.body, &fact.body)
         })
     }
@@ -34,8 +34,9 @@ impl Oracle {
     /// ASSERT or END has. What waits for a rebuild depends on what is at hand and is not judged here,
     /// and what goes LATE is judged by [`Oracle::is_late`].
     pub fn insert_judged(&mut self, known_at: KnownAt, fact: Fact) -> Judged {
-        let known = self.facts.get(&fact.entity).into_iter().flatten();
+        let known = self.counted(&fact.entity, KnownAt::MAX);
         let of_id: Vec<&FactBody> = known
+            .iter()
             .filter(|k| k.stream == fact.stream && k.body.id == fact.body.id)
             .map(|k| &k.body)
             .collect();

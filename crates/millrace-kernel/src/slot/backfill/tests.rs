@@ -98,6 +98,7 @@ impl Slot {
             other @ (ReadAnswer::Log(_)
             | ReadAnswer::Load
             | ReadAnswer::Unconfirmed(_)
+            | ReadAnswer::TooEarly(_)
             | ReadAnswer::Unknown) => panic!("{other:?}"),
         }
     }

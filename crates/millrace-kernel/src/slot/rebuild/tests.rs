@@ -99,9 +99,10 @@ impl Slot {
         match self.core.read(read) {
             ReadAnswer::Head(evaluation, _) => Some(count(&evaluation)),
             ReadAnswer::Log(_) => None,
-            other @ (ReadAnswer::Load | ReadAnswer::Unconfirmed(_) | ReadAnswer::Unknown) => {
-                panic!("{other:?}")
-            }
+            other @ (ReadAnswer::Load
+            | ReadAnswer::Unconfirmed(_)
+            | ReadAnswer::TooEarly(_)
+            | ReadAnswer::Unknown) => panic!("{other:?}"),
         }
     }
 }
@@ -180,6 +181,7 @@ impl Slot {
             other @ (ReadAnswer::Load
             | ReadAnswer::Unconfirmed(_)
             | ReadAnswer::Log(_)
+            | ReadAnswer::TooEarly(_)
             | ReadAnswer::Unknown) => panic!("{other:?}"),
         }
     }

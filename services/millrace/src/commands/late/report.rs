@@ -198,6 +198,8 @@ pub struct LateReplayReport {
     pub rejected: u64,
     /// Rows emitted before that changed.
     pub rows_repaired: u64,
+    /// Not replayed: they lie before what the stream's retention keeps, and are LATE for good.
+    pub late: u64,
 }
 
 impl LateReplayReport {
@@ -206,19 +208,24 @@ impl LateReplayReport {
     pub fn new(stream: &str, counts: VerdictCounts) -> Self {
         Self {
             stream: stream.to_owned(),
-            replayed: counts.total(),
+            replayed: counts.total() - counts.late,
             accepted: counts.accepted,
             repaired: counts.repaired,
             queued: counts.queued,
             duplicate: counts.duplicate,
             rejected: counts.rejected,
             rows_repaired: counts.rows_repaired,
+            late: counts.late,
         }
     }
 }
 
 impl Report for LateReplayReport {
     fn write_table(&self, out: &mut dyn Write) -> io::Result<()> {
+        if self.late > 0 {
+            let (late, stream) = (self.late, &self.stream);
+            writeln!(out, "{late} facts are older than {stream} keeps, and LATE for good")?;
+        }
         if self.replayed == 0 {
             return writeln!(out, "nothing of {} is late and not in effect", self.stream);
         }
@@ -246,6 +253,7 @@ impl Report for LateReplayReport {
             "duplicate",
             "rejected",
             "rows_repaired",
+            "late",
         ]);
         let number = |n: u64| n.to_string();
         table.push(vec![
@@ -257,6 +265,7 @@ impl Report for LateReplayReport {
             number(self.duplicate),
             number(self.rejected),
             number(self.rows_repaired),
+            number(self.late),
         ]);
         table
     }

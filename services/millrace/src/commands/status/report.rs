@@ -23,6 +23,9 @@ pub struct StatusReport {
     pub watermarks: Entries<Option<JsonInstant>>,
     /// The greatest event time seen of each stream; `null` before the first fact.
     pub latest: Entries<Option<JsonInstant>>,
+    /// By stream the instant before which facts are forgotten for its retention, in the slot where that is
+    /// furthest; `null` where all are kept.
+    pub forgotten_before: Entries<Option<JsonInstant>>,
     /// Each service, and whether it takes calls.
     pub services: Entries<bool>,
     /// Each service that takes no calls: why, and what to do about it.
@@ -144,6 +147,10 @@ impl TryFrom<&v1::GetStatusResponse> for StatusReport {
     fn try_from(from: &v1::GetStatusResponse) -> Result<Self, ConvertError> {
         let latest =
             from.streams.iter().map(|s| Ok((s.stream.clone(), instant(s.latest.as_ref())?)));
+        let forgotten = from
+            .streams
+            .iter()
+            .map(|s| Ok((s.stream.clone(), instant(s.forgotten_before.as_ref())?)));
         let services = from.services.iter().map(|s| (s.name.clone(), s.serving));
         let gone = from.services.iter().filter(|s| !s.serving);
         let not_serving = gone.map(|s| (s.name.clone(), s.reason.clone()));
@@ -153,6 +160,7 @@ impl TryFrom<&v1::GetStatusResponse> for StatusReport {
             backfill: from.backfill.map(|b| BackfillReport::new(b, from.backfilling_slots)),
             watermarks: watermarks(&from.streams)?,
             latest: Entries(latest.collect::<Result<_, _>>()?),
+            forgotten_before: Entries(forgotten.collect::<Result<_, _>>()?),
             services: Entries(services.collect()),
             not_serving: Entries(not_serving.collect()),
             join_nodes: from.join_nodes.iter().map(JoinNodeReport::from).collect(),
@@ -285,6 +293,11 @@ impl Report for StatusReport {
         }
         if !streams.is_empty() {
             streams.write_framed(out, &[3])?;
+        }
+        for (stream, before) in &self.forgotten_before.0 {
+            if before.is_some() {
+                writeln!(out, "retention          {stream}: nothing before {}", shown(*before))?;
+            }
         }
         if !self.join_nodes.is_empty() {
             self.nodes().write_framed(out, &[2, 3, 4, 5])?;

@@ -22,6 +22,9 @@ pub struct TrainingReport {
     pub unknown: u64,
     /// Facts read from the log.
     pub facts_read: u64,
+    /// Where the rows are events: those before it were left out, since what they rest on may be forgotten for
+    /// the stream's retention.
+    pub rows_from: Option<JsonInstant>,
     /// How long it took.
     pub seconds: f64,
     /// With the same question it makes the same set again.
@@ -51,6 +54,7 @@ impl TrainingReport {
             missing: summary.missing_rows,
             unknown: summary.unknown_rows,
             facts_read: summary.facts_read,
+            rows_from: instant(summary.rows_from),
             seconds: took.as_secs_f64(),
             version: header.version,
             catalog_version: header.catalog_version,
@@ -64,7 +68,7 @@ impl TrainingReport {
         let instant = |at: &Option<JsonInstant>| {
             at.as_ref().map_or_else(|| "none yet".to_owned(), |at| at.0.to_string())
         };
-        vec![
+        let mut rows = vec![
             ("rows", self.rows.to_string()),
             ("missing", self.missing.to_string()),
             ("unknown", self.unknown.to_string()),
@@ -76,7 +80,11 @@ impl TrainingReport {
             ("resumed", self.resumed.to_string()),
             ("version", self.version.clone()),
             ("out", self.out.clone()),
-        ]
+        ];
+        if self.rows_from.is_some() {
+            rows.insert(1, ("rows_from", instant(&self.rows_from)));
+        }
+        rows
     }
 }
 

@@ -166,6 +166,8 @@ fn rows(path: &Path, format: Format, kinds: Keys<'_>) -> Result<RowReader, Failu
         out_of_orderness_us: 0,
         repair_us: 0,
         beyond_repair: BeyondRepair::Rebuild,
+        retention_us: None,
+        forgets: false,
         fields,
     };
     let input = Input::File(path.to_owned());

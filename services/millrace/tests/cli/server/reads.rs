@@ -215,6 +215,7 @@ impl AdminService for Service {
             stream: stream.to_owned(),
             watermark,
             latest: watermark,
+            forgotten_before: None,
         };
         let slot = v1::SlotState {
             slot: 0,

@@ -47,6 +47,8 @@ fn stream(id: u16, name: &str, kind: StreamKind, fields: &[(&str, FieldType)]) -
         out_of_orderness_us: 0,
         repair_us: 24 * HOUR,
         beyond_repair: BeyondRepair::Rebuild,
+        retention_us: None,
+        forgets: false,
         fields: fields.iter().map(field).collect(),
     }
 }
