@@ -14,8 +14,10 @@ use millrace_types::{DecodeError, FeatureValue, FieldType, OrderKey, Status, Val
 
 use self::buckets::Buckets;
 use self::edge::{End, Extreme, Outermost, Outermosts};
-use self::sums::{DoubleSum, IntSum, Moments, read_rows};
+use self::sums::{DoubleSum, IntSum, Moments, owned, read_rows};
 use self::tally::Tally;
+
+pub(crate) use self::sums::{int_mean, int_sum};
 
 mod buckets;
 mod edge;
@@ -172,7 +174,7 @@ impl Partial {
         let aggregate = feature.aggregate;
         debug_assert_eq!(Kind::of(feature).map(|(kind, _)| kind), Some(self.0.kind()));
         match &self.0 {
-            Repr::Count(rows) => count(*rows),
+            Repr::Count(rows) => owned(count(*rows)),
             Repr::IntSum(sum) if aggregate == Aggregate::Mean => sum.mean(),
             Repr::IntSum(sum) => sum.sum(),
             Repr::DoubleSum(sum) if aggregate == Aggregate::Mean => sum.mean(),
@@ -184,8 +186,8 @@ impl Partial {
             Repr::Outermost(row) => scalar(row.value()),
             Repr::Outermosts(rows) => (FeatureValue::List(rows.values()), Status::Present),
             Repr::Distinct(values) => match values.entries() {
-                Some(entries) => count(entries.len() as u64),
-                None => (count(u64::from(values.limit())).0, Status::Truncated),
+                Some(entries) => owned(count(entries.len() as u64)),
+                None => (owned(count(u64::from(values.limit()))).0, Status::Truncated),
             },
             Repr::Top(values) => {
                 let k = if let Aggregate::TopK { k, .. } = aggregate { k } else { 0 };
@@ -380,10 +382,11 @@ fn argument_type(feature: &Feature) -> FieldType {
     feature.argument.map_or(FieldType::Int64, |argument| argument.ty)
 }
 
-pub(crate) fn count(rows: u64) -> (FeatureValue, Status) {
+#[inline]
+pub(crate) fn count(rows: u64) -> (ValueRef<'static>, Status) {
     match i64::try_from(rows) {
-        Ok(rows) => (FeatureValue::Scalar(Value::Int64(rows)), Status::Present),
-        Err(_) => (FeatureValue::NULL, Status::Overflow),
+        Ok(rows) => (ValueRef::Int64(rows), Status::Present),
+        Err(_) => (ValueRef::Null, Status::Overflow),
     }
 }
 

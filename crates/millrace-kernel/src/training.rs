@@ -1,7 +1,7 @@
 //! Training sets: the features of many rows `(entity, at)` of one slot, from its log (design §10).
 //!
-//! [`SlotFacts`] gathers the facts of the rows' entities, chunk by chunk; a [`Sweeper`] then goes
-//! through each entity once in time order. Values are those that [`EntityState::evaluate`] gives for
+//! [`SlotFacts`] gathers the facts of the rows' entities, chunk by chunk, and decodes of each just the
+//! fields that are read, into columns; a [`Sweeper`] then goes through each entity once in time order. Values are those that [`EntityState::evaluate`] gives for
 //! each row alone, bit for bit: windows are kept up by adding and taking away rows, which exact sums
 //! allow, instead of being folded anew.
 //!
@@ -12,15 +12,22 @@
 //!
 //! [`EntityState::evaluate`]: crate::EntityState::evaluate
 
+mod cells;
+mod chunks;
 mod column;
+mod entities;
+mod fields;
 mod gather;
 mod known;
 mod live;
 mod slide;
 mod sweep;
+#[cfg(test)]
+mod tests;
 
 use millrace_types::{FeatureValue, KnownAt, Status, Value, ValueRef};
 
+pub use entities::Entities;
 pub use gather::{EntityFacts, GatheredSlot, SlotFacts};
 pub use sweep::{Sweeper, Swept};
 

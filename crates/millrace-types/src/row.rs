@@ -224,6 +224,34 @@ impl<'a> RowView<'a> {
         }
     }
 
+    /// Hands the values of the fields that `columns` names a column for to `take`, with the column, in
+    /// field order: NULL for fields beyond the row's. The other fields are not looked into, and nothing
+    /// is read behind the last that is wanted.
+    #[inline]
+    pub fn project(self, columns: &[Option<u16>], mut take: impl FnMut(usize, ValueRef<'a>)) {
+        let mut reader = Reader::new(self.0);
+        let mut left = reader.varint("field count").unwrap_or(0);
+        for column in columns {
+            let is_there = left > 0;
+            left = left.saturating_sub(1);
+            match column {
+                Some(column) => {
+                    let value = match is_there {
+                        true => read_value(&mut reader).ok(),
+                        false => None,
+                    };
+                    // Behind bytes that are no value there is nothing to be read.
+                    if value.is_none() {
+                        left = 0;
+                    }
+                    take(usize::from(*column), value.unwrap_or(ValueRef::Null));
+                }
+                None if is_there && skip_value(&mut reader).is_err() => left = 0,
+                None => {}
+            }
+        }
+    }
+
     /// Compares field by field in field order, NULL least.
     #[must_use]
     pub fn total_cmp(self, other: RowView<'_>) -> Ordering {
@@ -273,6 +301,36 @@ pub(crate) mod tests {
                 prop_assert_eq!(row.view().get(i).to_value(), value.clone());
             }
             prop_assert_eq!(row.view().get(values.len()), ValueRef::Null);
+        }
+
+        /// Fields beyond the row's are those that a later catalog version added.
+        #[test]
+        fn a_projection_has_the_values_of_a_full_decode(
+            values in prop::collection::vec(any_value(), 0..12),
+            wanted in prop::collection::vec(any::<bool>(), 0..16),
+        ) {
+            let row = Row::from_values(&values);
+            let mut columns = 0..;
+            let of_field = |is_wanted: &bool| is_wanted.then(|| columns.next()).flatten();
+            let by_field: Vec<Option<u16>> = wanted.iter().map(of_field).collect();
+            let mut found = Vec::new();
+            row.view().project(&by_field, |column, value| found.push((column, value.to_value())));
+            let all: Vec<Value> = row.view().values().map(ValueRef::to_value).collect();
+            let fields = (0..wanted.len()).filter(|field| wanted[*field]);
+            let expected: Vec<(usize, Value)> = fields
+                .map(|field| all.get(field).cloned().unwrap_or(Value::Null))
+                .enumerate()
+                .collect();
+            prop_assert_eq!(found, expected);
+        }
+
+        /// Bytes that are no row give NULLs, once for each column.
+        #[test]
+        fn a_projection_of_any_bytes_has_every_column(bytes: Vec<u8>) {
+            let mut found = Vec::new();
+            let columns = [Some(0), None, Some(1), Some(2)];
+            RowView::new_unchecked(&bytes).project(&columns, |column, _| found.push(column));
+            prop_assert_eq!(found, [0, 1, 2]);
         }
 
         #[test]

@@ -77,10 +77,11 @@ pub fn spine(catalog: &Catalog, view: &View, payload: Bytes) -> bool {
         return false;
     }
     let (_, section) = spine.take();
-    let mut key = Vec::new();
-    for row in 0..section.rows() {
-        section.key(0, row, &mut key);
-        assert!(!key.is_empty(), "row {row} has a key");
+    let named = &section.kinds[0];
+    assert_eq!(named.rows.len(), section.rows(), "every row has an entity");
+    for (row, entity) in named.rows.iter().enumerate() {
+        let (_, key) = named.entities.get(*entity);
+        assert!(!key.as_bytes().is_empty(), "row {row} has a key");
     }
     true
 }

@@ -2,13 +2,14 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use millrace_client::port::StorePort;
 use millrace_grpc::PeerNetwork;
 use millrace_kernel::slot::Fold;
 use millrace_kernel::{EntityState, Plan};
-use millrace_store::StoreError;
+use millrace_store::{LogPage, StoreError};
 use millrace_types::{Boundaries, Chunk, DecodeError, Entity, KnownAt, Position, SlotId};
 use opentelemetry::metrics::Counter;
 
@@ -104,16 +105,21 @@ impl LogReader {
     async fn scan_pages(
         &self,
         slot: SlotId,
-        mut after: Position,
+        after: Position,
         up_to: Position,
         scan: &mut impl Scan,
     ) -> Result<(), ReadError> {
+        let mut page = self.page(slot, after, up_to).await?;
         loop {
-            let page = self
-                .store
-                .read_log(slot, after, up_to, self.scan_bytes)
-                .await
-                .map_err(ReadError::Store)?;
+            let last = page.chunks.last().map(|(position, _)| *position);
+            let ahead = last.filter(|_| !page.complete).map(|last| self.page(slot, last, up_to));
+            let mut ahead = ahead.map(Box::pin);
+            // The next page, and no more, is read while this one is decoded: its read begins here.
+            let begun = match &mut ahead {
+                Some(ahead) => futures::poll!(ahead),
+                None => Poll::Pending,
+            };
+            tokio::task::yield_now().await;
             for (position, bytes) in &page.chunks {
                 let damaged = |error: DecodeError| {
                     ReadError::Store(StoreError::Damaged {
@@ -125,17 +131,28 @@ impl LogReader {
                 if scan.chunk(*position, &chunk).map_err(damaged)?.is_break() {
                     return Ok(());
                 }
-                after = *position;
             }
             if scan.facts() > self.facts_max {
                 let limit = format!("{} facts", self.facts_max);
                 return Err(ReadError::BudgetSpent { limit });
             }
-            if page.complete || page.chunks.is_empty() {
-                return Ok(());
-            }
-            tokio::task::yield_now().await;
+            page = match (begun, ahead) {
+                (Poll::Ready(page), _) => page?,
+                (Poll::Pending, Some(ahead)) => ahead.await?,
+                (Poll::Pending, None) => return Ok(()),
+            };
         }
+    }
+
+    /// The chunks of a slot after one position up to another, as many as are read at a time.
+    async fn page(
+        &self,
+        slot: SlotId,
+        after: Position,
+        up_to: Position,
+    ) -> Result<LogPage, ReadError> {
+        let read = self.store.read_log(slot, after, up_to, self.scan_bytes);
+        read.await.map_err(ReadError::Store)
     }
 
     /// The store that is read.

@@ -5,12 +5,15 @@
 //! whose answer turns out larger is answered in halves. So memory is bounded by configuration whatever
 //! the spine is, nothing is spilled to disk, and a longer spine reads the log more often.
 
+mod assemble;
 mod batches;
 mod columns;
 mod events;
 pub(crate) mod grpc;
 mod kept;
+mod lists;
 mod question;
+mod routed;
 mod slot;
 mod spine;
 mod version;
@@ -24,7 +27,7 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use millrace_grpc::PeerNetwork;
 use millrace_kernel::training::Swept;
-use millrace_types::{Boundaries, KnownAt, Micros, SlotId};
+use millrace_types::{Boundaries, KnownAt, Micros};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -32,10 +35,12 @@ use crate::clock;
 use crate::error::ReadError;
 use crate::read::Reader;
 use batches::{Rows, encode, encode_schema};
+use columns::Layout;
 use kept::Kept;
 pub(crate) use question::Question;
 use question::{KnownAsked, Resolved, RowsFrom};
-use slot::{SlotError, Slots, blocking};
+use routed::Routed;
+use slot::{SlotError, Slots, SpineRows, blocking};
 use spine::Section;
 pub(crate) use spine::{Spine, SpineKind};
 pub(crate) use version::{EventCursor, SetVersion};
@@ -243,7 +248,8 @@ impl Making {
         section_bytes: usize,
     ) -> Result<(), ReadError> {
         // What a row takes beside its key: its place in the answer, and its values.
-        let width: usize = self.slots.resolved.views.iter().map(|v| 8 + 9 * v.types.len()).sum();
+        let views = self.slots.resolved.views.iter();
+        let width: usize = views.map(|view| 8 + Layout::new(&view.types).row_bytes()).sum();
         let rows_max = (self.slots.rows_bytes / width).max(1);
         loop {
             let payload = next_rows(&mut payloads, self.spine_stall).await?;
@@ -299,13 +305,24 @@ impl Making {
         let mut rows = Rows::new(schema, views, range.len());
         let mut swept = Swept { rows: range.len() as u64, ..Swept::default() };
         for kind in 0..resolved.kinds.len() {
-            let (slots, spine, of) = (Arc::clone(&self.slots), Arc::clone(section), range.clone());
-            let by_slot = blocking(move || by_slot(&slots, kind, &spine, of)).await?;
-            let work = by_slot.into_iter().map(|(slot, rows)| {
-                let (slots, spine) = (Arc::clone(&self.slots), Arc::clone(section));
-                async move { slots.rows(slot, kind, &spine, rows).await }
+            let (placement, of_spine, of) =
+                (self.slots.placement, Arc::clone(section), range.clone());
+            let routed = blocking(move || Routed::new(placement, &of_spine, kind, of))
+                .await
+                .map(Arc::new)?;
+            let spine = SpineRows { section: Arc::clone(section), kind, routed };
+            let of_slots = spine.routed.slots().to_vec();
+            // While slots are worked on, the logs of as many more begin to be read.
+            let begun = of_slots.into_iter().map(|(slot, places)| {
+                let slots = Arc::clone(&self.slots);
+                async move { (slot, places, slots.first_page(slot).await) }
             });
-            let mut work = futures::stream::iter(work).buffer_unordered(self.at_once);
+            let begun = futures::stream::iter(begun).buffered(self.at_once);
+            let work = begun.map(|(slot, places, first)| {
+                let (slots, spine) = (Arc::clone(&self.slots), spine.clone());
+                async move { slots.rows(slot, spine, places, first?).await }
+            });
+            let mut work = work.buffer_unordered(self.at_once);
             while let Some(of_slot) = work.next().await {
                 for mut part in of_slot? {
                     part.rows.iter_mut().for_each(|row| *row -= range.start as u32);
@@ -374,23 +391,6 @@ async fn next_rows(
         // Others wait for their turn meanwhile.
         Err(_) => Err(ReadError::SpineStalled { after: stall }),
     }
-}
-
-/// The rows of a section by slot, each with the hash of its entity.
-fn by_slot(
-    slots: &Slots,
-    kind: usize,
-    section: &Section,
-    range: std::ops::Range<usize>,
-) -> Vec<(SlotId, Vec<(u64, u32)>)> {
-    let placement = slots.placement;
-    let mut by_slot: Vec<Vec<(u64, u32)>> = vec![Vec::new(); slots.ends.len()];
-    let hashes = &section.hashes[kind][range.clone()];
-    for (hash, row) in hashes.iter().zip(range) {
-        by_slot[placement.slot_of(*hash).0 as usize].push((*hash, row as u32));
-    }
-    let found = by_slot.into_iter().enumerate().filter(|(_, rows)| !rows.is_empty());
-    found.map(|(slot, rows)| (SlotId(slot as u32), rows)).collect()
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! `sum`, `mean`, `variance` and `stddev`: exact sums with the number of rows behind them.
 
 use millrace_types::codec::{Reader, put_varint};
-use millrace_types::{DecodeError, FeatureValue, Status, Value, ValueRef};
+use millrace_types::{DecodeError, FeatureValue, Status, ValueRef};
 use num_bigint::{BigInt, BigUint, Sign};
 
 use super::exact::{Exact, ExactSquares, ExactSum, parts};
@@ -42,19 +42,12 @@ impl IntSum {
 
     /// The sum, if it is an int64.
     pub(super) fn sum(&self) -> (FeatureValue, Status) {
-        if self.rows == 0 {
-            return (FeatureValue::NULL, Status::Null);
-        }
-        match i64::try_from(self.sum.get()) {
-            Ok(sum) => (FeatureValue::Scalar(Value::Int64(sum)), Status::Present),
-            Err(_) => (FeatureValue::NULL, Status::Overflow),
-        }
+        owned(int_sum(self.rows, self.sum.get()))
     }
 
     /// The sum rounded once to double, divided by the count.
     pub(super) fn mean(&self) -> (FeatureValue, Status) {
-        // This conversion rounds to nearest, ties to even, and 128 bits are far from overflow.
-        quotient(self.sum.get() as f64, self.rows)
+        owned(int_mean(self.rows, self.sum.get()))
     }
 
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
@@ -282,17 +275,48 @@ fn to_big(number: Magnitude<'_>) -> (BigInt, i32) {
     (BigInt::from_biguint(sign, BigUint::new(digits)), number.exponent)
 }
 
-fn finite(value: f64) -> (FeatureValue, Status) {
-    if value.is_finite() {
-        (FeatureValue::Scalar(Value::Double(value)), Status::Present)
-    } else {
-        (FeatureValue::NULL, Status::Overflow)
+/// The sum of so many rows, if it is an int64.
+#[inline]
+pub(crate) fn int_sum(rows: u64, sum: i128) -> (ValueRef<'static>, Status) {
+    if rows == 0 {
+        return (ValueRef::Null, Status::Null);
+    }
+    match i64::try_from(sum) {
+        Ok(sum) => (ValueRef::Int64(sum), Status::Present),
+        Err(_) => (ValueRef::Null, Status::Overflow),
     }
 }
 
-fn quotient(sum: f64, rows: u64) -> (FeatureValue, Status) {
-    if rows == 0 {
-        return (FeatureValue::NULL, Status::Null);
+/// The sum of so many rows rounded once to double, divided by the count.
+#[inline]
+pub(crate) fn int_mean(rows: u64, sum: i128) -> (ValueRef<'static>, Status) {
+    // This conversion rounds to nearest, ties to even, and 128 bits are far from overflow.
+    quotient_of(sum as f64, rows)
+}
+
+fn finite_double(value: f64) -> (ValueRef<'static>, Status) {
+    if value.is_finite() {
+        (ValueRef::Double(value), Status::Present)
+    } else {
+        (ValueRef::Null, Status::Overflow)
     }
-    finite(sum / rows as f64)
+}
+
+fn quotient_of(sum: f64, rows: u64) -> (ValueRef<'static>, Status) {
+    if rows == 0 {
+        return (ValueRef::Null, Status::Null);
+    }
+    finite_double(sum / rows as f64)
+}
+
+fn finite(value: f64) -> (FeatureValue, Status) {
+    owned(finite_double(value))
+}
+
+fn quotient(sum: f64, rows: u64) -> (FeatureValue, Status) {
+    owned(quotient_of(sum, rows))
+}
+
+pub(super) fn owned((value, status): (ValueRef<'_>, Status)) -> (FeatureValue, Status) {
+    (FeatureValue::Scalar(value.to_value()), status)
 }

@@ -1,89 +1,220 @@
 //! What each series folds, event by event, with the versions the events meet.
 
-use millrace_catalog::Aggregate;
-use millrace_types::{Op, RowView, ValueRef};
+use std::borrow::Cow;
 
-use super::live::{Live, LiveFact};
+use millrace_catalog::{Aggregate, FieldSource, Source};
+use millrace_types::{FieldType, ValueRef};
+
+use super::cells::Cells;
+use super::live::LiveFacts;
 use crate::plan::{Series, ViewPlan};
-use crate::row::{JoinedRow, mark_fields};
 
 /// The values that a series folds: those of the events it keeps, in order, NULLs left out.
 #[derive(Debug)]
 pub(super) struct Column<'a> {
-    pub(super) ats: Vec<i64>,
-    /// Empty for a count, which asks for none.
-    pub(super) values: Vec<ValueRef<'a>>,
-    keeps_values: bool,
+    pub(super) ats: Cow<'a, [i64]>,
+    values: Values<'a>,
+    /// Of an int64 that is summed up: the sum of the values before each, and of all. No sum of as many
+    /// int64 as memory holds overflows 128 bits.
+    totals: Vec<i128>,
 }
 
-impl Column<'_> {
-    /// Room for the values of so many events.
-    fn of(series: &Series, events: usize) -> Self {
-        let keeps_values = series.feature.aggregate != Aggregate::Count;
-        let values = Vec::with_capacity(if keeps_values { events } else { 0 });
-        Self { ats: Vec::with_capacity(events), values, keeps_values }
+/// Where the values of a column stand.
+#[derive(Debug)]
+enum Values<'a> {
+    /// Nowhere: a count asks for none.
+    None,
+    /// One behind the other.
+    Run {
+        cells: &'a Cells,
+        first: usize,
+    },
+    Picked {
+        cells: &'a Cells,
+        places: Vec<usize>,
+    },
+}
+
+impl<'a> Column<'a> {
+    /// Whether it has every event of the stream.
+    pub(super) fn is_whole(&self) -> bool {
+        matches!(self.ats, Cow::Borrowed(_))
     }
-}
 
-/// The columns of these series over the live facts of an entity, by stream.
-pub(super) fn columns<'a>(
-    view: &ViewPlan,
-    series: &[&Series],
-    live: &[Live<'a>],
-) -> Vec<Column<'a>> {
-    let mut columns: Vec<Column<'a>> =
-        series.iter().map(|s| Column::of(s, live[view.events].facts.len())).collect();
-    let fields = mark_fields(series.iter().copied());
-    let joins = series.iter().any(|s| s.reads_joins);
-    let mut versions = Versions::new(view, live);
-    let mut values = Vec::new();
-    // A live END of an event stream, were there one, is no event.
-    for event in live[view.events].facts.iter().filter(|f| f.op == Op::Assert) {
-        if joins {
-            versions.go_on_to(event.at);
+    /// The value at a place.
+    #[inline]
+    pub(super) fn value(&self, place: usize) -> ValueRef<'a> {
+        match &self.values {
+            Values::None => ValueRef::Bool(true),
+            Values::Run { cells, first } => cells.get(first + place),
+            Values::Picked { cells, places } => cells.get(places[place]),
         }
-        event.row.pick(&fields, &mut values);
-        let row = JoinedRow { event: &values, versions: &versions.rows };
-        for (series, column) in series.iter().zip(&mut columns) {
-            if let Some(value) = row.value_for(series)
-                && !value.is_null()
-            {
-                column.ats.push(event.at);
-                if column.keeps_values {
-                    column.values.push(value);
-                }
+    }
+
+    /// The sum of the values in a range of places, of an int64 that is summed up.
+    #[inline]
+    pub(super) fn total(&self, start: usize, end: usize) -> i128 {
+        self.totals[end] - self.totals[start]
+    }
+
+    fn sum_up(&mut self) {
+        let mut total = 0i128;
+        self.totals.reserve_exact(self.ats.len() + 1);
+        self.totals.push(total);
+        let add = |word: &u64| {
+            total += i128::from(*word as i64);
+            total
+        };
+        match &self.values {
+            Values::None => {}
+            Values::Run { cells, first } => {
+                self.totals.extend(cells.words()[*first..first + self.ats.len()].iter().map(add));
+            }
+            Values::Picked { cells, places } => {
+                self.totals.extend(places.iter().map(|place| &cells.words()[*place]).map(add));
             }
         }
     }
-    columns
+}
+
+/// Whether the windows of a series are differences of totals.
+pub(super) fn has_totals(series: &Series) -> bool {
+    let is_int = series.feature.argument.is_some_and(|a| a.ty == FieldType::Int64);
+    is_int && matches!(series.feature.aggregate, Aggregate::Sum | Aggregate::Mean)
+}
+
+/// The columns of these series over the live facts of an entity, by stream of the kind.
+pub(super) fn columns<'a>(
+    view: &ViewPlan,
+    series: &[&Series],
+    live: &[LiveFacts<'a>],
+) -> Vec<Column<'a>> {
+    let of = |series: &&Series| {
+        let mut column = whole(view, series, live).unwrap_or_else(|| picked(view, series, live));
+        if has_totals(series) {
+            column.sum_up();
+        }
+        column
+    };
+    series.iter().map(of).collect()
+}
+
+/// The column of a series that keeps every event.
+fn whole<'a>(view: &ViewPlan, series: &Series, live: &[LiveFacts<'a>]) -> Option<Column<'a>> {
+    let events = live[view.events];
+    // A live END of an event stream, were there one, is no event.
+    if series.feature.filter.is_some() || events.any_end() {
+        return None;
+    }
+    let first = events.first;
+    let values = match series.feature.argument {
+        None => Values::None,
+        Some(argument) if argument.source == Source::Event => {
+            let cells = events.cells(argument.field)?;
+            if cells.any_null(first..first + events.ats.len()) {
+                return None;
+            }
+            Values::Run { cells, first }
+        }
+        Some(_) => return None,
+    };
+    Some(Column { ats: Cow::Borrowed(events.ats), values, totals: Vec::new() })
+}
+
+/// The column of a series, event by event.
+fn picked<'a>(view: &ViewPlan, series: &Series, live: &[LiveFacts<'a>]) -> Column<'a> {
+    let events = live[view.events];
+    let mut versions = Versions::new(view, live);
+    let (mut ats, mut places) = (Vec::new(), Vec::new());
+    let mut found: Option<&'a Cells> = None;
+    for (event, at) in events.ats.iter().enumerate() {
+        if events.is_end(event) {
+            continue;
+        }
+        if series.reads_joins {
+            versions.go_on_to(*at);
+        }
+        let row = JoinedRow { events, event, versions: &versions };
+        if series.feature.filter.as_ref().is_some_and(|filter| !filter.matches(&row)) {
+            continue;
+        }
+        if let Some(argument) = series.feature.argument {
+            let Some((facts, fact)) = row.of(argument.source) else { continue };
+            let Some(cells) = facts.cells(argument.field) else { continue };
+            let place = facts.first + fact;
+            if cells.is_null(place) {
+                continue;
+            }
+            found = Some(cells);
+            places.push(place);
+        }
+        ats.push(*at);
+    }
+    let values = match found {
+        Some(cells) => Values::Picked { cells, places },
+        None => Values::None,
+    };
+    Column { ats: Cow::Owned(ats), values, totals: Vec::new() }
+}
+
+/// An event with the versions it meets.
+struct JoinedRow<'a, 'v> {
+    events: LiveFacts<'a>,
+    event: usize,
+    versions: &'v Versions<'a>,
+}
+
+impl<'a> JoinedRow<'a, '_> {
+    /// The fact that a field is read from; `None` where no version is in force.
+    #[inline]
+    fn of(&self, source: Source) -> Option<(LiveFacts<'a>, usize)> {
+        match source {
+            Source::Event => Some((self.events, self.event)),
+            Source::Join(join) => self.versions.in_force(join),
+        }
+    }
+}
+
+impl FieldSource for JoinedRow<'_, '_> {
+    #[inline]
+    fn field(&self, source: Source, field: usize) -> ValueRef<'_> {
+        self.of(source).map_or(ValueRef::Null, |(facts, fact)| facts.value(fact, field))
+    }
 }
 
 /// The versions in force while instants go on.
-pub(super) struct Versions<'a, 'l> {
+#[derive(Debug)]
+pub(super) struct Versions<'a> {
     /// By changelog of the view: its versions, and how many of them began.
-    versions: Vec<(&'l [LiveFact<'a>], usize)>,
-    /// By changelog: the row in force; `None` where none is, or an END.
-    pub(super) rows: Vec<Option<RowView<'a>>>,
+    begun: Vec<(LiveFacts<'a>, usize)>,
 }
 
-impl<'a, 'l> Versions<'a, 'l> {
-    pub(super) fn new(view: &ViewPlan, live: &'l [Live<'a>]) -> Self {
-        let versions = view.joins.iter().map(|stream| (live[*stream].facts.as_slice(), 0));
-        Self { versions: versions.collect(), rows: vec![None; view.joins.len()] }
+impl<'a> Versions<'a> {
+    pub(super) fn new(view: &ViewPlan, live: &[LiveFacts<'a>]) -> Self {
+        Self { begun: view.joins.iter().map(|stream| (live[*stream], 0)).collect() }
     }
 
     /// Goes on to an instant that is not before the last one.
     #[inline]
     pub(super) fn go_on_to(&mut self, at: i64) {
-        for ((versions, begun), row) in self.versions.iter_mut().zip(&mut self.rows) {
-            let before = *begun;
-            while versions.get(*begun).is_some_and(|v| v.at <= at) {
+        for (versions, begun) in &mut self.begun {
+            while versions.ats.get(*begun).is_some_and(|since| *since <= at) {
                 *begun += 1;
             }
-            if *begun > before {
-                let version = &versions[*begun - 1];
-                *row = (version.op == Op::Assert).then_some(version.row);
-            }
         }
+    }
+
+    /// The version of a changelog in force; `None` where there is none, or an END.
+    #[inline]
+    fn in_force(&self, join: usize) -> Option<(LiveFacts<'a>, usize)> {
+        let (versions, begun) = self.begun[join];
+        let last = begun.checked_sub(1)?;
+        (!versions.is_end(last)).then_some((versions, last))
+    }
+
+    /// The value of a field of the version in force.
+    #[inline]
+    pub(super) fn value(&self, join: usize, field: usize) -> ValueRef<'a> {
+        self.in_force(join).map_or(ValueRef::Null, |(facts, fact)| facts.value(fact, field))
     }
 }

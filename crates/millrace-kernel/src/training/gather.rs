@@ -1,60 +1,28 @@
-//! The facts of a slot's entities, as references into the chunks they stand in.
+//! The facts of a slot's entities: gathered chunk by chunk into columns, then brought together by
+//! entity.
 
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use hashbrown::HashTable;
 use millrace_types::codec::Reader;
-use millrace_types::entity::entity_hash;
 use millrace_types::fact::RecordView;
 use millrace_types::{
-    Boundaries, Chunk, DecodeError, EntityKey, FactView, KindId, KnownAt, StreamId, Verdict,
+    Boundaries, Chunk, ChunkHeader, DecodeError, EntityKey, FactView, KindId, KnownAt, StreamId,
+    Verdict,
 };
 
 use super::AsKnown;
+use super::chunks::{Chunks, Place};
+use super::entities::Entities;
+use super::fields::{fields_of, read_all};
+use super::live::{Collected, Live, LiveFacts};
 use crate::entity::EntityState;
-use crate::plan::{KindPlan, Plan};
+use crate::plan::{FeaturePlan, KindPlan, Plan, ViewPlan};
 use crate::retention::Cuts;
 
 /// Entities up to which the filters of chunks are asked whether they hold one of them.
 const ASK_FILTERS_MAX: usize = 64;
-
-/// A fact, by where it stands.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct FactRef {
-    pub(super) chunk: u32,
-    offset: u32,
-    entity: u32,
-    /// Its index among [`KindPlan::streams`].
-    pub(super) stream: u16,
-    /// Whether it was known by its own instant.
-    pub(super) in_time: bool,
-}
-
-/// A chunk that holds facts that are referred to.
-#[derive(Debug)]
-struct Kept<B> {
-    bytes: KeptBytes<B>,
-    known_at: KnownAt,
-}
-
-/// The whole chunk, or, where most of it is not wanted, what is.
-#[derive(Debug)]
-enum KeptBytes<B> {
-    Whole(B),
-    Wanted(Vec<u8>),
-}
-
-impl<B: AsRef<[u8]>> KeptBytes<B> {
-    #[inline]
-    fn get(&self) -> &[u8] {
-        match self {
-            Self::Whole(bytes) => bytes.as_ref(),
-            Self::Wanted(bytes) => bytes,
-        }
-    }
-}
 
 /// Gathers the facts of entities of one kind from the log of a slot.
 #[derive(Debug)]
@@ -65,14 +33,14 @@ pub struct SlotFacts<B> {
     streams: Vec<Option<u16>>,
     known: AsKnown,
     include_late: bool,
-    /// Entities by hash; all that are met are taken in where none were named.
-    table: HashTable<u32>,
-    entities: Vec<(u64, EntityKey)>,
+    /// All that are met are taken in where none were named.
+    entities: Entities,
     takes_all: bool,
     /// Of those that are met, only entities with such a hash.
     within: RangeInclusive<u64>,
-    chunks: Vec<Kept<B>>,
-    facts: Vec<FactRef>,
+    chunks: Chunks<B>,
+    /// By stream of the kind.
+    collected: Vec<Collected>,
     looked_at: u64,
     bytes: usize,
     cuts: Cuts,
@@ -80,7 +48,8 @@ pub struct SlotFacts<B> {
 
 impl<B: AsRef<[u8]>> SlotFacts<B> {
     /// Gathers facts of these streams for entities of a kind; `None` when the plan lacks the kind.
-    /// Facts judged LATE count where `include_late` says so.
+    /// Facts judged LATE count where `include_late` says so. What the features of all views of the kind
+    /// read is decoded, unless [`SlotFacts::for_features`] says of which.
     #[must_use]
     pub fn new(
         plan: &Plan,
@@ -96,22 +65,41 @@ impl<B: AsRef<[u8]>> SlotFacts<B> {
             wanted.resize(wanted.len().max(place + 1), None);
             wanted[place] = plan.stream_index(*stream).map(|index| index as u16);
         }
+        let all = plan.views.iter().flat_map(|view| view.features.iter().map(move |f| (view, f)));
+        let collected = fields_of(&plan, all).into_iter().map(Collected::new).collect();
+        let entities = Entities::new(&plan.kind_name);
         Some(Self {
             plan,
             kind,
             streams: wanted,
             known,
             include_late,
-            table: HashTable::new(),
-            entities: Vec::new(),
+            entities,
             takes_all: true,
             within: 0..=u64::MAX,
-            chunks: Vec::new(),
-            facts: Vec::new(),
+            chunks: Chunks::new(),
+            collected,
             looked_at: 0,
             bytes: 0,
             cuts: Cuts::default(),
         })
+    }
+
+    /// Decodes only what these features, by the names of their views, read; `None` when there is no such
+    /// view or feature. To be called before the first chunk.
+    #[must_use]
+    pub fn for_features(mut self, views: &[(&str, &[usize])]) -> Option<Self> {
+        let plan = Arc::clone(&self.plan);
+        let mut read: Vec<(&ViewPlan, &FeaturePlan)> = Vec::new();
+        for (view, features) in views {
+            let view = &plan.views[plan.view_index(view)?];
+            for feature in *features {
+                read.push((view, view.features.get(*feature)?));
+            }
+        }
+        let fields = fields_of(&plan, read.into_iter());
+        self.collected = fields.into_iter().map(Collected::new).collect();
+        Some(self)
     }
 
     /// Gathers only entities whose hash lies in this range, where none are named.
@@ -124,29 +112,8 @@ impl<B: AsRef<[u8]>> SlotFacts<B> {
     /// Names an entity to gather: from the first one on only named ones are. Gives its number, the same
     /// one for the same key.
     pub fn name(&mut self, key: &[u8]) -> u32 {
-        self.name_hashed(entity_hash(&self.plan.kind_name, key), key)
-    }
-
-    /// The same, for who knows the entity's hash.
-    pub fn name_hashed(&mut self, hash: u64, key: &[u8]) -> u32 {
         self.takes_all = false;
-        self.find(hash, key).unwrap_or_else(|| self.insert(hash, key))
-    }
-
-    fn find(&self, hash: u64, key: &[u8]) -> Option<u32> {
-        let same = |number: &u32| {
-            let (have, name) = &self.entities[*number as usize];
-            *have == hash && name.as_bytes() == key
-        };
-        self.table.find(hash, same).copied()
-    }
-
-    fn insert(&mut self, hash: u64, key: &[u8]) -> u32 {
-        let number = self.entities.len() as u32;
-        self.entities.push((hash, EntityKey::from_canonical(key)));
-        let entities = &self.entities;
-        self.table.insert_unique(hash, number, |n| entities[*n as usize].0);
-        number
+        self.entities.name(key)
     }
 
     /// Takes the next chunk in, and keeps it if it holds facts that are wanted.
@@ -157,13 +124,11 @@ impl<B: AsRef<[u8]>> SlotFacts<B> {
         let all = bytes.as_ref();
         let chunk = Chunk::decode(all)?;
         let header = &chunk.header;
-        self.cuts.chunk(header, self.chunks.len() as u32);
-        let holds = |(hash, _): &(u64, EntityKey)| header.may_contain(*hash);
-        let few = !self.takes_all && self.entities.len() <= ASK_FILTERS_MAX;
-        if few && !self.entities.iter().any(holds) {
+        self.cuts.chunk(header, self.chunks.next());
+        if !self.may_want(header) {
             return Ok(());
         }
-        let before = self.facts.len();
+        let before: Vec<usize> = self.collected.iter().map(Collected::len).collect();
         let mut wanted = 0;
         let mut reader = Reader::new(chunk.fact_bytes());
         for verdict in header.all_verdicts() {
@@ -184,18 +149,25 @@ impl<B: AsRef<[u8]>> SlotFacts<B> {
                 }
             }
         }
-        if self.facts.len() > before {
+        if wanted > 0 {
             let known_at = header.known_at;
-            // Where entities take turns, each turn would keep all chunks otherwise.
-            let bytes = if wanted < all.len() / 2 {
-                KeptBytes::Wanted(copied(all, wanted, &mut self.facts[before..])?)
-            } else {
-                KeptBytes::Whole(bytes)
-            };
-            self.bytes += bytes.get().len();
-            self.chunks.push(Kept { bytes, known_at });
+            let streams = self.collected.iter_mut().zip(before);
+            let places = streams.flat_map(|(stream, first)| stream.places_from(first));
+            self.bytes += self.chunks.keep(bytes, known_at, wanted, places)?;
         }
         Ok(())
+    }
+
+    /// Whether a chunk with this header may hold a fact that is wanted. Its range of `at` tells nothing of
+    /// that: a fact behind every row may replace one that lies before.
+    fn may_want(&self, header: &ChunkHeader) -> bool {
+        if let AsKnown::At(most) = self.known
+            && !header.may_be_known(most)
+        {
+            return false;
+        }
+        let few = !self.takes_all && self.entities.len() <= ASK_FILTERS_MAX;
+        !few || self.entities.iter().any(|(hash, _)| header.may_contain(hash))
     }
 
     /// Takes a fact in; false when it is not wanted.
@@ -207,15 +179,16 @@ impl<B: AsRef<[u8]>> SlotFacts<B> {
         if matches!(self.known, AsKnown::At(most) if known_at > most) {
             return false;
         }
-        let hash = entity_hash(&self.plan.kind_name, record.key);
-        let entity = match self.find(hash, record.key) {
+        let entity = match self.entities.find(record.key) {
             Some(entity) => entity,
-            None if self.takes_all && self.within.contains(&hash) => self.insert(hash, record.key),
+            None if self.takes_all && self.within.contains(&self.entities.hash(record.key)) => {
+                self.entities.name(record.key)
+            }
             None => return false,
         };
         let in_time = known_at.0 <= record.body.at.0;
-        let chunk = self.chunks.len() as u32;
-        self.facts.push(FactRef { chunk, offset, entity, stream, in_time });
+        let place = Place { chunk: self.chunks.next(), offset };
+        self.collected[usize::from(stream)].push(entity, &record.body, in_time, place);
         true
     }
 
@@ -223,7 +196,7 @@ impl<B: AsRef<[u8]>> SlotFacts<B> {
     /// of them. `None` where it would have all or nothing.
     #[must_use]
     pub fn middle(&self) -> Option<u64> {
-        let mut hashes: Vec<u64> = self.entities.iter().map(|(hash, _)| *hash).collect();
+        let mut hashes: Vec<u64> = self.entities.iter().map(|(hash, _)| hash).collect();
         hashes.sort_unstable();
         let middle = *hashes.get((hashes.len() / 2).checked_sub(1)?)?;
         (hashes.last() > Some(&middle)).then_some(middle)
@@ -238,69 +211,38 @@ impl<B: AsRef<[u8]>> SlotFacts<B> {
     /// Memory held for what was gathered, in bytes, about.
     #[must_use]
     pub fn heap_bytes(&self) -> usize {
-        self.bytes
-            + self.facts.len() * size_of::<FactRef>()
-            + self.entities.len() * (size_of::<(u64, EntityKey)>() + 16)
+        let columns: usize = self.collected.iter().map(Collected::heap_bytes).sum();
+        self.bytes + columns + self.entities.heap_bytes()
     }
 
     /// Brings the facts of each entity together.
     #[must_use]
     pub fn finish(self) -> GatheredSlot<B> {
-        let mut starts = vec![0u32; self.entities.len() + 1];
-        for fact in &self.facts {
-            starts[fact.entity as usize + 1] += 1;
-        }
-        for entity in 1..starts.len() {
-            starts[entity] += starts[entity - 1];
-        }
-        let mut next = starts.clone();
-        let mut facts = self.facts.clone();
-        for fact in self.facts {
-            let place = &mut next[fact.entity as usize];
-            facts[*place as usize] = fact;
-            *place += 1;
-        }
-        let entities = self.entities;
-        GatheredSlot {
-            plan: self.plan,
-            entities,
-            starts,
-            facts,
-            chunks: self.chunks,
-            known: self.known,
-            cuts: self.cuts,
-        }
+        let (entities, chunks, cuts) = (self.entities, self.chunks, self.cuts);
+        let streams = self.plan.streams.iter().zip(self.collected);
+        let streams = streams
+            .map(|(stream, facts)| facts.finish(entities.len(), &chunks, (stream.id, &cuts)))
+            .collect();
+        GatheredSlot { plan: self.plan, entities, streams, chunks, known: self.known, cuts }
     }
-}
-
-/// The facts that are referred to, copied out of their chunk; they are referred to there from now on.
-fn copied(chunk: &[u8], bytes: usize, facts: &mut [FactRef]) -> Result<Vec<u8>, DecodeError> {
-    let mut out = Vec::with_capacity(bytes);
-    for place in facts {
-        let fact = FactView::read(&mut Reader::new(&chunk[place.offset as usize..]))?;
-        place.offset = out.len() as u32;
-        out.extend_from_slice(fact.bytes);
-    }
-    Ok(out)
 }
 
 /// The facts of a slot, by entity.
 #[derive(Debug)]
 pub struct GatheredSlot<B> {
     pub(super) plan: Arc<KindPlan>,
-    entities: Vec<(u64, EntityKey)>,
-    /// Where each entity's facts begin, and the end.
-    starts: Vec<u32>,
-    facts: Vec<FactRef>,
-    chunks: Vec<Kept<B>>,
+    entities: Entities,
+    /// By stream of the kind.
+    streams: Vec<Live>,
+    chunks: Chunks<B>,
     pub(super) known: AsKnown,
     pub(super) cuts: Cuts,
 }
 
-/// The facts of one entity, in the order of the log.
+/// The facts of one entity.
 pub struct EntityFacts<'a, B> {
     slot: &'a GatheredSlot<B>,
-    pub(super) facts: &'a [FactRef],
+    number: u32,
 }
 
 impl<B: AsRef<[u8]>> GatheredSlot<B> {
@@ -316,7 +258,7 @@ impl<B: AsRef<[u8]>> GatheredSlot<B> {
     /// When there is no entity of this number.
     #[must_use]
     pub fn key(&self, number: u32) -> &EntityKey {
-        &self.entities[number as usize].1
+        self.entities.get(number).1
     }
 
     /// Before which facts may be missing in the chunks taken in: rows are to be held against these
@@ -329,35 +271,50 @@ impl<B: AsRef<[u8]>> GatheredSlot<B> {
     /// The numbers of all entities, by hash and then key: the same order whatever log they came from.
     #[must_use]
     pub fn in_order(&self) -> Vec<u32> {
-        let mut numbers: Vec<u32> = (0..self.entities.len() as u32).collect();
-        numbers.sort_unstable_by_key(|number| &self.entities[*number as usize]);
+        let mut numbers: Vec<u32> = (0..self.entities()).collect();
+        numbers.sort_unstable_by_key(|number| self.entities.get(*number));
         numbers
+    }
+
+    /// Whether what these features of a view read was decoded.
+    pub(super) fn has_read(&self, view: &ViewPlan, features: &[usize]) -> bool {
+        let features = features.iter().map(|feature| (view, &view.features[*feature]));
+        read_all(&self.plan, features, self.streams.iter().map(|stream| &stream.fields))
     }
 
     /// The facts of an entity.
     ///
     /// # Panics
-    /// When there is no entity of this number.
+    /// When it is used and there is no entity of this number.
     #[must_use]
     pub fn entity(&self, number: u32) -> EntityFacts<'_, B> {
-        let number = number as usize;
-        let (start, end) = (self.starts[number] as usize, self.starts[number + 1] as usize);
-        EntityFacts { slot: self, facts: &self.facts[start..end] }
+        EntityFacts { slot: self, number }
     }
 }
 
 impl<'a, B: AsRef<[u8]>> EntityFacts<'a, B> {
-    /// The fact that is referred to.
-    #[inline]
-    pub(super) fn fact(&self, place: &FactRef) -> FactView<'a> {
-        let bytes = self.slot.chunks[place.chunk as usize].bytes.get();
-        FactView::read(&mut Reader::new(&bytes[place.offset as usize..]))
-            .expect("only facts that decoded are referred to")
+    /// The live facts of a stream of the kind.
+    pub(super) fn live(&self, stream: usize) -> LiveFacts<'a> {
+        self.slot.streams[stream].facts(self.number)
     }
 
-    /// When it became known.
-    pub(super) fn known_at(&self, place: &FactRef, fact: &FactView<'_>) -> KnownAt {
-        fact.known_in(self.slot.chunks[place.chunk as usize].known_at)
+    /// All facts, with the streams of the kind: each stream's in the order of the log.
+    pub(super) fn places(&self) -> impl Iterator<Item = (usize, Place)> {
+        let streams = self.slot.streams.iter().enumerate();
+        streams.flat_map(|(stream, facts)| {
+            facts.places(self.number).iter().map(move |place| (stream, *place))
+        })
+    }
+
+    /// The fact at a place.
+    #[inline]
+    pub(super) fn fact(&self, place: Place) -> FactView<'a> {
+        self.slot.chunks.fact(place)
+    }
+
+    /// When the fact at a place became known.
+    pub(super) fn known_at(&self, place: Place) -> KnownAt {
+        self.slot.chunks.known_at(place)
     }
 
     /// What base chunks forgot.
@@ -370,25 +327,28 @@ impl<'a, B: AsRef<[u8]>> EntityFacts<'a, B> {
         if self.cuts().is_empty() {
             return false;
         }
-        let mut first: HashMap<(u16, &[u8]), u32> = HashMap::new();
-        self.facts.iter().any(|place| {
-            let key = (place.stream, self.fact(place).id);
-            let first = *first.entry(key).or_insert(place.chunk);
+        let mut first: HashMap<(usize, &[u8]), u32> = HashMap::new();
+        self.places().any(|(stream, place)| {
+            let first = *first.entry((stream, self.fact(place).id)).or_insert(place.chunk);
             self.cuts().is_between(first, place.chunk)
         })
     }
 
     /// The state of all these facts, or of those for which `counts` is true.
-    pub(super) fn state(&self, counts: impl Fn(&FactRef, &FactView<'_>) -> bool) -> EntityState {
+    pub(super) fn state(&self, counts: impl Fn(Place) -> bool) -> EntityState {
         let mut state = EntityState::new(self.plan().clone());
+        let mut places: Vec<(usize, Place)> = self.places().collect();
+        if !self.cuts().is_empty() {
+            // A base chunk comes between facts of all streams.
+            places.sort_by_key(|(_, place)| place.chunk);
+        }
         let mut cut = 0;
-        for place in self.facts {
+        for (stream, place) in places {
             while let Some(boundaries) = self.cuts().before(place.chunk, &mut cut) {
                 state.forget(boundaries);
             }
-            let fact = self.fact(place);
-            if counts(place, &fact) {
-                state.apply(usize::from(place.stream), &fact, u64::MAX);
+            if counts(place) {
+                state.apply(stream, &self.fact(place), u64::MAX);
             }
         }
         state

@@ -1,9 +1,9 @@
 //! Rows that see what was known at their own instant, where that is not what happened up to it:
 //! facts take effect in the order in which they became known.
 
-use millrace_types::{Micros, Status};
+use millrace_types::{KnownAt, Micros, Status};
 
-use super::gather::{EntityFacts, FactRef};
+use super::gather::EntityFacts;
 use super::sweep::{Sweeper, Swept};
 use super::{Cell, Sink};
 use crate::entity::EntityState;
@@ -17,9 +17,9 @@ impl Sweeper {
         rows: &[Micros],
         sink: &mut impl Sink,
     ) -> Swept {
-        let known = |place: &FactRef| entity.known_at(place, &entity.fact(place));
-        let mut facts: Vec<_> = entity.facts.iter().map(|f| (known(f), f)).collect();
-        facts.sort_by_key(|(known_at, _)| *known_at);
+        let known = |(stream, place)| (entity.known_at(place), stream, place);
+        let mut facts: Vec<_> = entity.places().map(known).collect();
+        facts.sort_by_key(|(known_at, ..)| *known_at);
         let mut facts = facts.into_iter().peekable();
         let mut state = EntityState::new(entity.plan().clone());
         let mut swept = Swept { rows: rows.len() as u64, ..Swept::default() };
@@ -27,11 +27,11 @@ impl Sweeper {
         let is_cut = entity.has_cut_id();
         for t in rows {
             if is_cut {
-                state = entity.state(|place, fact| entity.known_at(place, fact).0 <= t.0);
+                state = entity.state(|place| entity.known_at(place).0 <= t.0);
             }
-            while let Some((_, place)) = facts.next_if(|(known_at, _)| !is_cut && known_at.0 <= t.0)
-            {
-                state.apply(usize::from(place.stream), &entity.fact(place), u64::MAX);
+            let is_due = |known_at: KnownAt| !is_cut && known_at.0 <= t.0;
+            while let Some((_, stream, place)) = facts.next_if(|(known_at, ..)| is_due(*known_at)) {
+                state.apply(stream, &entity.fact(place), u64::MAX);
             }
             let view = &self.plan.views[self.view];
             let absent = !state.has_live_fact(view, *t);

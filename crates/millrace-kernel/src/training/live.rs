@@ -1,142 +1,326 @@
-//! The live facts of one stream of one entity, in order.
+//! The facts of one stream of a slot, as columns: in the order of the log while they are gathered, then
+//! by entity, and of each entity the live ones in the order `(at, seq, id)`.
+
+use std::ops::Range;
 
 use hashbrown::HashTable;
-use millrace_types::{FactView, Op, RowView};
+use millrace_types::{FactView, Op, StreamId, ValueRef};
 
-use super::gather::EntityFacts;
+use super::cells::Cells;
+use super::chunks::{Chunks, Place};
+use super::fields::Fields;
 use crate::facts::live_among;
 use crate::page::id_hash;
+use crate::retention::Cuts;
 
-/// Up to this many facts ids are compared with each other; beyond it by a table.
-const COMPARE_MAX: usize = 16;
+/// Facts of a stream in the order of the log.
+#[derive(Debug)]
+pub(super) struct Collected {
+    fields: Fields,
+    entities: Vec<u32>,
+    ats: Vec<i64>,
+    /// Halves of the hashes of their ids.
+    ids: Vec<u32>,
+    marks: Vec<Mark>,
+    places: Vec<Place>,
+    cells: Vec<Cells>,
+}
 
-/// A live fact, by what a sweep needs of it.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct LiveFact<'a> {
-    pub(super) at: i64,
-    pub(super) row: RowView<'a>,
-    pub(super) op: Op,
-    /// Its place among the facts of the entity.
-    place: u32,
+struct Mark {
+    op: Op,
+    /// Whether the fact was known by its own instant.
+    in_time: bool,
 }
 
-/// The live facts of a stream.
-#[derive(Debug, Default)]
-pub(super) struct Live<'a> {
-    /// In the order `(at, seq, id)`.
-    pub(super) facts: Vec<LiveFact<'a>>,
-    /// Whether every fact was known by its instant, and no two have one id: what was known at an
-    /// instant is then what happened up to it.
-    pub(super) is_plain: bool,
+/// Bytes of a fact beside its values.
+const FACT_BYTES: usize = 4 + 8 + 4 + size_of::<Mark>() + size_of::<Place>();
+
+impl Collected {
+    /// Facts of which these fields are read.
+    pub(super) fn new(fields: Fields) -> Self {
+        let cells = fields.types().iter().map(|ty| Cells::new(*ty)).collect();
+        let (entities, ats, ids) = (Vec::new(), Vec::new(), Vec::new());
+        Self { fields, entities, ats, ids, marks: Vec::new(), places: Vec::new(), cells }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Takes in a fact of an entity that stands at a place.
+    #[inline]
+    pub(super) fn push(&mut self, entity: u32, fact: &FactView<'_>, in_time: bool, place: Place) {
+        self.entities.push(entity);
+        self.ats.push(fact.at.0);
+        self.ids.push(id_hash(fact.id) as u32);
+        self.marks.push(Mark { op: fact.op, in_time });
+        self.places.push(place);
+        let cells = &mut self.cells;
+        fact.row.project(self.fields.wanted(), |column, value| cells[column].push(value));
+    }
+
+    /// The places of the facts from one on.
+    pub(super) fn places_from(&mut self, first: usize) -> &mut [Place] {
+        &mut self.places[first..]
+    }
+
+    /// Memory held, in bytes.
+    pub(super) fn heap_bytes(&self) -> usize {
+        let cells: usize = self.cells.iter().map(Cells::heap_bytes).sum();
+        self.len() * FACT_BYTES + cells
+    }
+
+    /// Brings the facts of each of so many entities together; the stream is this one, and base chunks forgot
+    /// this.
+    pub(super) fn finish<B: AsRef<[u8]>>(
+        self,
+        entities: usize,
+        chunks: &Chunks<B>,
+        cuts: (StreamId, &Cuts),
+    ) -> Live {
+        let (starts, order) = grouped(&self.entities, entities);
+        let places = order.iter().map(|fact| self.places[*fact as usize]).collect();
+        let mut sorting = Sorting {
+            collected: &self,
+            order: &order,
+            chunks,
+            cuts,
+            live: Vec::with_capacity(order.len()),
+            ids: Vec::new(),
+            ats: Vec::new(),
+        };
+        let mut live_starts = Vec::with_capacity(starts.len());
+        live_starts.push(0);
+        let mut are_plain = Vec::with_capacity(entities);
+        for of_entity in starts.windows(2) {
+            are_plain.push(sorting.entity(of_entity[0]..of_entity[1]));
+            live_starts.push(sorting.live.len() as u32);
+        }
+        let live = sorting.live;
+        let found = || live.iter().map(|fact| order[*fact as usize] as usize);
+        let is_end = |fact: usize| self.marks[fact].op == Op::End;
+        let ends = match found().any(is_end) {
+            true => found().map(is_end).collect(),
+            false => Vec::new(),
+        };
+        let ats = found().map(|fact| self.ats[fact]).collect();
+        let cells = self.cells.into_iter().map(|cells| cells.picked(found())).collect();
+        Live { fields: self.fields, starts, places, live_starts, live, ats, ends, cells, are_plain }
+    }
 }
 
-impl<'a> Live<'a> {
-    /// The live facts among all those of a stream.
-    pub(super) fn of<B: AsRef<[u8]>>(entity: &EntityFacts<'a, B>, stream: usize) -> Self {
-        let mut facts: Vec<LiveFact<'a>> = Vec::with_capacity(entity.facts.len());
-        let mut ids: Vec<&'a [u8]> = Vec::with_capacity(entity.facts.len());
-        let (mut is_plain, mut retracts) = (true, false);
-        for (place, found) in entity.facts.iter().enumerate() {
-            if usize::from(found.stream) != stream {
-                continue;
-            }
-            let fact = entity.fact(found);
-            is_plain &= found.in_time;
-            retracts |= fact.op == Op::Retract;
-            ids.push(fact.id);
-            let place = place as u32;
-            facts.push(LiveFact { at: fact.at.0, row: fact.row, op: fact.op, place });
+/// The facts by entity, each entity's in the order of the log: where each entity's begin, and the end.
+fn grouped(of_fact: &[u32], entities: usize) -> (Vec<u32>, Vec<u32>) {
+    let mut starts = vec![0u32; entities + 1];
+    for entity in of_fact {
+        starts[*entity as usize + 1] += 1;
+    }
+    for entity in 1..starts.len() {
+        starts[entity] += starts[entity - 1];
+    }
+    let mut next = starts.clone();
+    let mut order = vec![0u32; of_fact.len()];
+    for (fact, entity) in of_fact.iter().enumerate() {
+        let place = &mut next[*entity as usize];
+        order[*place as usize] = fact as u32;
+        *place += 1;
+    }
+    (starts, order)
+}
+
+/// Finds the live facts of one entity after another.
+struct Sorting<'c, B> {
+    collected: &'c Collected,
+    /// The facts by entity.
+    order: &'c [u32],
+    chunks: &'c Chunks<B>,
+    cuts: (StreamId, &'c Cuts),
+    /// The live facts, by their place in `order`.
+    live: Vec<u32>,
+    /// Of the entity that is looked at.
+    ids: Vec<u32>,
+    ats: Vec<(i64, u32)>,
+}
+
+impl<'c, B: AsRef<[u8]>> Sorting<'c, B> {
+    /// Appends the live facts of the entity whose facts stand in this range of `order`. Gives whether
+    /// every fact was known by its instant, and no two have one id.
+    fn entity(&mut self, range: Range<u32>) -> bool {
+        let before = self.live.len();
+        let (mut all_in_time, mut retracts) = (true, false);
+        self.ids.clear();
+        for fact in &self.order[range.start as usize..range.end as usize] {
+            let Mark { op, in_time } = self.collected.marks[*fact as usize];
+            all_in_time &= in_time;
+            retracts |= op == Op::Retract;
+            self.ids.push(self.collected.ids[*fact as usize]);
         }
-        let same = same_ids(&ids);
-        if retracts || !same.is_empty() {
-            is_plain = false;
-            facts = live_facts(entity, stream, facts, same);
+        self.ids.sort_unstable();
+        let may_repeat = self.ids.windows(2).any(|two| two[0] == two[1]);
+        let mut is_plain = all_in_time;
+        if retracts || may_repeat {
+            let facts: Vec<FactView<'c>> = range.clone().map(|place| self.fact(place)).collect();
+            let same = same_ids(&facts);
+            is_plain &= !retracts && same.is_empty();
+            self.live.extend(self.live_of(range, &facts, same));
+        } else {
+            self.live.extend(range);
         }
-        let mut live = Self { facts, is_plain };
-        live.sort(entity);
-        live
+        self.sort(before);
+        is_plain
     }
 
     /// Facts mostly come in order, and few share an instant: only those are decoded once more.
-    fn sort<B: AsRef<[u8]>>(&mut self, entity: &EntityFacts<'a, B>) {
-        if !self.facts.is_sorted_by_key(|fact| fact.at) {
-            self.facts.sort_by_key(|fact| fact.at);
+    fn sort(&mut self, first: usize) {
+        let at = |place: &u32| self.collected.ats[self.order[*place as usize] as usize];
+        self.ats.clear();
+        self.ats.extend(self.live[first..].iter().map(|place| (at(place), *place)));
+        if !self.ats.is_sorted() {
+            self.ats.sort_unstable();
+            for (to, (_, place)) in self.live[first..].iter_mut().zip(&self.ats) {
+                *to = *place;
+            }
         }
-        for at_once in self.facts.chunk_by_mut(|a, b| a.at == b.at).filter(|same| same.len() > 1) {
-            at_once.sort_by(|a, b| {
-                let key = |fact: &LiveFact<'a>| fact.view(entity).order_key();
-                key(a).cmp(&key(b))
-            });
+        let mut start = 0;
+        for at_once in self.ats.chunk_by(|a, b| a.0 == b.0) {
+            if at_once.len() > 1 {
+                let mut sorted: Vec<u32> = at_once.iter().map(|(_, place)| *place).collect();
+                sorted.sort_by(|a, b| self.fact(*a).order_key().cmp(&self.fact(*b).order_key()));
+                let place = first + start;
+                self.live[place..place + sorted.len()].copy_from_slice(&sorted);
+            }
+            start += at_once.len();
         }
     }
 
-    /// The index of the first fact with `at` not before this one.
-    pub(super) fn place_at(&self, at: i64) -> usize {
-        self.facts.partition_point(|f| f.at < at)
+    /// The live ones among facts that stand in a range, given those that share their id with others.
+    fn live_of(&self, range: Range<u32>, facts: &[FactView<'_>], same: Vec<Vec<u32>>) -> Vec<u32> {
+        let mut keep: Vec<bool> = facts.iter().map(|fact| fact.op != Op::Retract).collect();
+        let (stream, cuts) = self.cuts;
+        for group in same {
+            let in_chunk =
+                |fact: &u32| (self.place(range.start + *fact).chunk, facts[*fact as usize]);
+            let group_facts: Vec<_> = group.iter().map(in_chunk).collect();
+            // What a base chunk forgot says nothing of facts of the same id that came after it.
+            let left = cuts.left(stream, &group_facts);
+            let live = live_among(left.iter().map(|index| group_facts[*index].1));
+            let live = live.map(|index| left[index]);
+            for (index, fact) in group.into_iter().enumerate() {
+                keep[fact as usize] = Some(index) == live;
+            }
+        }
+        range.zip(keep).filter_map(|(place, keep)| keep.then_some(place)).collect()
+    }
+
+    fn place(&self, place: u32) -> Place {
+        self.collected.places[self.order[place as usize] as usize]
+    }
+
+    fn fact(&self, place: u32) -> FactView<'c> {
+        self.chunks.fact(self.place(place))
     }
 }
 
-impl<'a> LiveFact<'a> {
-    /// The whole fact.
-    pub(super) fn view<B: AsRef<[u8]>>(&self, entity: &EntityFacts<'a, B>) -> FactView<'a> {
-        entity.fact(&entity.facts[self.place as usize])
+/// The facts of a stream by entity.
+#[derive(Debug)]
+pub(super) struct Live {
+    pub(super) fields: Fields,
+    /// Where each entity's facts begin among all, and the end.
+    starts: Vec<u32>,
+    /// All facts, each entity's in the order of the log.
+    places: Vec<Place>,
+    /// The same of the live ones.
+    live_starts: Vec<u32>,
+    /// By live fact: its place among all.
+    live: Vec<u32>,
+    ats: Vec<i64>,
+    /// By live fact, whether it is an END; empty where none is.
+    ends: Vec<bool>,
+    cells: Vec<Cells>,
+    /// By entity: whether every fact was known by its instant, and no two have one id. What was known
+    /// at an instant is then what happened up to it.
+    are_plain: Vec<bool>,
+}
+
+/// The live facts of a stream of one entity, in order.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LiveFacts<'a> {
+    pub(super) stream: &'a Live,
+    pub(super) ats: &'a [i64],
+    /// The place of the first in the stream's columns.
+    pub(super) first: usize,
+    pub(super) is_plain: bool,
+}
+
+impl Live {
+    /// All facts of an entity, in the order of the log.
+    pub(super) fn places(&self, entity: u32) -> &[Place] {
+        let entity = entity as usize;
+        &self.places[self.starts[entity] as usize..self.starts[entity + 1] as usize]
+    }
+
+    /// The live ones of an entity.
+    pub(super) fn facts(&self, entity: u32) -> LiveFacts<'_> {
+        let entity = entity as usize;
+        let first = self.live_starts[entity] as usize;
+        let ats = &self.ats[first..self.live_starts[entity + 1] as usize];
+        LiveFacts { stream: self, ats, first, is_plain: self.are_plain[entity] }
+    }
+}
+
+impl<'a> LiveFacts<'a> {
+    /// Where a live fact stands.
+    pub(super) fn place(&self, fact: usize) -> Place {
+        self.stream.places[self.stream.live[self.first + fact] as usize]
+    }
+
+    #[inline]
+    pub(super) fn is_end(&self, fact: usize) -> bool {
+        self.stream.ends.get(self.first + fact).is_some_and(|end| *end)
+    }
+
+    /// Whether any is an END.
+    pub(super) fn any_end(&self) -> bool {
+        let range = self.first..self.first + self.ats.len();
+        self.stream.ends.get(range).is_some_and(|ends| ends.contains(&true))
+    }
+
+    /// The column of a field that is read.
+    #[inline]
+    pub(super) fn cells(&self, field: usize) -> Option<&'a Cells> {
+        Some(&self.stream.cells[self.stream.fields.column(field)?])
+    }
+
+    /// The value of a field that is read.
+    #[inline]
+    pub(super) fn value(&self, fact: usize, field: usize) -> ValueRef<'a> {
+        let cells = self.cells(field);
+        debug_assert!(cells.is_some(), "field {field} was not decoded");
+        cells.map_or(ValueRef::Null, |cells| cells.get(self.first + fact))
     }
 }
 
 /// The ids that several facts have: for each the indexes of its facts.
-fn same_ids(ids: &[&[u8]]) -> Vec<Vec<u32>> {
+fn same_ids(facts: &[FactView<'_>]) -> Vec<Vec<u32>> {
     let mut groups: Vec<Vec<u32>> = Vec::new();
-    if ids.len() <= COMPARE_MAX {
-        for (next, id) in ids.iter().enumerate() {
-            let Some(first) = ids[..next].iter().position(|before| before == id) else { continue };
-            match groups.iter_mut().find(|group| group[0] as usize == first) {
-                Some(group) => group.push(next as u32),
-                None => groups.push(vec![first as u32, next as u32]),
-            }
-        }
-        return groups;
-    }
     // By the first fact of each id, and the place of its group once there is one.
-    let mut table: HashTable<(u32, u32)> = HashTable::with_capacity(ids.len());
-    for (next, id) in ids.iter().enumerate() {
-        let hash = id_hash(id);
-        match table.find_mut(hash, |(first, _)| ids[*first as usize] == *id) {
+    let mut table: HashTable<(u32, u32)> = HashTable::with_capacity(facts.len());
+    let id = |fact: u32| facts[fact as usize].id;
+    for next in 0..facts.len() as u32 {
+        let hash = id_hash(id(next));
+        match table.find_mut(hash, |(first, _)| id(*first) == id(next)) {
             Some((first, place)) => {
                 if *place == u32::MAX {
                     *place = groups.len() as u32;
                     groups.push(vec![*first]);
                 }
-                groups[*place as usize].push(next as u32);
+                groups[*place as usize].push(next);
             }
             None => {
-                let entry = (next as u32, u32::MAX);
-                table.insert_unique(hash, entry, |(n, _)| id_hash(ids[*n as usize]));
+                table.insert_unique(hash, (next, u32::MAX), |(fact, _)| id_hash(id(*fact)));
             }
         }
     }
     groups
-}
-
-/// The live facts, given those that share their id with others.
-fn live_facts<'a, B: AsRef<[u8]>>(
-    entity: &EntityFacts<'a, B>,
-    stream: usize,
-    facts: Vec<LiveFact<'a>>,
-    same: Vec<Vec<u32>>,
-) -> Vec<LiveFact<'a>> {
-    let mut keep: Vec<bool> = facts.iter().map(|f| f.op != Op::Retract).collect();
-    let stream = entity.plan().streams[stream].id;
-    for group in same {
-        let fact = |n: &u32| facts[*n as usize].view(entity);
-        let chunk = |n: &u32| entity.facts[facts[*n as usize].place as usize].chunk;
-        let with_chunks: Vec<_> = group.iter().map(|n| (chunk(n), fact(n))).collect();
-        // What a base chunk forgot says nothing of facts of the same id that came after it.
-        let left = entity.cuts().left(stream, &with_chunks);
-        let live = live_among(left.iter().map(|index| with_chunks[*index].1));
-        let live = live.map(|index| left[index]);
-        for (index, place) in group.into_iter().enumerate() {
-            keep[place as usize] = Some(index) == live;
-        }
-    }
-    facts.into_iter().zip(keep).filter_map(|(fact, keep)| keep.then_some(fact)).collect()
 }

@@ -2,12 +2,13 @@
 
 use std::collections::VecDeque;
 
-use millrace_catalog::{Aggregate, Feature};
+use millrace_catalog::{Aggregate, Feature, Window};
 use millrace_types::{Micros, OrderKey, Status, ValueRef};
 
 use super::Cell;
-use super::column::Column;
-use crate::aggregate::{Partial, count};
+use super::column::{Column, has_totals};
+use crate::aggregate::{Partial, count, int_mean, int_sum};
+use crate::plan::Series;
 
 /// Whether windows of this feature can slide. Sets of distinct values cannot: what leaves a window
 /// says nothing of whether it is there another time.
@@ -31,13 +32,46 @@ pub(super) fn slides(feature: &Feature) -> bool {
     }
 }
 
-/// What is kept of the values between the ends.
+/// The places of a column's values that are in a window.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Span {
+    pub(super) start: usize,
+    pub(super) end: usize,
+}
+
+impl Span {
+    /// Goes on to an instant that is not before the last one.
+    #[inline]
+    pub(super) fn go_on_to(&mut self, t: Micros, window: Window, ats: &[i64]) {
+        while ats.get(self.end).is_some_and(|at| *at < t.0) {
+            self.end += 1;
+        }
+        // Where a window starts takes a division, and mostly nothing is old enough to leave it.
+        if self.start < self.end && may_leave(ats[self.start], t, window) {
+            let first = window.start(t);
+            while self.start < self.end && ats[self.start] < first.0 {
+                self.start += 1;
+            }
+        }
+    }
+}
+
+/// Whether an instant may lie before the window at `t`: a window starts a hop early at most.
+#[inline]
+fn may_leave(at: i64, t: Micros, window: Window) -> bool {
+    match window {
+        Window::Unbounded => false,
+        Window::Sliding { width_us, .. } | Window::Exact { width_us } => at < t.minus(width_us).0,
+    }
+}
+
+/// What is kept of the values in the window.
 #[derive(Debug)]
 enum Kept {
-    /// Their places alone.
-    Places,
+    /// Nothing: where they stand says it all.
+    Nothing,
     /// Their sum, from which they can be taken away again.
-    Sum(Partial),
+    Sum(Box<Partial>),
     /// The places of those that are, or may become, the extreme: each beyond all behind it.
     Extremes { places: VecDeque<usize>, least: bool },
 }
@@ -46,18 +80,18 @@ enum Kept {
 #[derive(Debug)]
 pub(super) struct Slide<'p> {
     feature: &'p Feature,
-    /// The values between are in the window.
-    start: usize,
-    end: usize,
+    /// What is kept is of these.
+    over: Span,
     kept: Kept,
 }
 
 impl<'p> Slide<'p> {
     /// The window before everything, of a feature that [`slides`].
-    pub(super) fn new(feature: &'p Feature) -> Self {
+    pub(super) fn new(feature: &'p Feature, series: &Series) -> Self {
         let kept = match feature.aggregate {
+            Aggregate::Sum | Aggregate::Mean if has_totals(series) => Kept::Nothing,
             Aggregate::Sum | Aggregate::Mean | Aggregate::Variance | Aggregate::Stddev => {
-                Kept::Sum(Partial::new(feature))
+                Kept::Sum(Box::new(Partial::new(feature)))
             }
             Aggregate::Min => Kept::Extremes { places: VecDeque::new(), least: true },
             Aggregate::Max => Kept::Extremes { places: VecDeque::new(), least: false },
@@ -69,51 +103,69 @@ impl<'p> Slide<'p> {
             | Aggregate::CountDistinct { .. }
             | Aggregate::TopK { .. }
             | Aggregate::ApproxPercentile { .. }
-            | Aggregate::Latest => Kept::Places,
+            | Aggregate::Latest => Kept::Nothing,
         };
-        Self { feature, start: 0, end: 0, kept }
+        Self { feature, over: Span::default(), kept }
     }
 
-    /// Slides on to an instant that is not before the last one, at which the window starts at `first`.
+    /// Goes on to where the window is now.
     #[inline]
-    pub(super) fn go_on_to(&mut self, t: Micros, first: Micros, column: &Column<'_>) {
-        while column.ats.get(self.end).is_some_and(|at| *at < t.0) {
-            self.kept.add(self.end, column);
-            self.end += 1;
+    fn go_on_to(&mut self, window: Span, column: &Column<'_>) {
+        while self.over.end < window.end {
+            self.kept.add(self.over.end, column);
+            self.over.end += 1;
         }
-        while self.start < self.end && column.ats[self.start] < first.0 {
-            self.kept.remove(self.start, column);
-            self.start += 1;
+        while self.over.start < window.start {
+            self.kept.remove(self.over.start, column);
+            self.over.start += 1;
         }
     }
 
-    /// The feature's value over what is in the window.
+    /// The feature's value over what is in the window, which is not before the last one.
     #[inline]
-    pub(super) fn hand<'a, R>(
-        &self,
-        column: &Column<'a>,
+    pub(super) fn hand<R>(
+        &mut self,
+        window: Span,
+        column: &Column<'_>,
         take: impl FnOnce(Cell<'_>, Status) -> R,
     ) -> R {
-        let values = column.values.get(self.start..self.end).unwrap_or_default();
+        if !matches!(self.kept, Kept::Nothing) {
+            self.go_on_to(window, column);
+        }
+        let Span { start, end } = window;
         match (&self.kept, self.feature.aggregate) {
             (Kept::Sum(partial), _) => {
                 let (value, status) = partial.finish(self.feature);
                 take((&value).into(), status)
             }
             (Kept::Extremes { places, .. }, _) => {
-                one(places.front().map(|place| column.values[*place]), take)
+                one(places.front().map(|place| column.value(*place)), take)
             }
-            (Kept::Places, Aggregate::First) => one(values.first().copied(), take),
-            (Kept::Places, Aggregate::Last) => one(values.last().copied(), take),
-            (Kept::Places, Aggregate::FirstN { n }) => {
-                take(Cell::List(values.iter().take(n).copied().collect()), Status::Present)
+            (Kept::Nothing, Aggregate::Sum) => {
+                let (value, status) = int_sum((end - start) as u64, column.total(start, end));
+                take(Cell::Scalar(value), status)
             }
-            (Kept::Places, Aggregate::LastN { n }) => {
-                take(Cell::List(values.iter().rev().take(n).copied().collect()), Status::Present)
+            (Kept::Nothing, Aggregate::Mean) => {
+                let (value, status) = int_mean((end - start) as u64, column.total(start, end));
+                take(Cell::Scalar(value), status)
             }
-            (Kept::Places, _) => {
-                let (value, status) = count((self.end - self.start) as u64);
-                take((&value).into(), status)
+            (Kept::Nothing, Aggregate::First) => {
+                one((start < end).then(|| column.value(start)), take)
+            }
+            (Kept::Nothing, Aggregate::Last) => {
+                one((start < end).then(|| column.value(end - 1)), take)
+            }
+            (Kept::Nothing, Aggregate::FirstN { n }) => {
+                let values = (start..end).take(n).map(|place| column.value(place));
+                take(Cell::List(values.collect()), Status::Present)
+            }
+            (Kept::Nothing, Aggregate::LastN { n }) => {
+                let values = (start..end).rev().take(n).map(|place| column.value(place));
+                take(Cell::List(values.collect()), Status::Present)
+            }
+            (Kept::Nothing, _) => {
+                let (value, status) = count((end - start) as u64);
+                take(Cell::Scalar(value), status)
             }
         }
     }
@@ -130,14 +182,14 @@ impl Kept {
     #[inline]
     fn add(&mut self, place: usize, column: &Column<'_>) {
         match self {
-            Self::Places => {}
+            Self::Nothing => {}
             // A sum does not ask where a value stands.
             Self::Sum(partial) => {
-                partial.add(nowhere(column.ats[place]), column.values[place]);
+                partial.add(nowhere(column.ats[place]), column.value(place));
             }
             Self::Extremes { places, least } => {
                 let beaten = |back: &usize| {
-                    let order = column.values[place].total_cmp(column.values[*back]);
+                    let order = column.value(place).total_cmp(column.value(*back));
                     if *least { order.is_le() } else { order.is_ge() }
                 };
                 while places.back().is_some_and(beaten) {
@@ -151,8 +203,8 @@ impl Kept {
     #[inline]
     fn remove(&mut self, place: usize, column: &Column<'_>) {
         match self {
-            Self::Places => {}
-            Self::Sum(partial) => partial.remove(column.values[place]),
+            Self::Nothing => {}
+            Self::Sum(partial) => partial.remove(column.value(place)),
             Self::Extremes { places, .. } => {
                 if places.front() == Some(&place) {
                     places.pop_front();

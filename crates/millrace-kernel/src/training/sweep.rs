@@ -7,8 +7,8 @@ use millrace_types::{Micros, OrderKey, Status, ValueRef};
 
 use super::column::{Column, Versions, columns};
 use super::gather::{EntityFacts, GatheredSlot};
-use super::live::Live;
-use super::slide::{Slide, slides};
+use super::live::LiveFacts;
+use super::slide::{Slide, Span, slides};
 use super::{AsKnown, Cell, Sink};
 use crate::plan::{FeaturePlan, KindPlan, Series};
 
@@ -52,9 +52,14 @@ pub struct Sweeper {
 }
 
 impl Sweeper {
-    /// Sweeps these features of a view; `None` when the kind of the facts has no such view or feature.
+    /// Sweeps these features of a view; `None` when the kind of the facts has no such view or feature, or
+    /// the facts were gathered for others.
     #[must_use]
-    pub fn new<B>(slot: &GatheredSlot<B>, view: &str, features: &[usize]) -> Option<Self> {
+    pub fn new<B: AsRef<[u8]>>(
+        slot: &GatheredSlot<B>,
+        view: &str,
+        features: &[usize],
+    ) -> Option<Self> {
         let plan = slot.plan.clone();
         let view = plan.view_index(view)?;
         let of_view = &plan.views[view];
@@ -86,6 +91,9 @@ impl Sweeper {
             }
             ways.push(way);
         }
+        if !slot.has_read(of_view, features) {
+            return None;
+        }
         let streams = std::iter::once(of_view.events).chain(of_view.joins.iter().copied());
         let streams = streams.collect();
         let features = features.to_vec();
@@ -100,19 +108,19 @@ impl Sweeper {
         sink: &mut impl Sink,
     ) -> Swept {
         debug_assert!(rows.is_sorted(), "rows ascend");
-        let live = self.live(entity);
-        let in_time = |stream: &usize| live[*stream].is_plain;
-        if entity.known() == AsKnown::AtEvent && !self.streams.iter().all(in_time) {
-            return self.sweep_as_known(entity, self.first(&live), rows, sink);
+        let live: Vec<LiveFacts<'_>> =
+            (0..self.plan.streams.len()).map(|stream| entity.live(stream)).collect();
+        let first = self.first(&live);
+        let is_plain = |stream: &usize| live[*stream].is_plain;
+        if entity.known() == AsKnown::AtEvent && !self.streams.iter().all(is_plain) {
+            return self.sweep_as_known(entity, first, rows, sink);
         }
-        let mut state = (!self.evaluated.is_empty()).then(|| entity.state(|_, _| true));
+        let mut state = (!self.evaluated.is_empty()).then(|| entity.state(|_| true));
         let view = &self.plan.views[self.view];
         let series: Vec<&Series> = self.series.iter().map(|s| &self.plan.series[*s]).collect();
         let columns: Vec<Column<'_>> = columns(view, &series, &live);
-        let mut slides: Vec<Option<Slide<'_>>> = self.slides().collect();
+        let (mut spans, mut slides) = self.slides(&series, &columns);
         let mut versions = Versions::new(view, &live);
-        let first = self.first(&live);
-        let mut starts = Vec::with_capacity(self.windows.len());
         let mut swept = Swept { rows: rows.len() as u64, ..Swept::default() };
         for t in rows {
             let absent = first.is_none_or(|first| first > *t);
@@ -120,21 +128,20 @@ impl Sweeper {
             let missing = absent && !view.forgets;
             let status = |status| if missing { Status::MissingEntity } else { status };
             versions.go_on_to(t.0);
-            starts.clear();
-            starts.extend(self.windows.iter().map(|window| window.start(*t)));
+            for Spanned { window, column, span } in &mut spans {
+                span.go_on_to(*t, self.windows[*window], &columns[*column].ats);
+            }
             let evaluation =
                 state.as_mut().and_then(|s| s.evaluate(self.view, &self.evaluated, *t));
             let mut evaluated = evaluation.iter().flat_map(|e| &e.features);
             for (place, (way, slide)) in self.ways.iter().zip(&mut slides).enumerate() {
                 match (way, slide) {
-                    (Way::Slides { window, column }, Some(slide)) => {
-                        let column = &columns[*column];
-                        slide.go_on_to(*t, starts[*window], column);
-                        slide.hand(column, |cell, s| sink.cell(place, cell, status(s)));
+                    (Way::Slides { column, .. }, Some((span, slide))) => {
+                        let (column, window) = (&columns[*column], spans[*span].span);
+                        slide.hand(window, column, |cell, s| sink.cell(place, cell, status(s)));
                     }
                     (Way::Latest { join, field }, _) => {
-                        let row = versions.rows[*join];
-                        let value = row.map_or(ValueRef::Null, |row| row.get(*field));
+                        let value = versions.value(*join, *field);
                         let is = if value.is_null() { Status::Null } else { Status::Present };
                         sink.cell(place, Cell::Scalar(value), status(is));
                     }
@@ -143,7 +150,7 @@ impl Sweeper {
                         let outcome = evaluated.next();
                         let null = (Cell::Scalar(ValueRef::Null), Status::Null);
                         let (cell, is) = outcome.map_or(null, |o| ((&o.value).into(), o.status));
-                        sink.cell(place, cell, is);
+                        sink.cell(place, cell, status(is));
                     }
                 }
             }
@@ -159,37 +166,56 @@ impl Sweeper {
         (from, to): (Micros, Micros),
         mut take: impl FnMut(OrderKey<'_>),
     ) {
-        let live = Live::of(entity, self.plan.views[self.view].events);
-        for fact in &live.facts[live.place_at(from.0)..] {
-            if fact.at >= to.0 {
-                break;
-            }
-            take(fact.view(entity).order_key());
+        let live = entity.live(self.plan.views[self.view].events);
+        let first = live.ats.partition_point(|at| *at < from.0);
+        let behind = live.ats.partition_point(|at| *at < to.0);
+        for fact in first..behind {
+            take(entity.fact(live.place(fact)).order_key());
         }
     }
 
-    /// By stream of the kind: its live facts, those of streams that the view does not read left out.
-    fn live<'a, B: AsRef<[u8]>>(&self, entity: &EntityFacts<'a, B>) -> Vec<Live<'a>> {
-        let wanted = |stream: usize| self.streams.contains(&stream);
-        (0..self.plan.streams.len())
-            .map(|stream| if wanted(stream) { Live::of(entity, stream) } else { Live::default() })
-            .collect()
-    }
-
     /// The first instant at which the view has a fact of the entity.
-    fn first(&self, live: &[Live<'_>]) -> Option<Micros> {
-        let first = |stream: &usize| live[*stream].facts.first().map(|fact| Micros(fact.at));
+    fn first(&self, live: &[LiveFacts<'_>]) -> Option<Micros> {
+        let first = |stream: &usize| live[*stream].ats.first().map(|at| Micros(*at));
         self.streams.iter().filter_map(first).min()
     }
 
-    fn slides(&self) -> impl Iterator<Item = Option<Slide<'_>>> {
+    /// The windows that slide, and by feature the slide over one of them. Features that count the same
+    /// instants over the same window share it.
+    fn slides<'p>(
+        &'p self,
+        series: &[&Series],
+        columns: &[Column<'_>],
+    ) -> (Vec<Spanned>, Slides<'p>) {
         let features = &self.plan.views[self.view].features;
-        self.ways.iter().zip(&self.features).map(|(way, index)| match way {
-            Way::Slides { .. } => Some(Slide::new(&features[*index].feature)),
-            Way::Latest { .. } | Way::Evaluated => None,
-        })
+        let mut spans: Vec<Spanned> = Vec::with_capacity(self.ways.len());
+        let slide = |(way, index): (&Way, &usize)| {
+            let Way::Slides { window, column } = *way else { return None };
+            let same_ats = |other: usize| {
+                other == column || (columns[other].is_whole() && columns[column].is_whole())
+            };
+            let same = |s: &Spanned| s.window == window && same_ats(s.column);
+            let span = spans.iter().position(same).unwrap_or_else(|| {
+                spans.push(Spanned { window, column, span: Span::default() });
+                spans.len() - 1
+            });
+            Some((span, Slide::new(&features[*index].feature, series[column])))
+        };
+        let slides = self.ways.iter().zip(&self.features).map(slide).collect();
+        (spans, slides)
     }
 }
+
+/// A window, by its number, that slides over the instants of a column.
+#[derive(Debug)]
+struct Spanned {
+    window: usize,
+    column: usize,
+    span: Span,
+}
+
+/// By feature: which window it has, and what is kept of it.
+type Slides<'p> = Vec<Option<(usize, Slide<'p>)>>;
 
 fn latest(feature: &FeaturePlan) -> Way {
     match feature.feature.argument.map(|argument| (argument.source, argument.field)) {

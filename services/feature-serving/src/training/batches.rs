@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use arrow_array::{Array, ArrayRef, RecordBatch};
+use arrow_array::{ArrayRef, RecordBatch};
 use arrow_ipc::writer::StreamWriter;
 use arrow_schema::{ArrowError, SchemaRef};
-use arrow_select::interleave::interleave;
 use bytes::Bytes;
 
+use super::assemble;
 use super::columns::Part;
 use super::slot::SlotRows;
 
@@ -47,7 +47,7 @@ fn encode_into(batch: &RecordBatch, out: &mut Vec<(usize, Bytes)>) -> Result<(),
 /// The rows of one view, wherever they were made, by row of the section.
 #[derive(Debug)]
 struct Placed {
-    parts: Vec<Vec<ArrayRef>>,
+    parts: Vec<Part>,
     /// By row: which part, and where in it.
     places: Vec<(u32, u32)>,
 }
@@ -72,12 +72,12 @@ impl Rows {
         for (view, parts) in views.iter().zip(of_slot.views) {
             let placed = &mut self.views[*view];
             let mut rows = of_slot.rows.iter();
-            for Part { columns, rows: count } in parts {
-                let part = placed.parts.len() as u32;
-                for (place, row) in rows.by_ref().take(count).enumerate() {
-                    placed.places[*row as usize] = (part, place as u32);
+            for part in parts {
+                let number = placed.parts.len() as u32;
+                for (place, row) in rows.by_ref().take(part.rows).enumerate() {
+                    placed.places[*row as usize] = (number, place as u32);
                 }
-                placed.parts.push(columns);
+                placed.parts.push(part);
             }
         }
     }
@@ -93,16 +93,7 @@ impl Rows {
         let end = (start + BATCH_ROWS).min(self.rows);
         let mut columns: Vec<ArrayRef> = Vec::new();
         for placed in &self.views {
-            let places: Vec<(usize, usize)> = placed.places[start..end]
-                .iter()
-                .map(|(part, place)| (*part as usize, *place as usize))
-                .collect();
-            let width = placed.parts.first().map_or(0, Vec::len);
-            for column in 0..width {
-                let arrays: Vec<&dyn Array> =
-                    placed.parts.iter().map(|part| part[column].as_ref()).collect();
-                columns.push(interleave(&arrays, &places)?);
-            }
+            columns.extend(assemble::columns(&placed.parts, &placed.places[start..end])?);
         }
         RecordBatch::try_new(Arc::clone(&self.schema), columns)
     }

@@ -1,23 +1,23 @@
-//! Values of training sets as Arrow columns.
+//! Values of training sets: row by row while they are made, as Arrow columns when they go out.
+//!
+//! Rows are made entity by entity and go out in the order of the spine. A row that stands together is
+//! fetched from memory once, where one spread over columns would be fetched once for each of them.
 
 use std::sync::Arc;
 
-use arrow_array::builder::{
-    BinaryBuilder, BooleanBuilder, Float64Builder, Int64Builder, StringBuilder,
-    TimestampMicrosecondBuilder,
-};
-use arrow_array::{ArrayRef, ListArray, StructArray};
-use arrow_buffer::{NullBuffer, OffsetBuffer};
-use arrow_schema::{DataType, Field, Fields, TimeUnit};
+use arrow_array::ArrayRef;
+use arrow_schema::{DataType, Field, FieldRef, Fields, TimeUnit};
 use millrace_catalog::{Aggregate, Feature};
 use millrace_kernel::training::{Cell, Sink};
 use millrace_types::{FieldType, Status, ValueRef};
 
-/// Bytes of values after which a part of a view's columns ends.
+use super::lists::ListColumn;
+
+/// Bytes of values after which a part of a view's rows ends.
 const PART_BYTES: usize = 4 << 20;
 
-/// Rows that a part has room for from the beginning.
-const PART_ROWS: usize = 64 * 1024;
+/// Bits of a word that say how long a text is; the others say where it begins.
+const LENGTH_BITS: u32 = 24;
 
 /// The Arrow type of a feature's values.
 pub(crate) fn feature_type(feature: &Feature) -> DataType {
@@ -56,6 +56,19 @@ pub(crate) fn value_type(ty: FieldType) -> DataType {
     }
 }
 
+/// The type of the values that an Arrow type of [`value_type`] holds.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the types of Arrow are not ours")]
+pub(super) fn field_type(ty: &DataType) -> FieldType {
+    match ty {
+        DataType::Boolean => FieldType::Bool,
+        DataType::Float64 => FieldType::Double,
+        DataType::Utf8 => FieldType::String,
+        DataType::Binary => FieldType::Bytes,
+        DataType::Timestamp(..) => FieldType::Timestamp,
+        _ => FieldType::Int64,
+    }
+}
+
 /// Microseconds since the epoch, UTC.
 pub(crate) fn instant_type() -> DataType {
     DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
@@ -66,164 +79,85 @@ fn counted_fields(value: DataType) -> Fields {
     Fields::from(vec![value, Field::new("count", DataType::Int64, false)])
 }
 
-/// A column of scalars that grows.
+/// Where the values of a feature stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stands {
+    /// In a word of each row, with this number, as a value of this type.
+    Word(usize, FieldType),
+    /// In the column of lists with this number.
+    List(usize),
+}
+
+/// How the rows of a view are laid out.
 #[derive(Debug)]
-enum Scalars {
-    Bool(BooleanBuilder),
-    Int64(Int64Builder),
-    Double(Float64Builder),
-    Utf8(StringBuilder),
-    Binary(BinaryBuilder),
-    Instant(TimestampMicrosecondBuilder),
+pub(super) struct Layout {
+    /// By feature.
+    pub(super) features: Vec<Stands>,
+    /// The first words of a row say which of the others are NULL, a bit each.
+    pub(super) null_words: usize,
+    /// Words of a row.
+    pub(super) width: usize,
+    /// The items of each column of lists.
+    lists: Vec<FieldRef>,
 }
 
-impl Scalars {
-    #[expect(clippy::wildcard_enum_match_arm, reason = "the types of Arrow are not ours")]
-    fn new(ty: &DataType, rows: usize) -> Self {
-        match ty {
-            DataType::Boolean => Self::Bool(BooleanBuilder::with_capacity(rows)),
-            DataType::Float64 => Self::Double(Float64Builder::with_capacity(rows)),
-            DataType::Utf8 => Self::Utf8(StringBuilder::with_capacity(rows, 8 * rows)),
-            DataType::Binary => Self::Binary(BinaryBuilder::with_capacity(rows, 8 * rows)),
-            DataType::Timestamp(..) => {
-                Self::Instant(TimestampMicrosecondBuilder::with_capacity(rows).with_timezone("UTC"))
+impl Layout {
+    /// The layout of rows with features of these types.
+    pub(super) fn new(types: &[DataType]) -> Self {
+        let (mut words, mut lists) = (0, Vec::new());
+        let mut features = Vec::with_capacity(types.len());
+        for ty in types {
+            if let DataType::List(item) = ty {
+                features.push(Stands::List(lists.len()));
+                lists.push(Arc::clone(item));
+            } else {
+                features.push(Stands::Word(words, field_type(ty)));
+                words += 1;
             }
-            _ => Self::Int64(Int64Builder::with_capacity(rows)),
         }
+        let null_words = words.div_ceil(64);
+        Self { features, null_words, width: null_words + words, lists }
     }
 
-    /// Appends a value, and gives its size beyond a fixed one. One of another type than the column's,
-    /// which no kernel gives, is NULL.
-    #[inline]
-    fn push(&mut self, value: ValueRef<'_>) -> usize {
-        match (self, value) {
-            (Self::Bool(to), ValueRef::Bool(value)) => to.append_value(value),
-            (Self::Int64(to), ValueRef::Int64(value)) => to.append_value(value),
-            (Self::Double(to), ValueRef::Double(value)) => to.append_value(value),
-            (Self::Instant(to), ValueRef::Timestamp(value)) => to.append_value(value.0),
-            (Self::Utf8(to), ValueRef::String(value)) => {
-                to.append_value(value);
-                return value.len();
-            }
-            (Self::Binary(to), ValueRef::Bytes(value)) => {
-                to.append_value(value);
-                return value.len();
-            }
-            (to, other) => {
-                debug_assert!(other.is_null(), "{other:?} is no value of {to:?}");
-                to.push_null();
-            }
-        }
-        0
-    }
-
-    fn push_null(&mut self) {
-        match self {
-            Self::Bool(to) => to.append_null(),
-            Self::Int64(to) => to.append_null(),
-            Self::Double(to) => to.append_null(),
-            Self::Utf8(to) => to.append_null(),
-            Self::Binary(to) => to.append_null(),
-            Self::Instant(to) => to.append_null(),
-        }
-    }
-
-    fn finish(&mut self) -> ArrayRef {
-        match self {
-            Self::Bool(from) => Arc::new(from.finish()),
-            Self::Int64(from) => Arc::new(from.finish()),
-            Self::Double(from) => Arc::new(from.finish()),
-            Self::Utf8(from) => Arc::new(from.finish()),
-            Self::Binary(from) => Arc::new(from.finish()),
-            Self::Instant(from) => Arc::new(from.finish()),
-        }
+    /// Bytes that a row takes, about, without its texts and the items of its lists.
+    pub(super) fn row_bytes(&self) -> usize {
+        8 * (self.width + self.lists.len())
     }
 }
 
-/// A column of a feature that grows.
+/// Where a text begins and how long it is. It stands in a row of the log, which is far smaller than the
+/// length can say.
+#[inline]
+fn span(start: usize, len: usize) -> u64 {
+    debug_assert!(len >> LENGTH_BITS == 0, "{len} bytes of text in one value");
+    (start as u64) << LENGTH_BITS | len as u64
+}
+
+/// The range that a word names.
+#[inline]
+pub(super) fn range(span: u64) -> std::ops::Range<usize> {
+    let start = (span >> LENGTH_BITS) as usize;
+    start..start + (span & ((1 << LENGTH_BITS) - 1)) as usize
+}
+
+/// Rows of a view that grow, in parts of bounded size.
 #[derive(Debug)]
-struct Column {
-    ty: DataType,
-    values: Scalars,
-    /// Of lists: where each ends, and whether it is there.
-    ends: Vec<i32>,
-    valid: Vec<bool>,
-    /// Of counted values: their counts.
-    counts: Int64Builder,
-}
-
-impl Column {
-    fn new(ty: DataType, rows: usize) -> Self {
-        let values = Scalars::new(scalar_of(&ty), rows);
-        Self { ty, values, ends: Vec::new(), valid: Vec::new(), counts: Int64Builder::new() }
-    }
-
-    fn is_list(&self) -> bool {
-        matches!(self.ty, DataType::List(_))
-    }
-
-    #[inline]
-    fn push(&mut self, cell: Cell<'_>) -> usize {
-        match cell {
-            Cell::Scalar(value) if !self.is_list() => self.values.push(value),
-            Cell::Scalar(_) => self.end_list(0, false, 0),
-            Cell::List(values) => {
-                let beyond = values.iter().map(|value| self.values.push(*value)).sum();
-                self.end_list(values.len(), true, beyond)
-            }
-            Cell::Counted(values) => {
-                let mut beyond = 0;
-                for (value, rows) in &values {
-                    beyond += self.values.push(*value);
-                    self.counts.append_value(i64::try_from(*rows).unwrap_or(i64::MAX));
-                }
-                self.end_list(values.len(), true, beyond)
-            }
-        }
-    }
-
-    fn end_list(&mut self, len: usize, valid: bool, beyond: usize) -> usize {
-        // A part ends long before its values could be too many to count.
-        let end = self.ends.last().copied().unwrap_or(0).saturating_add(len as i32);
-        self.ends.push(end);
-        self.valid.push(valid);
-        beyond + 16 * len
-    }
-
-    fn finish(&mut self) -> ArrayRef {
-        let values = self.values.finish();
-        let DataType::List(item) = &self.ty else { return values };
-        let items: ArrayRef = if let DataType::Struct(fields) = item.data_type() {
-            let counts = Arc::new(self.counts.finish());
-            Arc::new(StructArray::new(fields.clone(), vec![values, counts], None))
-        } else {
-            values
-        };
-        let ends = std::mem::take(&mut self.ends);
-        let offsets = OffsetBuffer::new(std::iter::once(0).chain(ends).collect());
-        let nulls = NullBuffer::from(std::mem::take(&mut self.valid));
-        Arc::new(ListArray::new(item.clone(), offsets, items, Some(nulls)))
-    }
-}
-
-#[expect(clippy::wildcard_enum_match_arm, reason = "the types of Arrow are not ours")]
-fn scalar_of(ty: &DataType) -> &DataType {
-    match ty {
-        DataType::List(item) => match item.data_type() {
-            DataType::Struct(fields) => fields[0].data_type(),
-            scalar => scalar,
-        },
-        scalar => scalar,
-    }
-}
-
-/// Rows of a view, in parts of bounded size: each has the columns of its features and its number of
-/// rows.
-#[derive(Debug)]
-pub(crate) struct ViewColumns {
-    columns: Vec<Column>,
+pub(crate) struct ViewRows {
+    layout: Arc<Layout>,
+    /// Rows that are still to come, about.
+    left: usize,
+    /// Rows of the part that is under way, and how many it has room for; none before its first.
     rows: usize,
-    bytes: usize,
+    room: usize,
+    /// Its words: zeros behind its rows.
+    words: Vec<u64>,
+    /// Where the row that is under way begins among them.
+    row: usize,
+    text: String,
+    bytes: Vec<u8>,
+    lists: Vec<ListColumn>,
+    /// Bytes of the values in lists, about.
+    list_bytes: usize,
     parts: Vec<Part>,
     /// Bytes of the parts that ended, about.
     ended: usize,
@@ -232,30 +166,107 @@ pub(crate) struct ViewColumns {
 /// A part of a view's rows.
 #[derive(Debug)]
 pub(crate) struct Part {
-    pub(crate) columns: Vec<ArrayRef>,
+    pub(super) layout: Arc<Layout>,
+    /// Row after row.
+    pub(super) words: Vec<u64>,
+    /// What the words of texts and bytes name.
+    pub(super) text: String,
+    pub(super) bytes: Vec<u8>,
+    pub(super) lists: Vec<ArrayRef>,
     pub(crate) rows: usize,
 }
 
-impl ViewColumns {
-    /// Columns of these types, for so many rows.
-    pub(crate) fn new(types: impl IntoIterator<Item = DataType>, rows: usize) -> Self {
-        let rows = rows.min(PART_ROWS);
-        let columns = types.into_iter().map(|ty| Column::new(ty, rows)).collect();
-        Self { columns, rows: 0, bytes: 0, parts: Vec::new(), ended: 0 }
+impl ViewRows {
+    /// Rows of features of these types, about so many.
+    pub(crate) fn new(types: &[DataType], rows: usize) -> Self {
+        let layout = Arc::new(Layout::new(types));
+        let lists = layout.lists.iter().map(|item| ListColumn::new(Arc::clone(item))).collect();
+        Self {
+            layout,
+            left: rows,
+            rows: 0,
+            room: 0,
+            words: Vec::new(),
+            row: 0,
+            text: String::new(),
+            bytes: Vec::new(),
+            lists,
+            list_bytes: 0,
+            parts: Vec::new(),
+            ended: 0,
+        }
     }
 
     /// Bytes held, about.
     pub(crate) fn bytes(&self) -> usize {
-        self.ended + self.bytes
+        self.ended + self.part_bytes()
+    }
+
+    fn part_bytes(&self) -> usize {
+        8 * self.row + self.text.len() + self.bytes.len() + self.list_bytes
+    }
+
+    #[inline]
+    fn word(&mut self, place: usize, ty: FieldType, value: ValueRef<'_>) {
+        let word = match (ty, value) {
+            (FieldType::Bool, ValueRef::Bool(value)) => u64::from(value),
+            (FieldType::Int64, ValueRef::Int64(value)) => value as u64,
+            (FieldType::Double, ValueRef::Double(value)) => value.to_bits(),
+            (FieldType::Timestamp, ValueRef::Timestamp(value)) => value.0 as u64,
+            (FieldType::String, ValueRef::String(value)) => {
+                let start = self.text.len();
+                self.text.push_str(value);
+                span(start, value.len())
+            }
+            (FieldType::Bytes, ValueRef::Bytes(value)) => {
+                let start = self.bytes.len();
+                self.bytes.extend_from_slice(value);
+                span(start, value.len())
+            }
+            (_, other) => {
+                // One of another type than the column's, which no kernel gives, is NULL.
+                debug_assert!(other.is_null(), "{other:?} is no {ty}");
+                self.words[self.row + place / 64] |= 1 << (place % 64);
+                return;
+            }
+        };
+        self.words[self.row + self.layout.null_words + place] = word;
+    }
+
+    #[inline]
+    fn end_row(&mut self) {
+        self.row += self.layout.width;
+        self.rows += 1;
+        if self.rows == self.room || self.part_bytes() >= PART_BYTES {
+            self.end_part();
+        }
+    }
+
+    /// Makes room for the rows that are still to come, as far as they fit a part.
+    #[cold]
+    fn begin_part(&mut self) {
+        let most = PART_BYTES / self.layout.row_bytes().max(1);
+        self.room = if self.left == 0 { most } else { self.left.min(most) };
+        self.words = vec![0; self.room * self.layout.width];
     }
 
     fn end_part(&mut self) {
-        if self.rows > 0 {
-            let columns = self.columns.iter_mut().map(Column::finish).collect();
-            self.parts.push(Part { columns, rows: self.rows });
-            self.ended += self.bytes;
+        if self.rows == 0 {
+            return;
         }
-        (self.rows, self.bytes) = (0, 0);
+        self.ended += self.part_bytes();
+        self.left = self.left.saturating_sub(self.rows);
+        let mut words = std::mem::take(&mut self.words);
+        words.truncate(self.row);
+        self.parts.push(Part {
+            layout: Arc::clone(&self.layout),
+            words,
+            text: std::mem::take(&mut self.text),
+            bytes: std::mem::take(&mut self.bytes),
+            lists: self.lists.iter_mut().map(ListColumn::finish).collect(),
+            rows: self.rows,
+        });
+        (self.rows, self.room, self.row, self.list_bytes) = (0, 0, 0, 0);
     }
 
     /// The parts.
@@ -265,15 +276,22 @@ impl ViewColumns {
     }
 }
 
-impl Sink for ViewColumns {
+impl Sink for ViewRows {
     #[inline]
     fn cell(&mut self, feature: usize, cell: Cell<'_>, _status: Status) {
-        self.bytes += 9 + self.columns[feature].push(cell);
-        if feature + 1 == self.columns.len() {
-            self.rows += 1;
-            if self.bytes >= PART_BYTES {
-                self.end_part();
+        if self.room == 0 {
+            self.begin_part();
+        }
+        match (self.layout.features[feature], cell) {
+            (Stands::Word(place, ty), Cell::Scalar(value)) => self.word(place, ty, value),
+            (Stands::List(list), cell) => self.list_bytes += 9 + self.lists[list].push(cell),
+            (Stands::Word(place, ty), Cell::List(_) | Cell::Counted(_)) => {
+                debug_assert!(false, "a list is no {ty}");
+                self.word(place, ty, ValueRef::Null);
             }
+        }
+        if feature + 1 == self.layout.features.len() {
+            self.end_row();
         }
     }
 }

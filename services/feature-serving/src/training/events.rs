@@ -12,8 +12,9 @@ use millrace_kernel::training::{GatheredSlot, Swept};
 use millrace_proto::convert::id_text;
 use millrace_types::{KeyPart, KeyType, Micros, SlotId};
 
+use super::assemble;
 use super::batches::{BATCH_ROWS, encode};
-use super::columns::{Part, ViewColumns};
+use super::columns::ViewRows;
 use super::kept::check_read;
 use super::slot::{ALL, Gathered, Slots, blocking, sweeper};
 use super::version::EventCursor;
@@ -86,7 +87,7 @@ async fn of_slot(
     let mut out = Vec::new();
     while let Some(hashes) = pending.pop() {
         let facts = slots.facts_of(&slots.resolved.kinds[0])?.within(hashes.clone());
-        match slots.gather(slot, facts).await? {
+        match slots.gather(slot, facts, None).await? {
             Gathered::Whole(facts) => {
                 let (slots, schema) = (Arc::clone(slots), schema.clone());
                 out.push(blocking(move || sweep(&slots, slot, &facts, &schema, range)).await??);
@@ -109,7 +110,7 @@ fn sweep(
     let asked = &slots.resolved.views[0];
     check_read(&slots.resolved, asked, slot, Some(range.0), facts.boundaries())?;
     let sweeper = sweeper(facts, &asked.name, &asked.features)?;
-    let mut columns = ViewColumns::new(asked.types.iter().cloned(), 1_024);
+    let mut rows = ViewRows::new(&asked.types, 1_024);
     let mut named = Named::new(slots);
     let mut swept = Swept::default();
     let mut instants = Vec::new();
@@ -123,20 +124,25 @@ fn sweep(
         });
         let key: Vec<KeyPart<'_>> = facts.key(number).parts().collect();
         named.keys(&key, named.rows - before);
-        let found = sweeper.sweep(&entity, &instants, &mut columns);
+        let found = sweeper.sweep(&entity, &instants, &mut rows);
         swept.missing += found.missing;
         swept.unknown += found.unknown;
     }
     let named = named.finish();
     let mut batches = Vec::new();
     let mut start = 0;
-    for Part { columns, rows } in columns.finish() {
-        let names = named.iter().map(|column| column.slice(start, rows));
-        let part = RecordBatch::try_new(schema.clone(), names.chain(columns).collect());
-        let part = part.map_err(arrow)?;
-        let cuts = (0..rows).step_by(BATCH_ROWS);
-        batches.extend(cuts.map(|from| part.slice(from, BATCH_ROWS.min(rows - from))));
-        start += rows;
+    for part in rows.finish() {
+        let part = [part];
+        for from in (0..part[0].rows).step_by(BATCH_ROWS) {
+            let count = BATCH_ROWS.min(part[0].rows - from);
+            let places: Vec<(u32, u32)> =
+                (from..from + count).map(|place| (0, place as u32)).collect();
+            let columns = assemble::columns(&part, &places).map_err(arrow)?;
+            let names = named.iter().map(|column| column.slice(start, count));
+            let batch = RecordBatch::try_new(schema.clone(), names.chain(columns).collect());
+            batches.push(batch.map_err(arrow)?);
+            start += count;
+        }
     }
     Ok(Events { batches, swept })
 }

@@ -36,8 +36,9 @@ impl Kept {
         };
         let earliest: Vec<Vec<Micros>> = resolved.views.iter().map(of_view).collect();
         for (row, at) in section.ats.iter().enumerate() {
-            for (kind, hashes) in resolved.kinds.iter().zip(&section.hashes) {
-                let slot = placement.slot_of(hashes[row]).0 as usize;
+            for (kind, named) in resolved.kinds.iter().zip(&section.kinds) {
+                let (hash, _) = named.entities.get(named.rows[row]);
+                let slot = placement.slot_of(hash).0 as usize;
                 let at = Micros(*at);
                 for place in kind.views.iter().filter(|place| at < earliest[**place][slot]) {
                     let view = &resolved.views[*place];

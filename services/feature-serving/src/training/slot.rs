@@ -1,7 +1,7 @@
 //! The rows of one slot: its log is read once, page by page, while the page before is gathered; then
 //! each entity is swept. Where the facts do not fit in memory together, entities take turns by hash.
 
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -9,11 +9,12 @@ use bytes::Bytes;
 use millrace_client::port::StorePort;
 use millrace_kernel::training::{GatheredSlot, SlotFacts, Sweeper, Swept};
 use millrace_store::{LogPage, StoreError};
-use millrace_types::{Micros, Position, SlotId};
+use millrace_types::{EntityKey, Micros, Position, SlotId};
 
-use super::columns::{Part, ViewColumns};
+use super::columns::{Part, ViewRows};
 use super::kept::{Kept, check_read};
 use super::question::{AskedKind, Resolved};
+use super::routed::Routed;
 use super::spine::Section;
 use crate::error::ReadError;
 
@@ -68,14 +69,19 @@ pub(super) enum Gathered {
 }
 
 impl Slots {
-    /// Gathers the facts of a slot, of the entities that `slot` was told of.
+    /// Gathers the facts of a slot, of the entities that `facts` was told of. `first` is the first page of
+    /// the slot's log, where it was read before.
     pub(super) async fn gather(
         &self,
         slot: SlotId,
         mut facts: SlotFacts<Bytes>,
+        first: Option<LogPage>,
     ) -> Result<Gathered, ReadError> {
         let up_to = self.ends[slot.0 as usize];
-        let mut page = self.page(slot, Position::START, up_to).await?;
+        let mut page = match first {
+            Some(page) => page,
+            None => self.page(slot, Position::START, up_to).await?,
+        };
         loop {
             let last = page.chunks.last().map(|(position, _)| *position);
             let ended = page.complete || last.is_none();
@@ -109,6 +115,11 @@ impl Slots {
         Ok(Gathered::Whole(blocking(move || facts.finish()).await?))
     }
 
+    /// The first page of a slot's log.
+    pub(super) async fn first_page(&self, slot: SlotId) -> Result<LogPage, ReadError> {
+        self.page(slot, Position::START, self.ends[slot.0 as usize]).await
+    }
+
     async fn page(
         &self,
         slot: SlotId,
@@ -121,36 +132,41 @@ impl Slots {
     /// An empty gathering of a kind's facts.
     pub(super) fn facts_of(&self, kind: &AskedKind) -> Result<SlotFacts<Bytes>, ReadError> {
         let Resolved { plan, known, include_late, .. } = &*self.resolved;
-        SlotFacts::new(plan, kind.kind, &kind.streams, *known, *include_late).ok_or_else(|| {
+        let asked = kind.views.iter().map(|view| &self.resolved.views[*view]);
+        let read: Vec<_> = asked.map(|view| (view.name.as_str(), &*view.features)).collect();
+        let facts = SlotFacts::new(plan, kind.kind, &kind.streams, *known, *include_late);
+        facts.and_then(|facts| facts.for_features(&read)).ok_or_else(|| {
             let (field, rule) = ("start.views".to_owned(), "of kinds of the catalog".to_owned());
             ReadError::Invalid { field, rule }
         })
     }
 
-    /// The rows of a spine that fall to a slot, given with the hashes of their entities.
+    /// The rows of a spine that fall to a slot, whose log begins with this page: those of the entities at
+    /// these places.
     pub(super) async fn rows(
         self: &Arc<Self>,
         slot: SlotId,
-        kind: usize,
-        section: &Arc<Section>,
-        rows: Vec<(u64, u32)>,
+        spine: SpineRows,
+        places: Range<u32>,
+        first: LogPage,
     ) -> Result<Vec<SlotRows>, SlotError> {
-        let mut pending = vec![rows];
+        let mut first = Some(first);
+        let mut pending: Vec<Vec<u32>> = vec![places.collect()];
         let mut out = Vec::new();
-        while let Some(rows) = pending.pop() {
-            let (slots, spine) = (Arc::clone(self), Arc::clone(section));
-            let named = blocking(move || slots.name(kind, &spine, rows)).await??;
-            match self.gather(slot, named.facts).await? {
+        while let Some(places) = pending.pop() {
+            let (slots, named) = (Arc::clone(self), spine.clone());
+            let (facts, places) =
+                blocking(move || slots.name(&named, &places).map(|facts| (facts, places)))
+                    .await??;
+            match self.gather(slot, facts, first.take()).await? {
                 Gathered::Whole(facts) => {
-                    let slots = Arc::clone(self);
-                    let views = self.resolved.kinds[kind].views.clone();
-                    let sweep = move || slots.sweep(slot, &facts, &views, &named.rows);
-                    let swept = blocking(sweep).await?;
-                    out.push(swept?);
+                    let (slots, spine) = (Arc::clone(self), spine.clone());
+                    let sweep = move || slots.sweep(slot, &facts, &spine, &places);
+                    out.push(blocking(sweep).await??);
                 }
                 Gathered::DivideAt(middle) => {
-                    let below = |(hash, _): &(u64, u32)| *hash <= middle;
-                    let (first, second) = named.hashed.into_iter().partition(below);
+                    let below = |place: &u32| spine.entity(*place).0 <= middle;
+                    let (first, second) = places.into_iter().partition(below);
                     pending.extend([second, first]);
                 }
             }
@@ -158,55 +174,51 @@ impl Slots {
         Ok(out)
     }
 
-    /// Names the entities of rows.
-    fn name(
-        &self,
-        kind: usize,
-        section: &Section,
-        hashed: Vec<(u64, u32)>,
-    ) -> Result<Named, ReadError> {
-        let mut facts = self.facts_of(&self.resolved.kinds[kind])?;
-        let mut key = Vec::new();
-        let named = hashed.iter().map(|(hash, row)| {
-            section.key(kind, *row as usize, &mut key);
-            let entity = facts.name_hashed(*hash, &key);
-            Row { entity, at: section.ats[*row as usize], row: *row }
-        });
-        let rows = named.collect();
-        Ok(Named { facts, rows, hashed })
+    /// Names the entities at these places: they get the numbers of their places among them.
+    fn name(&self, spine: &SpineRows, places: &[u32]) -> Result<SlotFacts<Bytes>, ReadError> {
+        let mut facts = self.facts_of(&self.resolved.kinds[spine.kind])?;
+        for place in places {
+            let (_, key) = spine.entity(*place);
+            facts.name(key.as_bytes());
+        }
+        Ok(facts)
     }
 
-    /// Sweeps the entities of rows.
+    /// Sweeps the entities at these places, which were named.
     fn sweep(
         &self,
         slot: SlotId,
         facts: &GatheredSlot<Bytes>,
-        views: &[usize],
-        rows: &[Row],
+        spine: &SpineRows,
+        places: &[u32],
     ) -> Result<SlotRows, SlotError> {
-        let least = rows.iter().map(|row| Micros(row.at)).min();
-        let rows = by_entity(facts.entities(), rows);
+        let routed = &spine.routed;
         let mut out = SlotRows { rows: Vec::new(), views: Vec::new(), swept: Swept::default() };
-        let mut instants: Vec<Micros> = Vec::new();
-        for view in views {
+        let count = places.iter().map(|place| routed.count(*place)).sum();
+        let mut ats: Vec<Micros> = Vec::with_capacity(count);
+        out.rows.reserve_exact(count);
+        for place in places {
+            routed.append(*place, &mut ats, &mut out.rows);
+        }
+        let least = ats.iter().copied().min();
+        for view in &self.resolved.kinds[spine.kind].views {
             let asked = &self.resolved.views[*view];
             check_read(&self.resolved, asked, slot, least, facts.boundaries())?;
             let sweeper = sweeper(facts, &asked.name, &asked.features)?;
-            let mut columns = ViewColumns::new(asked.types.iter().cloned(), rows.len());
-            let mut counted = 0;
-            for of_entity in rows.chunk_by(|a, b| a.entity == b.entity) {
-                instants.clear();
-                instants.extend(of_entity.iter().map(|row| Micros(row.at)));
-                let entity = facts.entity(of_entity[0].entity);
-                let swept = sweeper.sweep(&entity, &instants, &mut columns);
+            let mut rows = ViewRows::new(&asked.types, count);
+            let (mut counted, mut first) = (0, 0);
+            for (entity, place) in places.iter().enumerate() {
+                let behind = first + routed.count(*place);
+                let entity = facts.entity(entity as u32);
+                let swept = sweeper.sweep(&entity, &ats[first..behind], &mut rows);
+                first = behind;
                 out.swept.missing += swept.missing;
                 out.swept.unknown += swept.unknown;
-                self.take(columns.bytes() - counted)?;
-                counted = columns.bytes();
+                self.take(rows.bytes() - counted)?;
+                counted = rows.bytes();
             }
-            out.views.push(columns.finish());
+            out.views.push(rows.finish());
         }
-        out.rows = rows.into_iter().map(|row| row.row).collect();
         Ok(out)
     }
 
@@ -216,42 +228,20 @@ impl Slots {
     }
 }
 
-/// Rows with their entities named.
-struct Named {
-    facts: SlotFacts<Bytes>,
-    rows: Vec<Row>,
-    /// As they were given.
-    hashed: Vec<(u64, u32)>,
+/// Rows of a spine, with the kind whose entities they name.
+#[derive(Debug, Clone)]
+pub(super) struct SpineRows {
+    pub(super) section: Arc<Section>,
+    /// Its place among the kinds.
+    pub(super) kind: usize,
+    pub(super) routed: Arc<Routed>,
 }
 
-/// A row of a spine.
-#[derive(Debug, Clone, Copy)]
-struct Row {
-    entity: u32,
-    at: i64,
-    row: u32,
-}
-
-/// The rows of each entity together, in the order of their instants. A spine mostly comes in that order,
-/// so rows are spread over their entities and seldom sorted.
-fn by_entity(entities: u32, rows: &[Row]) -> Vec<Row> {
-    let mut starts = vec![0usize; entities as usize + 1];
-    rows.iter().for_each(|row| starts[row.entity as usize + 1] += 1);
-    for entity in 1..starts.len() {
-        starts[entity] += starts[entity - 1];
+impl SpineRows {
+    /// The hash and the key of the entity at a place.
+    fn entity(&self, place: u32) -> (u64, &EntityKey) {
+        self.section.kinds[self.kind].entities.get(self.routed.entity(place))
     }
-    let mut spread = rows.to_vec();
-    for row in rows {
-        let place = &mut starts[row.entity as usize];
-        spread[*place] = *row;
-        *place += 1;
-    }
-    for of_entity in spread.chunk_by_mut(|a, b| a.entity == b.entity) {
-        if !of_entity.is_sorted_by_key(|row| row.at) {
-            of_entity.sort_by_key(|row| row.at);
-        }
-    }
-    spread
 }
 
 /// All hashes.

@@ -2,12 +2,13 @@
 
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::Int64Type;
-use arrow_array::{Array, RecordBatch, types};
+use arrow_array::{Array, LargeStringArray, RecordBatch, StringArray, types};
 use arrow_schema::{DataType, Schema, TimeUnit};
 use bytes::Bytes;
 use millrace_arrow::IpcStream;
 use millrace_catalog::{Catalog, KeyColumn, View};
-use millrace_types::entity::{KeyError, encode_key, entity_hash};
+use millrace_kernel::training::Entities;
+use millrace_types::entity::{KeyError, encode_key};
 use millrace_types::{KeyPart, KeyType, Micros};
 
 use crate::error::ReadError;
@@ -49,19 +50,30 @@ impl SpineKind {
 
 /// A column of a key's part.
 #[derive(Debug)]
-enum KeyValues {
-    Int64(Vec<i64>),
-    Text { ends: Vec<usize>, text: String },
+enum KeyValues<'a> {
+    Int64(&'a [i64]),
+    Text(&'a StringArray),
+    LargeText(&'a LargeStringArray),
 }
 
-impl KeyValues {
-    fn part(&self, row: usize) -> KeyPart<'_> {
+impl<'a> KeyValues<'a> {
+    /// The values of a column whose type was checked.
+    fn of(column: &'a dyn Array) -> Self {
+        if let Some(keys) = column.as_primitive_opt::<Int64Type>() {
+            Self::Int64(keys.values())
+        } else if let Some(keys) = column.as_string_opt::<i32>() {
+            Self::Text(keys)
+        } else {
+            Self::LargeText(column.as_string::<i64>())
+        }
+    }
+
+    #[inline]
+    fn part(&self, row: usize) -> KeyPart<'a> {
         match self {
             Self::Int64(values) => KeyPart::Int64(values[row]),
-            Self::Text { ends, text } => {
-                let start = row.checked_sub(1).map_or(0, |before| ends[before]);
-                KeyPart::String(&text[start..ends[row]])
-            }
+            Self::Text(values) => KeyPart::String(values.value(row)),
+            Self::LargeText(values) => KeyPart::String(values.value(row)),
         }
     }
 }
@@ -70,22 +82,25 @@ impl KeyValues {
 #[derive(Debug)]
 pub(crate) struct Section {
     pub(crate) ats: Vec<i64>,
-    /// By kind: the columns of its parts.
-    keys: Vec<Vec<KeyValues>>,
-    /// By kind: the hash of each row's entity.
-    pub(crate) hashes: Vec<Vec<u64>>,
-    bytes: usize,
+    /// By kind: the entities of the rows.
+    pub(crate) kinds: Vec<SectionKind>,
+}
+
+/// The entities of one kind that a section names.
+#[derive(Debug)]
+pub(crate) struct SectionKind {
+    pub(crate) entities: Entities,
+    /// By row: the number of its entity.
+    pub(crate) rows: Vec<u32>,
 }
 
 impl Section {
     fn new(kinds: &[SpineKind]) -> Self {
-        let column = |ty: &KeyType| match ty {
-            KeyType::Int64 => KeyValues::Int64(Vec::new()),
-            KeyType::String => KeyValues::Text { ends: Vec::new(), text: String::new() },
+        let empty = |kind: &SpineKind| SectionKind {
+            entities: Entities::new(&kind.name),
+            rows: Vec::new(),
         };
-        let of_kind = |k: &SpineKind| k.parts.iter().map(|part| column(&part.ty)).collect();
-        let keys = kinds.iter().map(of_kind).collect();
-        Self { ats: Vec::new(), keys, hashes: vec![Vec::new(); kinds.len()], bytes: 0 }
+        Self { ats: Vec::new(), kinds: kinds.iter().map(empty).collect() }
     }
 
     /// The number of rows.
@@ -95,15 +110,8 @@ impl Section {
 
     /// Bytes held, about.
     pub(crate) fn bytes(&self) -> usize {
-        self.bytes
-    }
-
-    /// The key of a row for the kind with this place, as canonical bytes, into `out`.
-    pub(crate) fn key(&self, kind: usize, row: usize, out: &mut Vec<u8>) {
-        out.clear();
-        // Every key was encoded once when its row came, so this one is no error.
-        let encoded = encode(&self.keys[kind], row, out);
-        debug_assert!(encoded.is_ok(), "keys were checked");
+        let of_kind = |kind: &SectionKind| 4 * kind.rows.len() + kind.entities.heap_bytes();
+        8 * self.ats.len() + self.kinds.iter().map(of_kind).sum::<usize>()
     }
 }
 
@@ -234,31 +242,44 @@ fn append(
         let rule = format!("{at} is ahead of now, {latest}: what will be known is not known yet");
         return Err(invalid(format!("spine[{}].{name}", first + row as u64), rule));
     }
-    for (of_kind, columns) in layout.keys.iter().enumerate() {
-        for (index, to) in columns.iter().zip(&mut section.keys[of_kind]) {
+    for ((columns, kind), named) in layout.keys.iter().zip(kinds).zip(&mut section.kinds) {
+        let mut parts = Vec::with_capacity(columns.len());
+        for index in columns {
             let (keys, name) = column(*index);
             if let Some(row) = first_null(keys) {
                 return Err(invalid(format!("spine[{}].{name}", first + row), "not NULL"));
             }
-            section.bytes += append_keys(keys, to);
+            parts.push(KeyValues::of(keys));
         }
-    }
-    section.bytes += 8 * (1 + kinds.len()) * batch.num_rows();
-    let mut key = Vec::new();
-    for (of_kind, kind) in kinds.iter().enumerate() {
-        for row in 0..batch.num_rows() {
-            key.clear();
-            encode(&section.keys[of_kind], before + row, &mut key).map_err(|e| {
-                invalid(format!("spine[{}].{}", first + row as u64, kind.name), e.to_string())
-            })?;
-            section.hashes[of_kind].push(entity_hash(&kind.name, &key));
-        }
+        named.name(kind, &parts, batch.num_rows(), first)?;
     }
     Ok(())
 }
 
+impl SectionKind {
+    /// Names the entities of the next rows, given the columns of their keys.
+    fn name(
+        &mut self,
+        kind: &SpineKind,
+        parts: &[KeyValues<'_>],
+        rows: usize,
+        first: u64,
+    ) -> Result<(), ReadError> {
+        let mut key = Vec::new();
+        self.rows.reserve(rows);
+        for row in 0..rows {
+            key.clear();
+            encode(parts, row, &mut key).map_err(|e| {
+                invalid(format!("spine[{}].{}", first + row as u64, kind.name), e.to_string())
+            })?;
+            self.rows.push(self.entities.name(&key));
+        }
+        Ok(())
+    }
+}
+
 /// The key of a row as canonical bytes.
-fn encode(parts: &[KeyValues], row: usize, out: &mut Vec<u8>) -> Result<(), KeyError> {
+fn encode(parts: &[KeyValues<'_>], row: usize, out: &mut Vec<u8>) -> Result<(), KeyError> {
     match parts {
         [one] => encode_key(out, &[one.part(row)]),
         more => encode_key(out, &more.iter().map(|p| p.part(row)).collect::<Vec<_>>()),
@@ -291,27 +312,5 @@ fn instants(column: &dyn Array, out: &mut Vec<i64>) {
             out.extend(ats.iter().map(|at| at.div_euclid(1_000)));
         }
         _ => out.extend_from_slice(column.as_primitive::<Int64Type>().values()),
-    }
-}
-
-/// Appends the keys of a column whose type was checked, and gives their size.
-fn append_keys(column: &dyn Array, to: &mut KeyValues) -> usize {
-    match to {
-        KeyValues::Int64(values) => {
-            values.extend_from_slice(column.as_primitive::<Int64Type>().values());
-            8 * column.len()
-        }
-        KeyValues::Text { ends, text } => {
-            let before = text.len();
-            let mut push = |key: Option<&str>| {
-                text.push_str(key.unwrap_or_default());
-                ends.push(text.len());
-            };
-            match column.as_string_opt::<i32>() {
-                Some(keys) => keys.iter().for_each(&mut push),
-                None => column.as_string::<i64>().iter().for_each(&mut push),
-            }
-            text.len() - before + 8 * column.len()
-        }
     }
 }

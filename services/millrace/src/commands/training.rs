@@ -1,5 +1,6 @@
 //! `millrace training`: a training set, from a spine or the view's own events, into a file.
 
+mod columns_out;
 mod out;
 mod report;
 mod spine;

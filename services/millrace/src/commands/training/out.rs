@@ -8,13 +8,13 @@ use std::sync::Arc;
 use arrow_array::{Array, RecordBatch};
 use arrow_ipc::writer::FileWriter;
 use arrow_schema::{DataType, SchemaRef};
-use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 use tempfile::NamedTempFile;
 
+use super::columns_out::ColumnsOut;
 use super::write::Metadata;
 use crate::commands::Failure;
 use crate::output::arrow::{ArrowCell, write_csv_cell};
@@ -88,11 +88,8 @@ impl OutFile {
         let file = BufWriter::with_capacity(1 << 20, file);
         Ok(match format {
             OutFormat::Parquet => {
-                let written = ArrowWriter::try_new(
-                    file,
-                    Arc::clone(schema),
-                    Some(properties(schema, metadata)),
-                );
+                let written =
+                    ColumnsOut::new(file, schema, properties(schema, metadata), GROUP_ROWS);
                 RowWriter::Parquet(Box::new(written.map_err(|e| self.failed(io::Error::other(e)))?))
             }
             OutFormat::Arrow => {
@@ -158,7 +155,6 @@ fn properties(schema: &SchemaRef, metadata: &Metadata) -> WriterProperties {
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_dictionary_enabled(false)
         .set_statistics_enabled(EnabledStatistics::Chunk)
-        .set_max_row_group_row_count(Some(GROUP_ROWS))
         .set_key_value_metadata(Some(pairs.collect()));
     for field in schema.fields() {
         // A path of one part: names of features of several views hold dots.
@@ -175,7 +171,7 @@ fn properties(schema: &SchemaRef, metadata: &Metadata) -> WriterProperties {
 
 /// Writes rows in a format.
 pub(super) enum RowWriter {
-    Parquet(Box<ArrowWriter<BufWriter<File>>>),
+    Parquet(Box<ColumnsOut>),
     Arrow(Box<FileWriter<BufWriter<File>>>),
     Csv(BufWriter<File>),
     Ndjson(BufWriter<File>),
@@ -224,7 +220,7 @@ impl RowWriter {
     pub(super) fn finish(self) -> io::Result<()> {
         match self {
             Self::Parquet(writer) => {
-                writer.into_inner().map_err(io::Error::other).and_then(|mut out| out.flush())
+                writer.finish().map_err(io::Error::other).and_then(|mut out| out.flush())
             }
             Self::Arrow(mut writer) => {
                 writer.finish().map_err(io::Error::other)?;
