@@ -230,12 +230,12 @@ mod tests {
         let mut made = ViewRows::new(types, rows / 2);
         for row in 0..rows {
             for (feature, ty) in types.iter().enumerate() {
-                let cell = match ty {
-                    DataType::List(_) if row % 5 == 0 => Cell::Scalar(ValueRef::Null),
-                    DataType::List(_) => Cell::List(
-                        (0..row % 4).map(|n| ValueRef::Int64((row + n) as i64)).collect(),
-                    ),
-                    _ => Cell::Scalar(value(feature, row, text)),
+                let is_list = matches!(ty, DataType::List(_));
+                let list = || (0..row % 4).map(|n| ValueRef::Int64((row + n) as i64)).collect();
+                let cell = match is_list {
+                    true if row % 5 == 0 => Cell::Scalar(ValueRef::Null),
+                    true => Cell::List(list()),
+                    false => Cell::Scalar(value(feature, row, text)),
                 };
                 made.cell(feature, cell, Status::Present);
             }

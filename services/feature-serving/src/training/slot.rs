@@ -64,7 +64,7 @@ pub(super) struct SlotRows {
 
 /// Facts of a slot, or where to divide its entities because they are too many.
 pub(super) enum Gathered {
-    Whole(GatheredSlot<Bytes>),
+    Whole(Box<GatheredSlot<Bytes>>),
     DivideAt(u64),
 }
 
@@ -112,7 +112,7 @@ impl Slots {
             }
         }
         self.facts.fetch_add(facts.looked_at(), Ordering::Relaxed);
-        Ok(Gathered::Whole(blocking(move || facts.finish()).await?))
+        Ok(Gathered::Whole(Box::new(blocking(move || facts.finish()).await?)))
     }
 
     /// The first page of a slot's log.
