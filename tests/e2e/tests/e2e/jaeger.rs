@@ -105,11 +105,11 @@ fn a_batch_and_a_read_are_each_one_trace_down_to_the_databases() {
     let rows = place.clicks("clicks.csv", 0..200);
     let pair = pair("clicks", &rows);
     run(&place, &jaeger, &["publish", &pair], 0);
-    // The heads are stored, and read from there.
-    let _ = place.settled_counts();
+    // The heads are stored, and read from there: nobody read them just before.
+    place.services.settle();
     run(&place, &jaeger, &["get", "user_activity", "1"], 0);
     for chain in [&BATCH_TO_THE_LOG[..], &BATCH_TO_THE_WINDOW, &READ_TO_THE_HEAD] {
-        wait_until("a trace in Jaeger", SOON, || {
+        wait_until(&format!("a trace in Jaeger of {chain:?}"), SOON, || {
             traces(&jaeger).iter().any(|trace| stands(trace, chain)).then_some(())
         });
     }
