@@ -1,9 +1,9 @@
 //! Training sets: the features of many rows `(entity, at)` of one slot, from its log (design §10).
 //!
 //! [`SlotFacts`] gathers the facts of the rows' entities, chunk by chunk, and decodes of each just the
-//! fields that are read, into columns; a [`Sweeper`] then goes through each entity once in time order. Values are those that [`EntityState::evaluate`] gives for
-//! each row alone, bit for bit: windows are kept up by adding and taking away rows, which exact sums
-//! allow, instead of being folded anew.
+//! fields that are read, into columns; a [`Sweeper`] then goes through each entity once in time order.
+//! Values are those that [`EntityState::evaluate`] gives for each row alone, bit for bit: windows are kept
+//! up by adding and taking away rows, which exact sums allow, instead of being folded anew.
 //!
 //! What slides: sorted events, two ends a window, and running sums between them, as in the
 //! "subtract-on-evict" of Tangwongsan et al. (VLDB 2015); extremes by a monotonic queue.
@@ -24,12 +24,14 @@ mod slide;
 mod sweep;
 #[cfg(test)]
 mod tests;
+mod words;
 
 use millrace_types::{FeatureValue, KnownAt, Status, Value, ValueRef};
 
 pub use entities::Entities;
 pub use gather::{EntityFacts, GatheredSlot, SlotFacts};
 pub use sweep::{Sweeper, Swept};
+pub use words::Texts;
 
 /// What counts as known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

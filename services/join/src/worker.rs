@@ -12,6 +12,7 @@ mod rebuild;
 mod recover;
 mod retain;
 mod save;
+mod scan_rate;
 mod suspect;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

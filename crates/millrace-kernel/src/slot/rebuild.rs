@@ -270,4 +270,4 @@ impl SlotCore {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

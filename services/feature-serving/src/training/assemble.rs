@@ -9,7 +9,7 @@ use arrow_schema::ArrowError;
 use arrow_select::interleave::interleave;
 use millrace_types::FieldType;
 
-use super::columns::{Part, Stands, range};
+use super::columns::{Part, Stands};
 
 /// Rows that are fetched before their values are spread over the columns: they stay in the core's cache.
 const FETCHED_ROWS: usize = 128;
@@ -124,14 +124,14 @@ impl Column {
             Values::Double(to) => to.extend(words.map(f64::from_bits)),
             Values::Utf8 { ends, text } => {
                 for row in rows {
-                    text.push_str(&row.part.text[range(row.words[word])]);
+                    text.push_str(row.part.texts.text(row.words[word]));
                     // A batch holds far less than an offset can count.
                     ends.push(text.len() as i32);
                 }
             }
             Values::Binary { ends, bytes } => {
                 for row in rows {
-                    bytes.extend_from_slice(&row.part.bytes[range(row.words[word])]);
+                    bytes.extend_from_slice(row.part.texts.bytes(row.words[word]));
                     ends.push(bytes.len() as i32);
                 }
             }

@@ -8,16 +8,13 @@ use std::sync::Arc;
 use arrow_array::ArrayRef;
 use arrow_schema::{DataType, Field, FieldRef, Fields, TimeUnit};
 use millrace_catalog::{Aggregate, Feature};
-use millrace_kernel::training::{Cell, Sink};
+use millrace_kernel::training::{Cell, Sink, Texts};
 use millrace_types::{FieldType, Status, ValueRef};
 
 use super::lists::ListColumn;
 
 /// Bytes of values after which a part of a view's rows ends.
 const PART_BYTES: usize = 4 << 20;
-
-/// Bits of a word that say how long a text is; the others say where it begins.
-const LENGTH_BITS: u32 = 24;
 
 /// The Arrow type of a feature's values.
 pub(crate) fn feature_type(feature: &Feature) -> DataType {
@@ -125,21 +122,6 @@ impl Layout {
     }
 }
 
-/// Where a text begins and how long it is. It stands in a row of the log, which is far smaller than the
-/// length can say.
-#[inline]
-fn span(start: usize, len: usize) -> u64 {
-    debug_assert!(len >> LENGTH_BITS == 0, "{len} bytes of text in one value");
-    (start as u64) << LENGTH_BITS | len as u64
-}
-
-/// The range that a word names.
-#[inline]
-pub(super) fn range(span: u64) -> std::ops::Range<usize> {
-    let start = (span >> LENGTH_BITS) as usize;
-    start..start + (span & ((1 << LENGTH_BITS) - 1)) as usize
-}
-
 /// Rows of a view that grow, in parts of bounded size.
 #[derive(Debug)]
 pub(crate) struct ViewRows {
@@ -153,8 +135,7 @@ pub(crate) struct ViewRows {
     words: Vec<u64>,
     /// Where the row that is under way begins among them.
     row: usize,
-    text: String,
-    bytes: Vec<u8>,
+    texts: Texts,
     lists: Vec<ListColumn>,
     /// Bytes of the values in lists, about.
     list_bytes: usize,
@@ -169,9 +150,7 @@ pub(crate) struct Part {
     pub(super) layout: Arc<Layout>,
     /// Row after row.
     pub(super) words: Vec<u64>,
-    /// What the words of texts and bytes name.
-    pub(super) text: String,
-    pub(super) bytes: Vec<u8>,
+    pub(super) texts: Texts,
     pub(super) lists: Vec<ArrayRef>,
     pub(crate) rows: usize,
 }
@@ -188,8 +167,7 @@ impl ViewRows {
             room: 0,
             words: Vec::new(),
             row: 0,
-            text: String::new(),
-            bytes: Vec::new(),
+            texts: Texts::default(),
             lists,
             list_bytes: 0,
             parts: Vec::new(),
@@ -203,34 +181,15 @@ impl ViewRows {
     }
 
     fn part_bytes(&self) -> usize {
-        8 * self.row + self.text.len() + self.bytes.len() + self.list_bytes
+        8 * self.row + self.texts.heap_bytes() + self.list_bytes
     }
 
     #[inline]
     fn word(&mut self, place: usize, ty: FieldType, value: ValueRef<'_>) {
-        let word = match (ty, value) {
-            (FieldType::Bool, ValueRef::Bool(value)) => u64::from(value),
-            (FieldType::Int64, ValueRef::Int64(value)) => value as u64,
-            (FieldType::Double, ValueRef::Double(value)) => value.to_bits(),
-            (FieldType::Timestamp, ValueRef::Timestamp(value)) => value.0 as u64,
-            (FieldType::String, ValueRef::String(value)) => {
-                let start = self.text.len();
-                self.text.push_str(value);
-                span(start, value.len())
-            }
-            (FieldType::Bytes, ValueRef::Bytes(value)) => {
-                let start = self.bytes.len();
-                self.bytes.extend_from_slice(value);
-                span(start, value.len())
-            }
-            (_, other) => {
-                // One of another type than the column's, which no kernel gives, is NULL.
-                debug_assert!(other.is_null(), "{other:?} is no {ty}");
-                self.words[self.row + place / 64] |= 1 << (place % 64);
-                return;
-            }
-        };
-        self.words[self.row + self.layout.null_words + place] = word;
+        match self.texts.word(ty, value) {
+            Some(word) => self.words[self.row + self.layout.null_words + place] = word,
+            None => self.words[self.row + place / 64] |= 1 << (place % 64),
+        }
     }
 
     #[inline]
@@ -261,8 +220,7 @@ impl ViewRows {
         self.parts.push(Part {
             layout: Arc::clone(&self.layout),
             words,
-            text: std::mem::take(&mut self.text),
-            bytes: std::mem::take(&mut self.bytes),
+            texts: std::mem::take(&mut self.texts),
             lists: self.lists.iter_mut().map(ListColumn::finish).collect(),
             rows: self.rows,
         });

@@ -13,7 +13,8 @@ use millrace_store::StoreError;
 use millrace_types::{Chunk, DecodeError, Entity, KnownAt, Micros, Position, SlotId};
 use tokio::time::Instant;
 
-use super::recover::{SCAN_BYTES, damaged, decode};
+use super::recover::{damaged, decode};
+use super::scan_rate::ScanRate;
 use super::{TICK, Waits, Worker};
 use crate::message::{Backfilled, Message};
 
@@ -72,7 +73,7 @@ pub(crate) enum Scanned {
 struct Scan {
     up_to: Position,
     /// Bytes of the log a second.
-    rate: u64,
+    rate: ScanRate,
     /// Memory of what is folded.
     bytes: usize,
 }
@@ -257,7 +258,7 @@ impl Worker {
         let (id, epoch, version) = (fill.slot, fill.epoch, fill.version);
         let limits = self.config.backfill;
         let up_to = slot.core.confirmed().0;
-        let scan = Scan { up_to, rate: limits.bytes_per_second, bytes: limits.bytes };
+        let scan = Scan { up_to, rate: ScanRate(limits.bytes_per_second), bytes: limits.bytes };
         let (store, own) = (self.store.clone(), self.own.clone());
         self.runtime.spawn(async move {
             let scanned = scan_log(&*store, id, scanned, scan).await;
@@ -334,9 +335,9 @@ async fn scan_log(
     mut scanned: Scanned,
     scan: Scan,
 ) -> Result<Scanned, StoreError> {
-    let page_bytes = SCAN_BYTES.min(usize::try_from(scan.rate).unwrap_or(usize::MAX)).max(1);
     loop {
         let begun = Instant::now();
+        let page_bytes = scan.rate.page_bytes();
         let page = store.read_log(slot, scanned.covered(), scan.up_to, page_bytes).await?;
         let mut bytes = 0;
         for (position, chunk) in &page.chunks {
@@ -345,9 +346,7 @@ async fn scan_log(
             scanned.chunk(*position, &decoded).map_err(|e| damaged(slot, *position, &e))?;
         }
         scanned.shed(scan.bytes);
-        let micros = (bytes as u64).saturating_mul(1_000_000) / scan.rate.max(1);
-        // The pace that is set: publishing and reads have the rest of the disk and the core.
-        tokio::time::sleep_until(begun + Duration::from_micros(micros)).await;
+        scan.rate.keep(begun, bytes).await;
         if page.complete || page.chunks.is_empty() {
             scanned.let_leave().await;
             return Ok(scanned);

@@ -16,6 +16,7 @@ use millrace_types::{Boundaries, Entity, Position, SlotId};
 use tokio::time::Instant;
 
 use super::erase::{Erasing, delete_unlisted};
+use super::scan_rate::ScanRate;
 use super::{Slot, Waits, Worker};
 use crate::message::{Message, RetentionStep, RetentionWent};
 
@@ -160,7 +161,7 @@ impl Worker {
         let Some(slot) = self.slots.get_mut(&id) else { return };
         slot.retaining = Retaining::Finding(target.clone());
         let scrub = RetentionScrub::new(self.plan.clone(), target.boundaries, from, IDS_MAX);
-        let (store, rate) = (self.store.clone(), self.config.backfill.bytes_per_second);
+        let (store, rate) = (self.store.clone(), ScanRate(self.config.backfill.bytes_per_second));
         self.spawn_retention(id, async move {
             RetentionStep::Found(rounds::find(&*store, id, target.base, rate, scrub).await)
         });
@@ -300,7 +301,7 @@ impl Worker {
             }
         };
         slot.retaining = Retaining::Rewriting(target.clone());
-        let (store, rate) = (self.store.clone(), self.config.backfill.bytes_per_second);
+        let (store, rate) = (self.store.clone(), ScanRate(self.config.backfill.bytes_per_second));
         self.spawn_retention(id, async move {
             let outcome = rounds::rewrite(&*store, (id, ver), target.base, rate, scrub).await;
             RetentionStep::Rewritten(outcome)

@@ -25,7 +25,7 @@ views:
     features: {clicks: {count: {}}}
 ";
 
-fn user() -> Entity {
+pub(in crate::slot) fn user() -> Entity {
     Entity { kind: KindId(0), key: EntityKey::try_new(&[KeyPart::Int64(42)]).unwrap() }
 }
 
@@ -107,7 +107,7 @@ impl Slot {
     }
 }
 
-fn count(evaluation: &crate::Evaluation) -> i64 {
+pub(in crate::slot) fn count(evaluation: &crate::Evaluation) -> i64 {
     let FeatureValue::Scalar(Value::Int64(count)) = evaluation.features[0].value else {
         panic!("{evaluation:?}")
     };

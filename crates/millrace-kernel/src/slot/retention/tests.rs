@@ -2,13 +2,13 @@
 
 use millrace_catalog::Catalog;
 use millrace_types::{
-    Chunk, Entity, EntityKey, Fact, FactBody, FeatureValue, KeyPart, KindId, Row, SlotId, StreamId,
-    StreamWatermark, Value, Verdict,
+    Chunk, Fact, FactBody, KindId, Row, SlotId, StreamId, StreamWatermark, Value, Verdict,
 };
 
 use super::*;
 use crate::plan::Plan;
 use crate::retention::RetentionScrub;
+use crate::slot::rebuild::tests::{count, user};
 use crate::slot::{Fold, Input, ReadAnswer, SlotRead};
 
 const SECOND: i64 = 1_000_000;
@@ -33,10 +33,6 @@ views:
     events: clicks
     features: {clicks: {count: {}, window: 10s}}
 ";
-
-fn user() -> Entity {
-    Entity { kind: KindId(0), key: EntityKey::try_new(&[KeyPart::Int64(42)]).unwrap() }
-}
 
 /// A fact at this second.
 fn fact(id: &str, revision: u64, op: Op, second: i64) -> Fact {
@@ -161,13 +157,6 @@ impl Slot {
         self.core.scrubbed(&boundaries);
         scrub.facts()
     }
-}
-
-fn count(evaluation: &crate::Evaluation) -> i64 {
-    let FeatureValue::Scalar(Value::Int64(count)) = evaluation.features[0].value else {
-        panic!("{evaluation:?}")
-    };
-    count
 }
 
 #[test]

@@ -1,7 +1,5 @@
 //! The passes of a round over the chunks before a base chunk, no faster than the pace that is set.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use millrace_client::port::StorePort;
 use millrace_kernel::RetentionScrub;
@@ -9,14 +7,15 @@ use millrace_store::{Append, StoreError};
 use millrace_types::{Chunk, DecodeError, KnownAt, Position, SlotId};
 use tokio::time::Instant;
 
-use crate::worker::recover::{SCAN_BYTES, damaged, decode};
+use crate::worker::recover::{damaged, decode};
+use crate::worker::scan_rate::ScanRate;
 
-/// Looks through the chunks before a base chunk twice, at so many bytes a second.
+/// Looks through the chunks before a base chunk twice, at this rate.
 pub(super) async fn find(
     store: &dyn StorePort,
     slot: SlotId,
     base: Position,
-    rate: u64,
+    rate: ScanRate,
     mut scrub: RetentionScrub,
 ) -> Result<RetentionScrub, StoreError> {
     let mut passes = Passes { store, slot, base, rate, ver: None };
@@ -25,12 +24,12 @@ pub(super) async fn find(
     Ok(scrub)
 }
 
-/// Rewrites the chunks before a base chunk without what was found, at so many bytes a second.
+/// Rewrites the chunks before a base chunk without what was found, at this rate.
 pub(super) async fn rewrite(
     store: &dyn StorePort,
     (slot, ver): (SlotId, KnownAt),
     base: Position,
-    rate: u64,
+    rate: ScanRate,
     mut scrub: RetentionScrub,
 ) -> Result<RetentionScrub, StoreError> {
     let mut passes = Passes { store, slot, base, rate, ver: Some(ver) };
@@ -43,8 +42,7 @@ struct Passes<'a> {
     slot: SlotId,
     /// Chunks before it are looked at.
     base: Position,
-    /// Bytes of the log a second.
-    rate: u64,
+    rate: ScanRate,
     /// The version of what is rewritten.
     ver: Option<KnownAt>,
 }
@@ -55,7 +53,7 @@ impl Passes<'_> {
         &mut self,
         mut look: impl FnMut(&Chunk<&[u8]>) -> Result<Option<Vec<u8>>, DecodeError>,
     ) -> Result<(), StoreError> {
-        let page_bytes = SCAN_BYTES.min(usize::try_from(self.rate).unwrap_or(usize::MAX)).max(1);
+        let page_bytes = self.rate.page_bytes();
         let mut after = Position::START;
         loop {
             let begun = Instant::now();
@@ -75,9 +73,7 @@ impl Passes<'_> {
             if let Some(ver) = self.ver.filter(|_| !left.is_empty()) {
                 self.store.rewrite(ver, left).await?;
             }
-            let micros = (bytes as u64).saturating_mul(1_000_000) / self.rate.max(1);
-            // The pace that is set: publishing and reads have the rest of the disk and the core.
-            tokio::time::sleep_until(begun + Duration::from_micros(micros)).await;
+            self.rate.keep(begun, bytes).await;
             match page.chunks.last() {
                 Some((last, _)) if !page.complete => after = *last,
                 Some(_) | None => return Ok(()),
