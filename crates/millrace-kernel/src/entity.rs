@@ -109,13 +109,14 @@ impl EntityState {
     #[must_use]
     pub fn heap_bytes(&self) -> usize {
         let per_stream = size_of::<StreamFacts>() + size_of::<LeftIds>() + 1;
-        size_of::<Self>() + self.streams.len() * per_stream + self.fact_bytes() + self.left_bytes
+        let streams: usize = self.streams.iter().map(StreamFacts::heap_bytes).sum();
+        size_of::<Self>() + self.streams.len() * per_stream + streams + self.left_bytes
     }
 
-    /// Memory held by facts at hand, in bytes, about.
+    /// Memory held by facts at hand, in bytes, about: what is free once all of them left.
     #[must_use]
     pub fn fact_bytes(&self) -> usize {
-        self.streams.iter().map(StreamFacts::heap_bytes).sum()
+        self.streams.iter().map(StreamFacts::fact_bytes).sum()
     }
 
     pub(crate) fn count_left(&mut self) {

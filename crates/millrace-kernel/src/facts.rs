@@ -81,6 +81,11 @@ impl StreamFacts {
         &mut self.pages
     }
 
+    /// Memory of the facts themselves and of the partials beside them: what is gone once they left.
+    pub(crate) fn fact_bytes(&self) -> usize {
+        self.page_bytes
+    }
+
     pub(crate) fn heap_bytes(&self) -> usize {
         self.page_bytes
             + self.pages.capacity() * size_of::<Page>()

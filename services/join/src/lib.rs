@@ -13,9 +13,11 @@ pub mod metrics;
 mod owners;
 mod reach;
 mod service;
+mod stop;
 mod subscribe;
 mod worker;
 
 pub use config::{BackfillLimits, Beside, JoinConfig};
 pub use grpc::JoinGrpc;
 pub use service::{JoinService, StartError};
+pub use stop::Stop;

@@ -26,6 +26,7 @@ use crate::message::{Batch, Message, ReadJob, Reply};
 use crate::metrics::{self, Gauges, Instruments};
 use crate::owners::{Me, Owners, Renewals};
 use crate::reach::{Reach, follow_marks};
+use crate::stop::Stop;
 use crate::subscribe::Subscription;
 use crate::subscribe::held::HeldFacts;
 use crate::worker::{Worker, WorkerStart};
@@ -50,7 +51,7 @@ pub struct JoinService {
     catalog: Arc<dyn CatalogPort>,
     config: JoinConfig,
     map: WorkerMap,
-    failed: watch::Receiver<Option<StoreError>>,
+    failed: watch::Receiver<Option<Stop>>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
     /// Beside other nodes: tells them that this one goes down.
     leave: Option<watch::Sender<bool>>,
@@ -216,11 +217,11 @@ impl JoinService {
     }
 
     /// Resolves when the service cannot go on: the store cannot write, or the node was fenced.
-    pub async fn failed(&self) -> StoreError {
+    pub async fn failed(&self) -> Stop {
         let mut failed = self.failed.clone();
         match failed.wait_for(Option::is_some).await {
-            Ok(error) => error.clone().unwrap_or_else(stopped),
-            Err(_) => stopped(),
+            Ok(stop) => stop.clone().unwrap_or_else(|| Stop::Store(stopped())),
+            Err(_) => Stop::Store(stopped()),
         }
     }
 
@@ -364,7 +365,7 @@ async fn keep_lease(
     (node, incarnation): (NodeId, Incarnation),
     ceiling: Ceiling,
     renewals: Renewals,
-    fail: Arc<watch::Sender<Option<StoreError>>>,
+    fail: Arc<watch::Sender<Option<Stop>>>,
 ) {
     let mut tick = tokio::time::interval(RENEW_EVERY);
     loop {
@@ -372,8 +373,7 @@ async fn keep_lease(
         match renew(&*store, &node, incarnation, &ceiling).await {
             Ok(()) => renewals.add(),
             Err(StartError::Fenced(_)) => {
-                let reason = format!("node {} was fenced by another process", node.0);
-                fail.send_replace(Some(StoreError::Failed { reason }));
+                fail.send_replace(Some(Stop::Fenced(node.clone())));
                 return;
             }
             // The ceiling stays; workers wait below it until a renewal succeeds.

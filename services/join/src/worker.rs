@@ -42,6 +42,7 @@ use crate::config::JoinConfig;
 use crate::message::{Message, ReadJob};
 use crate::metrics::{Instruments, WorkerState};
 use crate::service::Confirming;
+use crate::stop::Stop;
 use backfill::Backfill;
 pub(crate) use backfill::Scanned;
 use batches::{Queue, Refusals, Statement};
@@ -83,7 +84,7 @@ pub(crate) struct WorkerStart {
     pub(crate) own: mpsc::WeakSender<Message>,
     /// The process's runtime, for background work.
     pub(crate) runtime: tokio::runtime::Handle,
-    pub(crate) fail: Arc<watch::Sender<Option<StoreError>>>,
+    pub(crate) fail: Arc<watch::Sender<Option<Stop>>>,
     pub(crate) ready: oneshot::Sender<Result<(), StoreError>>,
 }
 
@@ -126,8 +127,8 @@ struct Slot {
     unsaved: Option<Instant>,
     /// The batches that the next save of heads is of, those that are in a trace.
     unsaved_traces: Vec<TraceContext>,
-    /// Facts since the budget at hand was last looked at.
-    since_budget: usize,
+    /// When to look at the budget at hand again: facts that should have left were in use.
+    budget_again: Option<Instant>,
     /// Incarnations of earlier ingest processes that are held as lost after `idle_after`.
     inherited: Vec<u64>,
     /// Heads are being put.
@@ -177,7 +178,7 @@ pub(crate) struct Worker {
     slots: BTreeMap<SlotId, Slot>,
     own: mpsc::WeakSender<Message>,
     runtime: tokio::runtime::Handle,
-    fail: Arc<watch::Sender<Option<StoreError>>>,
+    fail: Arc<watch::Sender<Option<Stop>>>,
     work: FuturesUnordered<Work>,
     /// The last watermarks of each ingest incarnation, for slots without facts of it.
     statements: BTreeMap<u64, Statement>,
@@ -421,19 +422,24 @@ impl Worker {
 
     /// The store cannot write any more, or the node is fenced: nothing more is acknowledged.
     fn give_up(&mut self, error: &StoreError) {
-        tracing::error!(?error, "the join service stops");
-        self.fail.send_replace(Some(error.clone()));
-        for slot in self.slots.values_mut() {
+        self.stop(Stop::Store(error.clone()));
+    }
+
+    fn stop(&mut self, stop: Stop) {
+        tracing::error!(error = ?stop.error(), "the join service stops");
+        for (id, slot) in &mut self.slots {
+            let told = stop.told(*id);
             slot.held.for_good();
-            slot.queue.fail(&JoinError::Store(error.clone()));
+            slot.queue.fail(&told);
             if let Some(flight) = slot.flight.take() {
-                flight.fail(&JoinError::Store(error.clone()));
+                flight.fail(&told);
             }
             for (_, job) in slot.parked.drain(..) {
-                let _ = job.sender.send(Err(JoinError::Store(error.clone())));
+                let _ = job.sender.send(Err(told.clone()));
             }
-            slot.fail_suspecting(&JoinError::Store(error.clone()));
+            slot.fail_suspecting(&told);
         }
+        self.fail.send_replace(Some(stop));
     }
 }
 

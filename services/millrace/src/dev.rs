@@ -127,7 +127,7 @@ impl Dev {
 
     /// Resolves when the services cannot go on, with the reason.
     pub async fn failed(&self) -> DevError {
-        DevError::Stopped(self.parts.join.failed().await)
+        self.parts.join.failed().await.into()
     }
 
     /// Goes down in order: calls end, what is in flight lands, heads and marks are saved, slots are

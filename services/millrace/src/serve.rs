@@ -81,7 +81,7 @@ pub async fn run(args: &ServeArgs, global: &Global) -> Result<Exit, ServeError> 
         })));
     let outcome = tokio::select! {
         () = signals.next() => Ok(()),
-        error = service.failed() => Err(DevError::Stopped(error)),
+        stop = service.failed() => Err(DevError::from(stop)),
     };
     drop(ready);
     // The server may have ended by itself already.

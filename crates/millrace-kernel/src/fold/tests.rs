@@ -243,7 +243,7 @@ impl Harness {
     }
 
     pub(crate) fn read(&mut self, at: i64) -> Result<(), TestCaseError> {
-        let counted = self.state.fact_bytes();
+        let counted = self.state.heap_bytes();
         let features = self.features.clone();
         // Exact windows are not sealed: those that reach before the horizon are the log's to answer.
         let Some(answer) = self.state.evaluate(0, &features, Micros(at)) else {
@@ -256,7 +256,7 @@ impl Harness {
         let found: Vec<FeatureValue> = answer.features.into_iter().map(|f| f.value).collect();
         let wanted = self.model.read(at);
         prop_assert_eq!(found, wanted, "read at {}", at);
-        prop_assert!(self.state.fact_bytes() >= counted, "partials are counted as memory");
+        prop_assert!(self.state.heap_bytes() >= counted, "partials are counted as memory");
         Ok(())
     }
 }
@@ -279,11 +279,11 @@ proptest! {
             harness.read(at)?;
         }
         // Counting byte by byte what is kept does not drift from counting anew.
-        let counted = harness.state.fact_bytes();
+        let counted = harness.state.heap_bytes();
         harness.state.streams.iter_mut().for_each(StreamFacts::count_pages);
-        prop_assert_eq!(counted, harness.state.fact_bytes());
+        prop_assert_eq!(counted, harness.state.heap_bytes());
         harness.state.forget_folds();
-        prop_assert!(harness.state.fact_bytes() <= counted);
+        prop_assert!(harness.state.heap_bytes() <= counted);
     }
 }
 

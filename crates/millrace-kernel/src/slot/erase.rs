@@ -1,6 +1,7 @@
 //! Erasures in a slot: an entry in its log, from which on facts that name the entity are refused;
 //! then what earlier chunks hold of it is taken away, and whoever had such facts is rebuilt.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use millrace_types::chunk::encode_chunk;
@@ -29,6 +30,8 @@ pub(super) struct Fence {
     scrubs: Vec<Scrub>,
     /// Dirtied for an entry that is still to come, and since when.
     coming: Option<(Position, Vec<Entity>)>,
+    /// While the log is followed: what an entry that is still to come must erase or rebuild.
+    doubted: BTreeMap<Entity, Position>,
 }
 
 /// An entry of erasures whose slot is not scrubbed yet.
@@ -153,6 +156,23 @@ impl SlotCore {
         Draft { position, known_at, bytes: encode_chunk(&header, []), judged: Vec::new() }
     }
 
+    /// A fact of this entity was applied once, and does not fit what the log has of it by now. That may be
+    /// where chunks before it are scrubbed already for an entry that comes later: what they held of the
+    /// entity, and when it was rebuilt, is gone. Then that entry erases or rebuilds it.
+    pub(super) fn doubt(&mut self, entity: Entity, position: Position) {
+        self.fence.doubted.entry(entity).or_insert(position);
+    }
+
+    /// States that the log that is followed has no further chunk.
+    ///
+    /// # Errors
+    /// [`DecodeError`] with the first chunk that has a fact that was applied, does not fit, and no entry
+    /// explains it: the log is damaged.
+    pub fn end_replay(&self) -> Result<(), (Position, DecodeError)> {
+        let error = DecodeError::Invalid { what: "fact that was applied before", found: 0 };
+        self.fence.doubted.values().min().map_or(Ok(()), |position| Err((*position, error)))
+    }
+
     /// What a chunk says about erasures takes effect.
     pub(super) fn follow_erasures(
         &mut self,
@@ -170,8 +190,11 @@ impl SlotCore {
             self.note_scrub(position, notes);
             let here = notes.erased.iter().filter(|e| e.is_here);
             for entity in here.map(|e| e.entity.clone()) {
+                self.fence.doubted.remove(&entity);
                 self.erase(entity, position, header.known_at);
             }
+            let dirty = &self.dirty;
+            self.fence.doubted.retain(|entity, _| !dirty.contains_key(entity));
         }
         if notes.is_scrubbed && !self.fence.scrubs.is_empty() {
             self.fence.scrubs.remove(0);
@@ -285,3 +308,6 @@ impl SlotCore {
         Ok(Some(Kept { facts, refused }))
     }
 }
+
+#[cfg(test)]
+mod tests;

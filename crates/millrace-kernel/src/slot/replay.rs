@@ -190,7 +190,9 @@ impl SlotCore {
         }
         let outcome = resident.state.apply(stream, &record.body, u64::MAX);
         if outcome == Outcome::Dirty {
-            return Err(DecodeError::Invalid { what: "fact that was applied before", found: 0 });
+            let entity = resident.entity.clone();
+            self.doubt(entity, position);
+            return Ok(());
         }
         resident.changed_in = position;
         self.residents.chunk_applied(slab, position, known_at);

@@ -183,7 +183,8 @@ impl SlotCore {
     }
 
     /// Lets the oldest facts leave until the facts at hand take about four fifths of the budget, if
-    /// they exceed it. Entities with an unconfirmed chunk or waiting facts are left as they are.
+    /// they exceed it. Entities with an unconfirmed chunk, a head that is being put or waiting facts are
+    /// left as they are.
     pub fn enforce_budget(&mut self, budget_bytes: usize) {
         let have = self.at_hand().fact_bytes;
         if have <= budget_bytes {
@@ -195,6 +196,11 @@ impl SlotCore {
         {
             self.horizon = horizon;
         }
+        self.let_leave();
+    }
+
+    /// Lets the facts before the horizon leave, of entities that are at rest.
+    pub(crate) fn let_leave(&mut self) {
         let (horizon, confirmed) = (self.horizon, self.confirmed);
         let quiet = |r: &Resident| r.state.applied() <= confirmed && r.saving.is_none();
         let evictable: Vec<Slab> = self
@@ -215,7 +221,8 @@ impl SlotCore {
         }
     }
 
-    /// The earliest instant before which about `excess` bytes of facts lie.
+    /// The earliest instant before which about `excess` bytes of facts lie; the end of all where there
+    /// are not so many.
     fn horizon_for(&self, excess: usize) -> Option<Micros> {
         let mut by_second: BTreeMap<i64, usize> = BTreeMap::new();
         for (_, resident) in self.residents.iter() {
@@ -224,13 +231,13 @@ impl SlotCore {
             });
         }
         let mut gone = 0;
-        for (second, bytes) in by_second {
-            gone += bytes;
-            if gone >= excess {
-                return Some(Micros(second.saturating_add(1).saturating_mul(1_000_000)));
-            }
-        }
-        None
+        let enough = by_second.iter().find(|(_, bytes)| {
+            gone += **bytes;
+            gone >= excess
+        });
+        // The bytes of a page are rounded down to its facts.
+        let (second, _) = enough.or_else(|| by_second.last_key_value())?;
+        Some(Micros(second.saturating_add(1).saturating_mul(1_000_000)))
     }
 
     /// Drops cold entities that are saved, least recently used first, until about `bytes` of
@@ -259,3 +266,6 @@ impl SlotCore {
         dropped
     }
 }
+
+#[cfg(test)]
+mod tests;

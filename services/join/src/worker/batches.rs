@@ -181,10 +181,9 @@ impl Worker {
         for part in &batch.slots {
             let slot = self.slots.get(&part.slot).filter(|slot| slot.leaving.is_none());
             let Some(slot) = slot.filter(|_| self.fail.borrow().is_none()) else {
-                if let Some(error) = self.fail.borrow().clone() {
-                    return Err(JoinError::Store(error));
-                }
-                return Err(JoinError::NotServing { slot: part.slot });
+                let stop = self.fail.borrow();
+                let not_here = JoinError::NotServing { slot: part.slot };
+                return Err(stop.as_ref().map_or(not_here, |stop| stop.told(part.slot)));
             };
             let queued = slot.queue.facts();
             let full = queued > 0 && queued + u64::from(part.count) > self.config.queue_facts;

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::batches::Queued;
 use super::{AppendOutcome, Done, JoinError, Slot, Waits, Worker};
 use crate::message::Reply;
+use crate::stop::Stop;
 
 /// Facts a chunk's body may hold in bytes: the header needs room beside them.
 const BODY_BYTES_MAX: usize = CHUNK_BYTES_MAX - 128 * 1024;
@@ -169,8 +170,7 @@ impl Worker {
         match flushed.outcome {
             Ok(AppendOutcome::Confirmed) => {}
             Ok(AppendOutcome::Fenced) => {
-                let reason = format!("node {} was fenced by another process", self.node.0);
-                return self.give_up(&StoreError::Failed { reason });
+                return self.stop(Stop::Fenced(self.node.clone()));
             }
             Err(error) => return self.give_up(&error),
         }
@@ -219,7 +219,6 @@ impl Slot {
             .zip(draft.judged)
             .filter_map(|(queued, judged)| queued.reply.map(|reply| (reply, judged)))
             .collect();
-        self.since_budget += facts;
         if facts > 0 {
             self.unsaved.get_or_insert_with(Instant::now);
         }

@@ -72,8 +72,8 @@ impl Worker {
             let _ = asked.send(Ok(Acquired::Mine));
             return;
         }
-        if let Some(error) = self.fail.borrow().clone() {
-            let _ = asked.send(Err(error));
+        if let Some(stop) = self.fail.borrow().as_ref() {
+            let _ = asked.send(Err(stop.error()));
             return;
         }
         let recovery = self.recovery();

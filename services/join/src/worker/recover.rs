@@ -124,7 +124,7 @@ impl Worker {
             uncovered: VecDeque::new(),
             unsaved: Some(Instant::now()),
             unsaved_traces: Vec::new(),
-            since_budget: 0,
+            budget_again: None,
             inherited,
             putting: false,
             marking: false,
@@ -219,7 +219,7 @@ impl Recovery {
                 after = *position;
             }
             if page.complete || page.chunks.is_empty() {
-                return Ok(());
+                return core.end_replay().map_err(|(at, e)| damaged(core.slot(), at, &e));
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use millrace_kernel::slot::HeadPut;
+use millrace_kernel::slot::{HeadPut, SlotCore};
 use millrace_kernel::{PageName, SnapshotParts};
 use millrace_store::{Mark, Part, Put, StoreError};
 use millrace_telemetry::{Span, TraceContext};
@@ -224,15 +224,20 @@ impl Worker {
     }
 }
 
+/// How soon to look again at a budget that facts in use exceed.
+const BUDGET_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
 impl Slot {
-    /// Lets facts leave when those that came since the last look may have used the budget up.
+    /// Lets facts leave when they exceed the budget; after a look that found them in use, a while later.
     pub(super) fn look_at_budget(&mut self, config: &JoinConfig) {
-        // A fact takes about 64 bytes: an eighth of the budget may be overdrawn between looks.
-        if self.since_budget == 0 || self.since_budget * 64 < config.at_hand_bytes / 8 {
+        let is_over = |core: &SlotCore| core.at_hand().fact_bytes > config.at_hand_bytes;
+        let waits = self.budget_again.is_some_and(|again| Instant::now() < again);
+        if waits || !is_over(&self.core) {
             return;
         }
-        self.since_budget = 0;
         self.core.enforce_budget(config.at_hand_bytes);
+        let later = || Instant::now() + BUDGET_AGAIN_AFTER;
+        self.budget_again = is_over(&self.core).then(later);
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use millrace_grpc::ServeError;
 use millrace_ingest::catalog::CatalogError;
-use millrace_join::StartError;
+use millrace_join::{StartError, Stop};
 use millrace_placement::SlotsError;
 use millrace_store::StoreError;
 use millrace_store_fjall::OpenError;
@@ -61,6 +61,11 @@ pub enum DevError {
     /// The services stopped: nothing more could be written.
     #[error("the services stopped: nothing that was acknowledged is lost")]
     Stopped(#[source] StoreError),
+    /// Others took the slots over.
+    #[error(
+        "node {0} was fenced: it did not renew its lease in time, and others took its slots over"
+    )]
+    Fenced(String),
     /// The server failed.
     #[error(transparent)]
     Serve(ServeError),
@@ -95,6 +100,9 @@ impl DevError {
             Self::Stopped(_) => {
                 Some("make room on the disk or mend it, then start again on the same folder")
             }
+            Self::Fenced(_) => Some(
+                "start it again; if it happens again, look at what keeps it from its store for seconds",
+            ),
             Self::Traces(_) => Some("leave OTEL_EXPORTER_OTLP_ENDPOINT out to do without"),
             Self::Metrics(_) => Some("leave --admin out"),
             Self::StoredCatalog(_) => {
@@ -107,6 +115,15 @@ impl DevError {
             | Self::Task(_)
             | Self::Signal(_)
             | Self::DrainCut => None,
+        }
+    }
+}
+
+impl From<Stop> for DevError {
+    fn from(stop: Stop) -> Self {
+        match stop {
+            Stop::Fenced(node) => Self::Fenced(node.0),
+            Stop::Store(error) => Self::Stopped(error),
         }
     }
 }

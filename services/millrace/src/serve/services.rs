@@ -17,9 +17,9 @@ use millrace_ingest::{
     CatalogApi, CatalogHandle, Clock, Ingest, IngestApi, IngestConfig, IngestPorts, SystemClock,
     punctuate,
 };
-use millrace_join::{BackfillLimits, Beside, JoinConfig, JoinGrpc, JoinService};
+use millrace_join::{BackfillLimits, Beside, JoinConfig, JoinGrpc, JoinService, Stop};
 use millrace_placement::Slots;
-use millrace_store::{CatalogStore, Incarnation, NodeId, ProducerWindows, Store, StoreError};
+use millrace_store::{CatalogStore, Incarnation, NodeId, ProducerWindows, Store};
 use millrace_store_fjall::{FjallStore, Options};
 use millrace_store_redis::RedisWindows;
 use millrace_store_scylla::CqlStore;
@@ -61,7 +61,7 @@ pub(super) trait Service: Send + Sync {
     }
 
     /// Resolves when it cannot go on.
-    async fn failed(&self) -> StoreError {
+    async fn failed(&self) -> Stop {
         pending().await
     }
 
@@ -201,7 +201,7 @@ impl Service for JoinPart {
         Some(self.join.clone())
     }
 
-    async fn failed(&self) -> StoreError {
+    async fn failed(&self) -> Stop {
         self.join.failed().await
     }
 

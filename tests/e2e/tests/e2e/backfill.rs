@@ -238,6 +238,8 @@ fn fill_in_apart(change: impl FnOnce(&mut ApartOptions)) {
 /// Users of a slot that is filled in in several batches, and the clicks of each.
 const MANY_USERS: usize = 3_500;
 const CLICKS_EACH: usize = 6;
+/// They take 2.0 MB.
+const AT_HAND: u64 = 1_700_000;
 
 /// The part of the entities that is done.
 fn done(cli: &Cli) -> Option<f64> {
@@ -250,7 +252,7 @@ fn a_slot_of_many_entities_goes_on_in_its_midst() {
     let mut site = Site::with(|options| {
         options.slots = Some(1);
         // A third of the clicks leaves.
-        options.at_hand_bytes = Some(3_200_000);
+        options.at_hand_bytes = Some(AT_HAND);
         options.backfill_bytes_per_second = Some(700_000);
     });
     let click = |n: usize| {
@@ -262,6 +264,10 @@ fn a_slot_of_many_entities_goes_on_in_its_midst() {
     let file = site.file("clicks.csv", &lines.iter().map(String::as_str).collect::<Vec<_>>());
     let report = site.cli().publish([pair("clicks", &file)]).expect("published");
     assert_eq!(report.sent, report.accepted, "{report:?}");
+    wait_until("clicks to leave", DONE_WITHIN, || {
+        let status = site.cli().json(["status"]).ok()?;
+        (status["at_hand_bytes"].as_u64()? <= AT_HAND).then_some(())
+    });
     apply_second(&site.cli(), &site.path(""));
     let reached = |cli: &Cli| done(cli).filter(|done| (0.2..1.0).contains(done));
     let before = wait_until("a part of the slot", DONE_WITHIN, || reached(&site.cli()));

@@ -42,6 +42,7 @@ impl Sim {
             }
             core.replay(position, &chunk, rebuilt).expect("the log replays");
         }
+        core.end_replay().expect("whatever does not fit is erased or rebuilt");
         if self.mark.is_none() && self.log.is_empty() {
             core.set_empty();
         }

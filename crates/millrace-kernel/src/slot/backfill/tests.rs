@@ -106,7 +106,7 @@ impl Slot {
     /// Lets everything leave that lies before this instant.
     fn leave(&mut self, before: i64) {
         self.core.horizon = Micros(before);
-        self.core.enforce_budget(0);
+        self.core.let_leave();
     }
 
     fn apply(&mut self, catalog: &Arc<Catalog>) {

@@ -7,7 +7,7 @@ use millrace_types::{
 };
 
 use super::*;
-use crate::slot::{Input, ReadAnswer, SlotRead, Suspected};
+use crate::slot::{Draft, Input, ReadAnswer, SlotRead, Suspected};
 
 const CATALOG: &str = "\
 entities: {user: int64}
@@ -30,7 +30,7 @@ pub(in crate::slot) fn user() -> Entity {
 }
 
 /// A click at 10, and what an import states of it.
-fn click(id: &str, stated: Option<i64>) -> Fact {
+pub(in crate::slot) fn click(id: &str, stated: Option<i64>) -> Fact {
     let values = [Value::String(id.into()), Value::Int64(42), Value::Timestamp(Micros(10))];
     let body = FactBody {
         id: id.as_bytes().into(),
@@ -44,13 +44,13 @@ fn click(id: &str, stated: Option<i64>) -> Fact {
     Fact { stream: StreamId(0), entity: user(), body }
 }
 
-struct Slot {
-    core: SlotCore,
+pub(in crate::slot) struct Slot {
+    pub(in crate::slot) core: SlotCore,
     log: Vec<(Position, Vec<u8>)>,
 }
 
 impl Slot {
-    fn new() -> Self {
+    pub(in crate::slot) fn new() -> Self {
         let catalog = Arc::new(Catalog::compile(CATALOG, None).unwrap());
         let mut core = SlotCore::new(SlotId(0), Arc::new(Plan::new(catalog)));
         core.set_empty();
@@ -58,8 +58,8 @@ impl Slot {
         Self { core, log: Vec::new() }
     }
 
-    /// Appends a chunk of these facts; gives what its header says to be the least stated.
-    fn chunk(&mut self, known_at: i64, facts: &[Fact]) -> Option<i64> {
+    /// A chunk of these facts that is not confirmed yet.
+    pub(in crate::slot) fn draft(&mut self, known_at: i64, facts: &[Fact]) -> Draft {
         let mut bytes = Vec::new();
         facts.iter().for_each(|fact| fact.encode(&mut bytes));
         let input = Input {
@@ -69,7 +69,12 @@ impl Slot {
             departs: false,
             replays_late: false,
         };
-        let draft = self.core.judge(&[input], KnownAt(known_at)).unwrap().unwrap();
+        self.core.judge(&[input], KnownAt(known_at)).unwrap().unwrap()
+    }
+
+    /// Appends a chunk of these facts; gives what its header says to be the least stated.
+    fn chunk(&mut self, known_at: i64, facts: &[Fact]) -> Option<i64> {
+        let draft = self.draft(known_at, facts);
         self.core.confirm(draft.position, draft.known_at);
         let stated = Chunk::decode(draft.bytes.as_slice()).unwrap().header.least_stated;
         self.log.push((draft.position, draft.bytes));
