@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use crate::{Cli, Dev, HarnessError, millrace, wait_until};
+use crate::{Cli, Dev, Forwarder, HarnessError, millrace, wait_until};
 
 /// The services, each after those it needs.
 pub const SERVICES: [&str; 4] = ["store-writer", "join", "ingest", "feature-serving"];
@@ -30,6 +30,8 @@ pub struct ApartOptions {
     pub admin: bool,
     /// Whether they take calls over TLS: `env` says with what.
     pub is_secure: bool,
+    /// Whether the ways between services can be cut: see [`Apart::way`].
+    pub can_be_cut: bool,
     /// Services besides one of each, such as `join-1`: named after their kind.
     pub more: Vec<&'static str>,
     /// Other settings of all of them, as variables of the environment.
@@ -41,6 +43,16 @@ pub struct ApartOptions {
 pub struct Apart {
     options: ApartOptions,
     services: Vec<Service>,
+    ways: Vec<Way>,
+}
+
+/// The way to a service.
+#[derive(Debug)]
+struct Way {
+    /// From one service, or from every one that learns of it from the store.
+    from: Option<&'static str>,
+    to: &'static str,
+    forwarder: Forwarder,
 }
 
 #[derive(Debug)]
@@ -62,6 +74,7 @@ impl ApartOptions {
             backfill_bytes_per_second: None,
             admin: false,
             is_secure: false,
+            can_be_cut: false,
             more: Vec::new(),
             env: Vec::new(),
         }
@@ -97,7 +110,8 @@ impl Apart {
     ///
     /// As [`Dev::start`].
     pub fn start(options: &ApartOptions) -> Result<Self, HarnessError> {
-        let mut apart = Self { options: options.clone(), services: Vec::new() };
+        let (services, ways) = (Vec::new(), Vec::new());
+        let mut apart = Self { options: options.clone(), services, ways };
         // Each is told where all others are.
         for kind in SERVICES {
             let more = options.more.iter().copied().filter(|name| kind_of(name) == kind);
@@ -106,9 +120,52 @@ impl Apart {
             }
         }
         for name in apart.names() {
+            apart.open_ways(name)?;
             apart.start_again(name)?;
         }
         Ok(apart)
+    }
+
+    /// Which kinds are told where which others are. Of join nodes all learn from the store.
+    const TOLD: [(&str, &str); 4] = [
+        ("join", "store-writer"),
+        ("ingest", "store-writer"),
+        ("feature-serving", "store-writer"),
+        ("feature-serving", "ingest"),
+    ];
+
+    fn open_ways(&mut self, from: &'static str) -> Result<(), HarnessError> {
+        if !self.options.can_be_cut {
+            return Ok(());
+        }
+        let open = |from, to: &Service| {
+            let forwarder = Forwarder::to(to.port);
+            let error = |cause| HarnessError::Process { program: "bind".to_owned(), cause };
+            Ok(Way { from, to: to.name, forwarder: forwarder.map_err(error)? })
+        };
+        for service in &self.services {
+            if Self::TOLD.contains(&(kind_of(from), kind_of(service.name))) {
+                self.ways.push(open(Some(from), service)?);
+            } else if service.name == from && kind_of(from) == "join" {
+                self.ways.push(open(None, service)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// The way from one service to another, of services that can be cut: from join, ingest and
+    /// feature-serving to a store-writer, and from feature-serving to an ingest. A join node is reached by
+    /// all others on the same way.
+    #[must_use]
+    pub fn way(&self, from: &str, to: &str) -> Option<&Forwarder> {
+        let is_it = |way: &&Way| way.to == to && way.from.is_none_or(|own| own == from);
+        self.ways.iter().find(is_it).map(|way| &way.forwarder)
+    }
+
+    /// Both ends of each of these ways; from anybody where no service is named.
+    #[must_use]
+    pub fn ways(&self) -> Vec<(Option<&'static str>, &'static str)> {
+        self.ways.iter().map(|way| (way.from, way.to)).collect()
     }
 
     /// Where a service listens.
@@ -132,6 +189,17 @@ impl Apart {
         of_kind.map(|service| self.endpoint(service.name)).collect::<Vec<_>>().join(",")
     }
 
+    /// The same for a service among them.
+    fn endpoints_for(&self, name: &str, kind: &str) -> String {
+        if !self.options.can_be_cut {
+            return self.endpoints(kind);
+        }
+        let of_kind = self.services.iter().filter(|service| kind_of(service.name) == kind);
+        let way = |to: &Service| self.way(name, to.name).map_or(to.port, Forwarder::port);
+        let endpoints = of_kind.map(|to| format!("http://127.0.0.1:{}", way(to)));
+        endpoints.collect::<Vec<_>>().join(",")
+    }
+
     /// The names of all of them.
     #[must_use]
     pub fn names(&self) -> Vec<&'static str> {
@@ -152,10 +220,9 @@ impl Apart {
     ///
     /// As [`Dev::start`].
     pub fn add(&mut self, name: &'static str) -> Result<(), HarnessError> {
-        let port = free_port()?;
-        let process = Some(self.spawn(name, port)?);
-        self.services.push(Service { name, port, process });
-        Ok(())
+        self.services.push(Service { name, port: free_port()?, process: None });
+        self.open_ways(name)?;
+        self.start_again(name)
     }
 
     /// Sends a service a signal by its name, such as STOP.
@@ -286,10 +353,14 @@ impl Apart {
             command.args(["--node", name]);
         }
         if kind != "store-writer" {
-            command.args(["--store-endpoint", &self.endpoints("store-writer")]);
+            command.args(["--store-endpoint", &self.endpoints_for(name, "store-writer")]);
         }
         if kind == "feature-serving" {
-            command.args(["--ingest-endpoint", &self.endpoints("ingest")]);
+            command.args(["--ingest-endpoint", &self.endpoints_for(name, "ingest")]);
+        }
+        if let Some(way) = self.ways.iter().find(|way| way.from.is_none() && way.to == name) {
+            let port = way.forwarder.port();
+            command.args(["--advertise", &format!("http://127.0.0.1:{port}")]);
         }
         command.arg("--data").arg(&self.options.data);
         if let Some(slots) = self.options.slots {

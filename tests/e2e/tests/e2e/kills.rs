@@ -12,6 +12,7 @@
 //!
 //! `MILLRACE_KILLS` says how many, `MILLRACE_SEED` which; a failure names its seed and kill.
 
+mod faults;
 mod history;
 mod reader;
 
@@ -41,29 +42,31 @@ const FOLLOWER: &str = "tail";
 
 #[test]
 fn any_process_may_be_killed_while_facts_are_published_and_read() {
-    kill_some(None, &[]);
+    kill_some(|_| ());
 }
 
 /// The same with so little at hand that much of the disorder is rebuilt from the log.
 #[test]
 fn any_process_may_be_killed_while_entities_are_rebuilt() {
-    kill_some(Some(32 * 1024), &[]);
+    kill_some(|options| options.at_hand_bytes = Some(32 * 1024));
 }
 
 /// The same with two nodes that share the slots, and two that take facts in.
 #[test]
 fn any_of_several_processes_may_be_killed() {
-    kill_some(None, &["join-1", "ingest-1"]);
+    kill_some(|options| options.more = vec!["join-1", "ingest-1"]);
 }
 
-fn kill_some(at_hand_bytes: Option<u64>, more: &[&'static str]) {
-    let number = |name: &str| std::env::var(name).ok()?.replace('_', "").parse::<u64>().ok();
-    let kills = number("MILLRACE_KILLS").unwrap_or(KILLS);
-    let mut run = Run::start(number("MILLRACE_SEED").unwrap_or(1), at_hand_bytes, more);
-    for kill in 0..kills.div_ceil(2) {
+fn kill_some(change: impl FnOnce(&mut ApartOptions)) {
+    let mut run = Run::start(number("MILLRACE_SEED").unwrap_or(1), change);
+    for kill in 0..number("MILLRACE_KILLS").unwrap_or(KILLS).div_ceil(2) {
         run.kill(kill);
     }
     run.end();
+}
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.replace('_', "").parse().ok()
 }
 
 /// Services under fire.
@@ -81,15 +84,14 @@ struct Run {
 }
 
 impl Run {
-    fn start(seed: u64, at_hand_bytes: Option<u64>, more: &[&'static str]) -> Self {
+    fn start(seed: u64, change: impl FnOnce(&mut ApartOptions)) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut options = ApartOptions::on(&folder.path().join("data"));
         options.slots = Some(8);
-        options.at_hand_bytes = at_hand_bytes;
-        options.more = more.to_vec();
         // As many answers as may be in a second are compared with the log.
         options.env.push(("MILLRACE_PARITY_SAMPLE", "1".to_owned()));
         options.admin = true;
+        change(&mut options);
         let services = Apart::start(&options).expect("the services start");
         let catalog = catalog("clickprofile.yaml");
         let apply = services.cli().run(["apply".as_ref(), catalog.as_os_str()]);
@@ -98,15 +100,29 @@ impl Run {
         let follower = Follower::start(&services.cli());
         let rng = Rng::new(seed);
         let (history, files, watermarks) = (History::default(), Vec::new(), Vec::new());
-        let is_tight = at_hand_bytes.is_some();
+        let is_tight = options.at_hand_bytes.is_some();
         Self { seed, is_tight, rng, history, files, reader, follower, watermarks, services, folder }
     }
 
-    /// Publishes some facts, kills something meanwhile, and looks at what is there.
+    /// Kills something while facts are published.
     fn kill(&mut self, kill: u64) {
+        let targets: Vec<&str> = self.services.names().into_iter().chain([FOLLOWER]).collect();
+        let target = *self.rng.pick(&targets);
+        self.under_fire(kill, &format!("kill of {target}"), |run| {
+            if target == FOLLOWER {
+                run.follower.kill_and_resume();
+            } else {
+                run.services.kill(target).expect("it can be killed");
+                run.services.start_again(target).expect("it starts again");
+            }
+        });
+    }
+
+    /// Publishes some facts, does something meanwhile, and looks at what is there.
+    fn under_fire(&mut self, round: u64, what: &str, act: impl FnOnce(&mut Self)) {
         let (clicks, profiles) = self.history.next(BETWEEN, &mut self.rng);
-        let clicks = self.write(&format!("clicks{kill}.csv"), CLICKS, &clicks);
-        let profiles = self.write(&format!("profiles{kill}.csv"), PROFILES, &profiles);
+        let clicks = self.write(&format!("clicks{round}.csv"), CLICKS, &clicks);
+        let profiles = self.write(&format!("profiles{round}.csv"), PROFILES, &profiles);
         let pairs = [pair("clicks", &clicks), pair("profiles", &profiles)];
         self.files.extend([("clicks", clicks), ("profiles", profiles)]);
         let publishing = {
@@ -114,21 +130,11 @@ impl Run {
             let rate = RATE.to_string();
             thread::spawn(move || cli.publish(["--rate", &rate, &pairs[0], &pairs[1]]))
         };
-        let targets: Vec<&str> = self.services.names().into_iter().chain([FOLLOWER]).collect();
-        let target = *self.rng.pick(&targets);
-        let place = format!("seed {}, kill {kill} of {target}", self.seed);
+        let place = format!("seed {}, round {round}, {what}", self.seed);
         // At a random moment of the time that publishing takes.
-        let moment = Duration::from_millis(self.rng.below(1_000 * BETWEEN / RATE) as u64);
-        let began = Instant::now();
-        wait_until("the moment of the kill", Duration::from_secs(5), || {
-            (began.elapsed() >= moment).then_some(())
-        });
-        if target == FOLLOWER {
-            self.follower.kill_and_resume();
-        } else {
-            self.services.kill(target).expect("it can be killed");
-            self.services.start_again(target).expect("it starts again");
-        }
+        let moment = self.rng.below(1_000 * BETWEEN / RATE) as u64;
+        self.let_pass(Duration::from_millis(moment));
+        act(self);
         let report = publishing.join().expect("no panic");
         let report = report.unwrap_or_else(|error| panic!("{place}: {error}"));
         assert_eq!(report.rejected + report.late, 0, "{place}: {report:?}");
@@ -138,6 +144,14 @@ impl Run {
         self.reader.check(&place);
         self.audit(&place);
         self.follower.go_on(&place);
+    }
+
+    /// Lets as much time pass: when and for how long something happens is part of the history.
+    fn let_pass(&self, time: Duration) {
+        let began = Instant::now();
+        wait_until("a moment", 2 * time + Duration::from_secs(5), || {
+            (began.elapsed() >= time).then_some(())
+        });
     }
 
     /// Answers were compared with the log since feature-serving was started last, and are what it says.

@@ -11,8 +11,9 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use millrace_e2e_tests::{
-    Apart, ApartOptions, Cli, Dev, DevOptions, HarnessError, Order, SERVICES, Table, wait_until,
+    Apart, ApartOptions, Cli, Dev, DevOptions, HarnessError, Order, Table, wait_until,
 };
+use millrace_test_servers::{Cassandra, Redis, RedisOptions};
 use millrace_test_support::real_data::{DataSet, Folder, ONLINE_RETAIL, VCPKG_PORTS};
 
 use expected::Expected;
@@ -32,20 +33,7 @@ fn check(data: &DataSet, expected: &OnceLock<Expected>, order: Order) {
     };
     let expected = expected.get_or_init(|| Expected::compute(data, &source));
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let files: Vec<String> = data
-        .files
-        .iter()
-        .map(|(stream, file)| {
-            let original = source.join(file);
-            if order == Order::Given {
-                return pair(stream, &original);
-            }
-            let path = folder.path().join(format!("{stream}.csv"));
-            let table = Table::read(&original).expect("a table").ordered(order);
-            table.write(&path).expect("a file can be written");
-            pair(stream, &path)
-        })
-        .collect();
+    let files = in_order(data, &source, order, folder.path());
     let reversed = files.iter().rev().cloned().collect();
     for (first, files) in [("events", files), ("changelogs", reversed)] {
         let server =
@@ -68,6 +56,21 @@ fn check(data: &DataSet, expected: &OnceLock<Expected>, order: Order) {
         let offline = expected.training_differences(&cli, folder.path(), "latest");
         assert_eq!(offline, [""; 0], "{} {order:?}, {first} first, offline", data.name);
     }
+}
+
+/// The files of a data set with their rows in this order, each behind its stream.
+fn in_order(data: &DataSet, source: &Path, order: Order, folder: &Path) -> Vec<String> {
+    let file = |(stream, file): &(&str, &str)| {
+        let original = source.join(file);
+        if order == Order::Given {
+            return pair(stream, &original);
+        }
+        let path = folder.join(format!("{stream}.csv"));
+        let table = Table::read(&original).expect("a table").ordered(order);
+        table.write(&path).expect("a file can be written");
+        pair(stream, &path)
+    };
+    data.files.iter().map(file).collect()
 }
 
 /// Imports a data set, each fact known when it happened, and checks every sampled row of training sets,
@@ -107,33 +110,52 @@ fn check_imported(data: &DataSet, expected: &OnceLock<Expected>) {
     assert_eq!(training("at-event"), [""; 0], "{} at event, published again", data.name);
 }
 
-/// Publishes a data set as it is to services that run apart, which read stored heads, and checks
-/// every sampled read; then once more after all of them were killed and started again.
-fn check_apart(data: &DataSet, expected: &OnceLock<Expected>) {
+/// Publishes a data set to services that run apart, which read stored heads, and checks every sampled read;
+/// then once more after all of them were killed and started again.
+fn check_apart(
+    data: &DataSet,
+    expected: &OnceLock<Expected>,
+    order: Order,
+    change: impl FnOnce(&mut ApartOptions),
+) {
     let source = match data.find().expect("the real data sets") {
         Folder::Present(source) => source,
         Folder::Absent(wanted) => return say_left_out(&wanted),
     };
     let expected = expected.get_or_init(|| Expected::compute(data, &source));
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let mut services = Apart::start(&ApartOptions::on(folder.path())).expect("the services start");
+    let mut options = ApartOptions::on(&folder.path().join("data"));
+    change(&mut options);
+    let what = format!("{} {order:?} on {:?}", data.name, options.env);
+    let mut services = Apart::start(&options).expect("the services start");
     let cli = services.cli();
     let apply = cli.run(["apply".as_ref(), data.catalog_path().as_os_str()]);
     apply.and_then(|done| done.expect_code(0)).expect("the catalog is applied");
     assert!(!expected.differences(&cli).is_empty(), "the oracle expects nothing");
-    let pairs = data.files.iter().map(|(stream, file)| pair(stream, &source.join(file)));
-    publish(&cli, &pairs.collect::<Vec<_>>(), expected).expect("published");
+    let files = in_order(data, &source, order, folder.path());
+    publish(&cli, &files, expected).expect("published");
     services.settle();
-    assert_eq!(expected.differences(&cli), [""; 0], "{} apart", data.name);
+    assert_eq!(expected.differences(&cli), [""; 0], "{what}");
     let offline = expected.training_differences(&cli, folder.path(), "latest");
-    assert_eq!(offline, [""; 0], "{} apart, offline", data.name);
-    for service in SERVICES {
+    assert_eq!(offline, [""; 0], "{what}, offline");
+    for service in services.names() {
         services.kill(service).expect("it can be killed");
     }
-    for service in SERVICES {
+    for service in services.names() {
         services.start_again(service).expect("it starts again");
     }
-    assert_eq!(expected.differences(&cli), [""; 0], "{} apart, after kills", data.name);
+    assert_eq!(expected.differences(&cli), [""; 0], "{what}, after kills");
+}
+
+/// The same where two of each share Cassandra and Redis.
+fn check_distributed(data: &DataSet, expected: &OnceLock<Expected>, order: Order) {
+    let redis = Redis::start(RedisOptions::default()).expect("a Redis");
+    check_apart(data, expected, order, |options| {
+        let keyspace = data.name.replace('-', "_");
+        options.env.extend(crate::cql::env(Cassandra::shared(), &keyspace));
+        options.env.push(("MILLRACE_REDIS", redis.url()));
+        options.more = vec!["store-writer-1", "join-1", "ingest-1", "feature-serving-1"];
+    });
 }
 
 /// Publishes the files one after the other, until nothing waits for a rebuild.
@@ -200,10 +222,20 @@ fn online_retail_imported() {
 
 #[test]
 fn vcpkg_ports_apart() {
-    check_apart(&VCPKG_PORTS, &VCPKG_PORTS_EXPECTED);
+    check_apart(&VCPKG_PORTS, &VCPKG_PORTS_EXPECTED, Order::Given, |_| ());
 }
 
 #[test]
 fn online_retail_apart() {
-    check_apart(&ONLINE_RETAIL, &ONLINE_RETAIL_EXPECTED);
+    check_apart(&ONLINE_RETAIL, &ONLINE_RETAIL_EXPECTED, Order::Given, |_| ());
+}
+
+#[test]
+fn vcpkg_ports_distributed() {
+    check_distributed(&VCPKG_PORTS, &VCPKG_PORTS_EXPECTED, Order::Shuffled(5));
+}
+
+#[test]
+fn online_retail_distributed() {
+    check_distributed(&ONLINE_RETAIL, &ONLINE_RETAIL_EXPECTED, Order::Shuffled(5));
 }
