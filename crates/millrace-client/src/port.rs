@@ -4,6 +4,7 @@
 mod process;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -181,13 +182,17 @@ pub struct BackfillStatus {
     pub catalog_version: u32,
     /// Thousandths of the slot's entities that are done, at most 999.
     pub done_permille: u32,
+    /// How long its owner still takes with all of its slots, by its rate so far; `None` where that is not
+    /// known yet.
+    pub time_left: Option<Duration>,
 }
 
 impl BackfillStatus {
-    /// What `filled` says of a slot, where the cluster has this many slots.
+    /// What `filled` says of a slot, where the cluster has this many slots; not how long it takes.
     #[must_use]
     pub fn of(filled: Filled, slots: u32) -> Self {
-        Self { catalog_version: filled.toward, done_permille: filled.permille(slots) }
+        let (catalog_version, done_permille) = (filled.toward, filled.permille(slots));
+        Self { catalog_version, done_permille, time_left: None }
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use millrace_catalog::Catalog;
 use millrace_client::port::{
@@ -317,18 +318,23 @@ fn stream_states(
 }
 
 fn backfill_state(backfill: BackfillStatus) -> v1::BackfillState {
-    let BackfillStatus { catalog_version, done_permille } = backfill;
-    v1::BackfillState { catalog_version, done_permille }
+    let BackfillStatus { catalog_version, done_permille, time_left } = backfill;
+    let time_left = time_left.and_then(|left| left.try_into().ok());
+    v1::BackfillState { catalog_version, done_permille, time_left }
 }
 
-/// The backfill over all slots: those without one are done.
+/// The backfill over all slots: those without one are done. It ends with the owner that takes longest, and
+/// that is known once it is of all of them.
 fn backfill_over(slots: &[SlotStatus]) -> Option<v1::BackfillState> {
     let left = || slots.iter().filter_map(|slot| slot.backfill);
     let catalog_version = left().map(|backfill| backfill.catalog_version).max()?;
     let undone: u32 = left().map(|b| 1_000_u32.saturating_sub(b.done_permille)).sum();
     // Slots hold about as many entities each. Something is left, so that it is not all.
     let undone = undone.div_ceil(slots.len().max(1) as u32).max(1);
-    Some(v1::BackfillState { catalog_version, done_permille: 1_000_u32.saturating_sub(undone) })
+    let done_permille = 1_000_u32.saturating_sub(undone);
+    let times: Option<Vec<Duration>> = left().map(|backfill| backfill.time_left).collect();
+    let time_left = times.and_then(|times| times.into_iter().max());
+    Some(backfill_state(BackfillStatus { catalog_version, done_permille, time_left }))
 }
 
 fn slot_state(catalog: &Catalog, slot: &SlotStatus) -> v1::SlotState {
@@ -350,5 +356,51 @@ fn slot_state(catalog: &Catalog, slot: &SlotStatus) -> v1::SlotState {
             &slot.forgotten,
         ),
         backfill: slot.backfill.map(backfill_state),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use millrace_types::{KnownAt, Position};
+
+    use super::*;
+
+    fn slot(number: u32, backfill: Option<(u32, Option<u64>)>) -> SlotStatus {
+        let status = |(done_permille, seconds): (u32, Option<u64>)| BackfillStatus {
+            catalog_version: 2,
+            done_permille,
+            time_left: seconds.map(Duration::from_secs),
+        };
+        SlotStatus {
+            is_owned: true,
+            slot: SlotId(number),
+            position: Position::START,
+            known_at: KnownAt(0),
+            marked: Position::START,
+            dirty: 0,
+            resident: 0,
+            resident_bytes: 0,
+            at_hand_bytes: 0,
+            queued: 0,
+            watermarks: Vec::new(),
+            latest: Vec::new(),
+            backfill: backfill.map(status),
+            forgotten: Boundaries::default(),
+        }
+    }
+
+    #[test]
+    fn a_backfill_ends_with_the_owner_that_takes_longest() {
+        let told = |slots: &[SlotStatus]| {
+            let over = backfill_over(slots)?;
+            Some((over.done_permille, over.time_left.map(|left| left.seconds)))
+        };
+        assert_eq!(told(&[slot(0, None), slot(1, None)]), None);
+        let of_one = [slot(0, None), slot(1, Some((500, Some(40))))];
+        assert_eq!(told(&of_one), Some((750, Some(40))));
+        let of_two = [slot(0, Some((500, Some(40)))), slot(1, Some((0, Some(90))))];
+        assert_eq!(told(&of_two), Some((250, Some(90))));
+        let unknown = [slot(0, Some((500, Some(40)))), slot(1, Some((0, None)))];
+        assert_eq!(told(&unknown), Some((250, None)), "of an owner nothing is known yet");
     }
 }

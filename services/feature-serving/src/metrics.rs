@@ -1,4 +1,6 @@
-//! What feature-serving counts: reads by the way they were answered.
+//! What feature-serving counts: reads by the way they were answered, and training sets.
+
+mod training;
 
 use std::time::Duration;
 
@@ -7,6 +9,9 @@ use millrace_telemetry::metrics::LATENCY;
 use millrace_telemetry::metrics::names::Names;
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Histogram};
+
+pub(crate) use training::TrainingInstruments;
+pub use training::{FACTS, ROWS, SECTIONS, SETS, SETS_LIMIT, SLOT_READS};
 
 use crate::read::{Answer, HeadPath};
 
@@ -116,7 +121,7 @@ pub const PARITY_REBUILDS: Metric = Metric::counter(
 );
 
 /// All of them.
-pub const ALL: [Metric; 17] = [
+pub const ALL: [Metric; 23] = [
     READ_SECONDS,
     ENTITIES,
     LOG_FACTS,
@@ -134,6 +139,12 @@ pub const ALL: [Metric; 17] = [
     PARITY_SKIPPED,
     PARITY_MISMATCH_RATIO,
     PARITY_REBUILDS,
+    SETS,
+    SETS_LIMIT,
+    ROWS,
+    SECTIONS,
+    SLOT_READS,
+    FACTS,
 ];
 
 /// The path of what is folded from the log.

@@ -22,7 +22,10 @@ use crate::clock;
 use crate::error::ReadError;
 use crate::lane::{Lane, LaneLimits};
 use crate::log_read::{Folded, LogReader};
-use crate::metrics::{HEAD_READS, HEAD_READS_LIMIT, Instruments, LOG_READS, LOG_READS_LIMIT};
+use crate::metrics::{
+    HEAD_READS, HEAD_READS_LIMIT, Instruments, LOG_READS, LOG_READS_LIMIT, SETS, SETS_LIMIT,
+    TrainingInstruments,
+};
 use crate::parity::Sampler;
 use crate::plans::Plans;
 
@@ -156,6 +159,7 @@ pub struct Reader {
     head_path: HeadPath,
     instruments: Instruments,
     pub(crate) training_lane: Lane,
+    pub(crate) training_instruments: TrainingInstruments,
     pub(crate) training_bytes: usize,
     pub(crate) spine_stall: Duration,
     /// What takes samples of answers, once anybody audits them.
@@ -177,6 +181,7 @@ impl Reader {
         let plans = Plans::new(catalog);
         let (head_path, instruments) = (config.heads, Instruments::new());
         let training_lane = Lane::new("training sets", config.training_sets);
+        training_lane.show(&SETS, &SETS_LIMIT);
         let training_bytes = usize::try_from(config.training_bytes).unwrap_or(usize::MAX);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
@@ -189,6 +194,7 @@ impl Reader {
             head_path,
             instruments,
             training_lane,
+            training_instruments: TrainingInstruments::new(),
             training_bytes,
             spine_stall: config.spine_stall,
             sampler: OnceLock::new(),

@@ -155,6 +155,7 @@ impl Reader {
             rows_bytes: self.training_bytes / 2,
             rows_taken: AtomicUsize::new(0),
             facts: AtomicU64::new(0),
+            instruments: self.training_instruments.clone(),
             kept,
         });
         outlet.tell(Told::Header(Header { version, known_at, watermark, schema })).await?;
@@ -280,10 +281,14 @@ impl Making {
             self.slots.rows_taken.store(0, Ordering::Relaxed);
             match self.rows(&section, from..to).await {
                 Ok(rows) => {
+                    self.slots.instruments.section(true);
                     self.send(first + from as u64, rows).await?;
                     from = to;
                 }
-                Err(SlotError::TooMuch) if to - from > 1 => self.rows_at_once = (to - from) / 2,
+                Err(SlotError::TooMuch) if to - from > 1 => {
+                    self.slots.instruments.section(false);
+                    self.rows_at_once = (to - from) / 2;
+                }
                 Err(SlotError::TooMuch) => {
                     let limit = format!("{} bytes for one row", self.slots.rows_bytes);
                     return Err(ReadError::BudgetSpent { limit });
@@ -369,6 +374,7 @@ impl Making {
         for (rows, arrow_ipc) in messages {
             done += rows as u64;
             let cursor = cursor(done);
+            self.slots.instruments.rows(rows);
             self.outlet.tell(Told::Rows { first, rows, arrow_ipc, cursor }).await?;
             first += rows as u64;
         }

@@ -43,8 +43,8 @@ use crate::message::{Message, ReadJob};
 use crate::metrics::{Instruments, WorkerState};
 use crate::service::Confirming;
 use crate::stop::Stop;
-use backfill::Backfill;
 pub(crate) use backfill::Scanned;
+use backfill::{Backfill, Progress};
 use batches::{Queue, Refusals, Statement};
 use erase::Erasing;
 use flush::{Flight, Flushed};
@@ -194,6 +194,8 @@ pub(crate) struct Worker {
     queued_bytes: usize,
     rebuilds: usize,
     backfill: Option<Backfill>,
+    /// How backfills get on, once one began.
+    backfill_progress: Option<Progress>,
     /// A slot may lack features: a catalog version or a slot came.
     backfill_due: bool,
     /// The slot that was backfilled last.
@@ -256,6 +258,7 @@ impl Worker {
             queued_bytes: 0,
             rebuilds: 0,
             backfill: None,
+            backfill_progress: None,
             backfill_due: true,
             backfilled: SlotId(u32::MAX),
             backfill_pause: None,
@@ -337,8 +340,7 @@ impl Worker {
                 // Whoever dropped the receiver does not want to know.
                 // Whoever applied a version sees what it brings.
                 self.load_catalog();
-                let slots = self.config.slots;
-                let _ = sender.send(self.slots.values().map(|s| s.status(slots)).collect());
+                let _ = sender.send(self.statuses());
             }
             Message::Measure(sender) => {
                 let _ = sender.send(self.state());
@@ -394,6 +396,14 @@ impl Worker {
         }
     }
 
+    /// The states of its slots.
+    fn statuses(&self) -> Vec<SlotStatus> {
+        let slots = self.config.slots;
+        let mut statuses: Vec<SlotStatus> = self.slots.values().map(|s| s.status(slots)).collect();
+        self.tell_time_left(&mut statuses);
+        statuses
+    }
+
     /// What a scrape sees of the worker.
     fn state(&self) -> WorkerState {
         let mut views: BTreeMap<u64, Micros> = BTreeMap::new();
@@ -404,7 +414,7 @@ impl Worker {
             }
         }
         WorkerState {
-            slots: self.slots.values().map(|s| s.status(self.config.slots)).collect(),
+            slots: self.statuses(),
             queued_bytes: self.queued_bytes,
             rebuilds: self.rebuilds,
             views,

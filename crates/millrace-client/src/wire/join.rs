@@ -259,6 +259,7 @@ pub fn owned_slot(slot: &SlotStatus) -> v1::OwnedSlot {
         backfill: slot.backfill.map(|backfill| v1::BackfillState {
             catalog_version: backfill.catalog_version,
             done_permille: backfill.done_permille,
+            time_left: backfill.time_left.and_then(|left| left.try_into().ok()),
         }),
         forgotten: instants(&slot.forgotten.iter().collect::<Vec<_>>()),
     }
@@ -290,6 +291,7 @@ pub fn read_owned_slot(from: v1::OwnedSlot) -> Result<SlotStatus, Malformed> {
         backfill: from.backfill.map(|backfill| BackfillStatus {
             catalog_version: backfill.catalog_version,
             done_permille: backfill.done_permille,
+            time_left: backfill.time_left.and_then(|left| left.try_into().ok()),
         }),
         forgotten: instants(from.forgotten)?.into_iter().collect(),
     })

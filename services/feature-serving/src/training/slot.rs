@@ -17,6 +17,7 @@ use super::question::{AskedKind, Resolved};
 use super::routed::Routed;
 use super::spine::Section;
 use crate::error::ReadError;
+use crate::metrics::TrainingInstruments;
 
 /// Bytes of the log read at a time.
 const PAGE_BYTES: usize = 4 << 20;
@@ -35,6 +36,7 @@ pub(super) struct Slots {
     pub(super) rows_taken: AtomicUsize,
     /// Facts looked at.
     pub(super) facts: AtomicU64,
+    pub(super) instruments: TrainingInstruments,
     /// What slots keep, as far as they said.
     pub(super) kept: Kept,
 }
@@ -95,7 +97,7 @@ impl Slots {
             let (gathered, next) = tokio::join!(gather, ahead);
             facts = gathered??;
             if facts.heap_bytes() > self.facts_bytes {
-                self.facts.fetch_add(facts.looked_at(), Ordering::Relaxed);
+                self.looked_at(&facts, false);
                 return match facts.middle() {
                     Some(middle) => Ok(Gathered::DivideAt(middle)),
                     None => Err(ReadError::BudgetSpent {
@@ -111,8 +113,14 @@ impl Slots {
                 None => break,
             }
         }
-        self.facts.fetch_add(facts.looked_at(), Ordering::Relaxed);
+        self.looked_at(&facts, true);
         Ok(Gathered::Whole(Box::new(blocking(move || facts.finish()).await?)))
+    }
+
+    /// Counts a read of a slot's log.
+    fn looked_at(&self, facts: &SlotFacts<Bytes>, is_whole: bool) {
+        self.facts.fetch_add(facts.looked_at(), Ordering::Relaxed);
+        self.instruments.slot_read(is_whole, facts.looked_at());
     }
 
     /// The first page of a slot's log.

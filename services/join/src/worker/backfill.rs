@@ -4,10 +4,12 @@
 //! in memory, folds those that lack something at a measured pace, and hands over what they lack. Judging
 //! and reads go on meanwhile. Marks say how far it came once the heads are stored.
 
+mod progress;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use millrace_client::port::StorePort;
+use millrace_client::port::{SlotStatus, StorePort};
 use millrace_kernel::slot::{Fold, Listing};
 use millrace_store::StoreError;
 use millrace_types::{Chunk, DecodeError, Entity, KnownAt, Micros, Position, SlotId};
@@ -17,6 +19,7 @@ use super::recover::{damaged, decode};
 use super::scan_rate::ScanRate;
 use super::{TICK, Waits, Worker};
 use crate::message::{Backfilled, Message};
+pub(super) use progress::Progress;
 
 /// Entities listed in one scan of a slot's log.
 const LISTED_MAX: usize = 65_536;
@@ -167,11 +170,16 @@ impl Worker {
                 batch: Vec::new(),
             });
             let from = slot.core.filled().below;
+            if self.backfill_progress.is_none_or(|progress| progress.version() != version) {
+                self.backfill_progress = Some(Progress::new(version, Instant::now()));
+            }
             tracing::info!(slot = id.0, catalog_version = version, from, "backfill");
             self.list(from);
             return true;
         }
         self.backfill_due = false;
+        // How long the next one takes is not for the pause until then to tell.
+        self.backfill_progress = None;
         false
     }
 
@@ -187,7 +195,13 @@ impl Worker {
         let Some(slot) = self.slots.get_mut(&fill.slot) else { return };
         let undone = fill.listed.front().into_iter().chain(&fill.later).map(|(hash, _)| *hash);
         let below = undone.min().or(fill.end);
+        let before = slot.core.filled().permille(self.config.slots);
         slot.core.filled_below(below);
+        let is_done = below.is_none();
+        let after = if is_done { 1_000 } else { slot.core.filled().permille(self.config.slots) };
+        if let Some(progress) = &mut self.backfill_progress {
+            progress.add(before, after);
+        }
         let most = self.config.backfill.entities;
         if fill.waits() {
             fill.retry = Instant::now() + TICK;
@@ -318,6 +332,19 @@ impl Worker {
         if slot.core.fills_unsaved() > 0 {
             slot.unsaved.get_or_insert_with(Instant::now);
             self.put_heads(id);
+        }
+    }
+
+    /// Says of slots that are not done how long all of them take.
+    pub(super) fn tell_time_left(&self, statuses: &mut [SlotStatus]) {
+        let version = self.plan.catalog.version;
+        let progress = self.backfill_progress.filter(|progress| progress.version() == version);
+        let backfills = || statuses.iter().filter_map(|slot| slot.backfill);
+        let left =
+            backfills().map(|of| u64::from(1_000_u32.saturating_sub(of.done_permille))).sum();
+        let time_left = progress.and_then(|progress| progress.time_left(left, Instant::now()));
+        for backfill in statuses.iter_mut().filter_map(|slot| slot.backfill.as_mut()) {
+            backfill.time_left = time_left;
         }
     }
 

@@ -24,7 +24,7 @@ fn scrape(site: &Site) -> Scrape {
 }
 
 /// Gauges and the gauges that say how much they may be.
-const BOUNDED: [(&str, &str); 11] = [
+const BOUNDED: [(&str, &str); 12] = [
     ("millrace_ingest_in_flight_facts", "millrace_ingest_in_flight_facts_limit"),
     ("millrace_ingest_in_flight_bytes", "millrace_ingest_in_flight_bytes_limit"),
     ("millrace_join_queue_bytes", "millrace_join_queue_bytes_limit"),
@@ -36,6 +36,7 @@ const BOUNDED: [(&str, &str); 11] = [
     ("millrace_connections", "millrace_connections_limit"),
     ("millrace_calls", "millrace_calls_limit"),
     ("millrace_read_log_reads", "millrace_read_log_reads_limit"),
+    ("millrace_training_sets", "millrace_training_sets_limit"),
 ];
 
 /// A site with some facts of each kind, and what `publish` said of its clicks.

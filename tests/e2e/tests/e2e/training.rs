@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use millrace_e2e_tests::{Apart, ApartOptions, Finished, wait_until};
+use millrace_e2e_tests::{Apart, ApartOptions, Finished, Scrape, wait_until};
 use serde_json::Value;
 
 use crate::fixture::{CLICKS, PROFILES, Site, catalog, pair};
@@ -289,6 +289,7 @@ fn a_set_larger_than_its_memory_is_the_same_set() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut options = ApartOptions::on(&folder.path().join("data"));
     options.slots = Some(1);
+    options.admin = true;
     let mut services = Apart::start(&options).expect("the services start");
     let cli = services.cli();
     let apply = cli.run(["apply".as_ref(), catalog("clickprofile.yaml").as_os_str()]);
@@ -324,4 +325,13 @@ fn a_set_larger_than_its_memory_is_the_same_set() {
     let (facts, small) = make("small.csv");
     assert!(small == usual, "the set depends on the memory it is made in");
     assert!(facts >= 3 * usual_facts, "the log was read {facts} facts of {usual_facts}");
+    let admin = services.admin("feature-serving").expect("it has an admin port");
+    let scrape = Scrape::of(admin).expect("metrics");
+    let counted = |name: &str| scrape.sum(&format!("millrace_training_{name}"), &[]);
+    assert_eq!(counted("sets"), 0.0);
+    assert_eq!(counted("rows_total"), SPINE_ROWS as f64);
+    assert_eq!(counted("facts_total"), facts as f64);
+    assert!(counted("sections_total") > 1.0, "{scrape:?}");
+    let divided = [("outcome", "divided")];
+    assert!(scrape.sum("millrace_training_slot_reads_total", &divided) > 0.0, "{scrape:?}");
 }

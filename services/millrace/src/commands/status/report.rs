@@ -1,6 +1,7 @@
 //! The answer of `millrace status` in its four forms.
 
 use std::io::{self, Write};
+use std::time::Duration;
 
 use millrace_proto::convert::{ConvertError, from_timestamp};
 use millrace_proto::v1;
@@ -65,16 +66,29 @@ pub struct BackfillReport {
     pub done: f64,
     /// Slots that are not done.
     pub slots_left: u32,
+    /// Whole seconds until all is done, by the rate so far; `null` while that is not known.
+    pub seconds_left: Option<u64>,
 }
 
 impl BackfillReport {
     fn new(from: v1::BackfillState, slots_left: u32) -> Self {
         let done = f64::from(from.done_permille) / 1e3;
-        Self { catalog_version: from.catalog_version, done, slots_left }
+        let time_left = from.time_left.and_then(|left| Duration::try_from(left).ok());
+        let seconds_left = time_left.map(|left| left.as_millis().div_ceil(1_000) as u64);
+        Self { catalog_version: from.catalog_version, done, slots_left, seconds_left }
     }
 
     fn percent(self) -> String {
         format!("{:.1} %", self.done * 100.0)
+    }
+
+    fn time_left(self) -> String {
+        match self.seconds_left {
+            None => "time left unknown yet".to_owned(),
+            Some(seconds @ ..120) => format!("about {seconds} s left"),
+            Some(seconds @ ..7_200) => format!("about {} min left", seconds.div_ceil(60)),
+            Some(seconds) => format!("about {} h left", seconds.div_ceil(3_600)),
+        }
     }
 }
 
@@ -267,10 +281,11 @@ impl Report for StatusReport {
         writeln!(out, "rebuild queue      {} entities", self.rebuild_queue)?;
         if let Some(backfill) = self.backfill {
             let BackfillReport { catalog_version, slots_left, .. } = backfill;
-            let percent = backfill.percent();
+            let (percent, time_left) = (backfill.percent(), backfill.time_left());
             writeln!(
                 out,
-                "backfill           {percent} for catalog version {catalog_version}, {slots_left} slots left"
+                "backfill           {percent} for catalog version {catalog_version}, {slots_left} slots \
+                 left, {time_left}"
             )?;
         }
         writeln!(out, "queued             {} facts", self.queued_facts)?;
@@ -340,4 +355,24 @@ impl Report for StatusReport {
 
 fn seconds(micros: i64) -> String {
     format!("{:.1} s", micros as f64 / 1e6)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backfill_says_how_long_it_takes_or_that_nobody_knows() {
+        let told = |left: Option<Duration>| {
+            let time_left = left.and_then(|left| left.try_into().ok());
+            let state = v1::BackfillState { catalog_version: 2, done_permille: 125, time_left };
+            let report = BackfillReport::new(state, 3);
+            (report.seconds_left, report.time_left())
+        };
+        assert_eq!(told(None), (None, "time left unknown yet".to_owned()));
+        let of = |millis| told(Some(Duration::from_millis(millis)));
+        assert_eq!(of(40_001), (Some(41), "about 41 s left".to_owned()));
+        assert_eq!(of(600_000).1, "about 10 min left");
+        assert_eq!(of(9_000_000).1, "about 3 h left");
+    }
 }
