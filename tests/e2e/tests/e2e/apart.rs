@@ -43,8 +43,12 @@ impl Place {
         self.services.cli()
     }
 
-    fn write(&self, name: &str, text: &str) -> PathBuf {
-        let path = self.folder.path().join(name);
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.path(name);
         std::fs::write(&path, text).expect("a file can be written");
         path
     }

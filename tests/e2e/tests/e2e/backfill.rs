@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use millrace_e2e_tests::{Apart, ApartOptions, Cli, wait_until};
-use millrace_test_servers::Cassandra;
+use millrace_test_servers::{Cassandra, Redis, RedisOptions};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -189,26 +189,44 @@ fn a_feature_that_comes_later_is_filled_in_through_a_kill() {
 
 #[test]
 fn stored_heads_are_filled_in_where_services_run_apart_through_a_kill() {
-    fill_in_apart(|_| {});
+    fill_in_apart(|_| {}, kill_join_behind_a_slot);
 }
 
 /// The slots of the one that is killed go to the other, which goes on.
 #[test]
 fn a_backfill_goes_on_where_its_slots_go() {
-    fill_in_apart(|options| options.more = vec!["join-1"]);
+    fill_in_apart(|options| options.more = vec!["join-1"], kill_join_behind_a_slot);
 }
 
-/// Marks in a database, and two of what writes there.
+/// Two of each on a database and a Redis, and one of each kind dies while slots are left.
 #[test]
-fn a_backfill_goes_on_where_its_slots_go_on_cassandra() {
+fn a_backfill_goes_on_through_kills_on_the_cluster() {
+    let redis = Redis::start(RedisOptions::default()).expect("a Redis");
     let env = crate::cql::env(Cassandra::shared(), "backfill");
-    fill_in_apart(|options| {
+    let options = |options: &mut ApartOptions| {
         options.env = env.to_vec();
-        options.more = vec!["store-writer-1", "join-1"];
+        options.env.push(("MILLRACE_REDIS", redis.url()));
+        options.more = vec!["store-writer-1", "join-1", "ingest-1", "feature-serving-1"];
+        options.backfill_bytes_per_second = Some(BYTES_PER_SECOND / 2);
+    };
+    fill_in_apart(options, |services, cli| {
+        for victim in ["feature-serving", "ingest-1", "store-writer", "join-1"] {
+            services.kill(victim).expect("it can be killed");
+            services.start_again(victim).expect("it starts again");
+            let left = wait_until("a status", DONE_WITHIN, || slots_left(cli));
+            assert!(left > 0, "the backfill was over when {victim} died");
+        }
     });
 }
 
-fn fill_in_apart(change: impl FnOnce(&mut ApartOptions)) {
+fn kill_join_behind_a_slot(services: &mut Apart, cli: &Cli) {
+    wait_for_slots_left(cli, 3);
+    services.kill("join").expect("it can be killed");
+    services.start_again("join").expect("it starts again");
+}
+
+/// Services that run apart, of which some die while slots are left.
+fn fill_in_apart(change: impl FnOnce(&mut ApartOptions), kill: impl FnOnce(&mut Apart, &Cli)) {
     let folder = TempDir::new().expect("a temporary folder");
     let mut options = ApartOptions::on(&folder.path().join("data"));
     options.slots = Some(SLOTS);
@@ -226,9 +244,7 @@ fn fill_in_apart(change: impl FnOnce(&mut ApartOptions)) {
     // A reader that does not know a feature looks for the version that has it.
     cli.get(["user_activity", "1", "--features", "clicks_30d"]).expect("read");
     assert!(assert_served_meanwhile(&cli, CLICKS_FIRST) > 0);
-    wait_for_slots_left(&cli, 3);
-    services.kill("join").expect("it can be killed");
-    services.start_again("join").expect("it starts again");
+    kill(&mut services, &cli);
     publish(&cli, folder.path(), CLICKS_FIRST..CLICKS_FIRST + 200);
     services.settle();
     assert_served_meanwhile(&cli, CLICKS_FIRST + 200);
@@ -271,6 +287,9 @@ fn a_slot_of_many_entities_goes_on_in_its_midst() {
     apply_second(&site.cli(), &site.path(""));
     let reached = |cli: &Cli| done(cli).filter(|done| (0.2..1.0).contains(done));
     let before = wait_until("a part of the slot", DONE_WITHIN, || reached(&site.cli()));
+    let status = site.cli().json(["status"]).expect("a status");
+    let left = status["backfill"]["seconds_left"].as_u64();
+    assert!(left.is_some_and(|left| (1..600).contains(&left)), "{status}");
     // A mark may take a second to say so.
     let least =
         wait_until("more of it", DONE_WITHIN, || done(&site.cli()).filter(|done| *done > before));

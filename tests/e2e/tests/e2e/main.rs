@@ -5,6 +5,7 @@ mod apart;
 mod backfill;
 mod bad_input;
 mod clients;
+mod cluster;
 mod command_line;
 mod cql;
 mod crash;
