@@ -34,3 +34,4 @@ mod several;
 mod tails;
 mod traces;
 mod training;
+mod witness;
