@@ -69,6 +69,9 @@ pub struct ExplainedFact {
     pub position: Position,
     /// Why it does not count; `None` when it does.
     pub left_out: Option<LeftOut>,
+    /// It is LATE and lies before the instant from which on its slot keeps facts of the stream: a replay
+    /// leaves it as it is.
+    pub late_for_good: bool,
     /// The start of its tile, for an event and a window with a hop.
     pub tile: Option<Micros>,
     /// What an event counted adds to the aggregate, or the version in force gives to `latest`; NULL
@@ -294,8 +297,10 @@ impl Explainer {
             let known = self.learned.contains_key(&apart.copy)
                 || (apart.why == LeftOut::Late && later(apart.copy));
             if concerned.contains(&stream) && !known {
+                let boundary = self.boundaries.of(self.plan.streams[stream].id);
                 explained.push(ExplainedFact {
                     stream: self.plan.streams[stream].id,
+                    late_for_good: apart.why == LeftOut::Late && apart.body.at < boundary,
                     body: apart.body,
                     known_at: apart.learned.known_at,
                     position: apart.learned.position,
@@ -389,6 +394,7 @@ impl Explainer {
             known_at,
             position,
             left_out: None,
+            late_for_good: false,
             tile: None,
             value: Value::Null,
             versions: Vec::new(),

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use millrace_types::entity::entity_hash;
 use millrace_types::{
-    Chunk, DecodeError, Entity, EntityKey, FactBody, KnownAt, Position, StreamId, Verdict,
+    Chunk, DecodeError, Entity, EntityKey, FactBody, KnownAt, Micros, Position, StreamId, Verdict,
 };
 
 use crate::plan::Plan;
@@ -36,6 +36,15 @@ pub struct LateFact {
     /// The first chunk in which the same fact takes effect, that of its replay as a rule, and since when
     /// that copy counts.
     pub in_effect: Option<(Position, KnownAt)>,
+}
+
+impl LateFact {
+    /// True when it is LATE for good: it is not in effect, and lies before the instant from which on the
+    /// slot keeps facts of its stream, so that a replay leaves it as it is.
+    #[must_use]
+    pub fn is_for_good(&self, boundary: Micros) -> bool {
+        self.in_effect.is_none() && self.body.at < boundary
+    }
 }
 
 /// A page of the LATE facts of one stream in one slot.

@@ -22,7 +22,7 @@ use tonic::{Request, Response, Status};
 use crate::clock;
 use crate::erase::EraseDesk;
 use crate::error::ReadError;
-use crate::late::{self, Cursor, PAGE_DEFAULT, PAGE_MAX};
+use crate::late::{self, Cursor, LatePage, PAGE_DEFAULT, PAGE_MAX};
 use crate::read::Reader;
 
 /// The service.
@@ -143,7 +143,7 @@ impl Admin {
         let facts =
             page.facts.iter().filter(|(_, f)| !request.pending_only || f.in_effect.is_none());
         Ok(v1::ListLateFactsResponse {
-            facts: facts.map(|(slot, fact)| late_fact(&plan.catalog, *slot, fact)).collect(),
+            facts: facts.map(|(slot, fact)| late_fact(&plan.catalog, &page, *slot, fact)).collect(),
             fields: stream.fields.iter().map(|f| f.name.clone()).collect(),
             next_cursor: page.next.map(|c| c.text(&stream.name)).unwrap_or_default(),
         })
@@ -160,9 +160,7 @@ impl Admin {
         let from = Cursor::parse(&request.cursor, &stream.name, reader.slots.count())?;
         let page = page_size(request.page_size)?;
         let page = reader.late_page(peer, &plan, stream.id, from, page).await?;
-        let slots = reader.owner.status().await.map_err(ReadError::Join)?;
-        let forgotten = slots.into_iter().map(|slot| (slot.slot, slot.forgotten)).collect();
-        let counts = late::replay(&**join, &plan, stream.id, &page, &forgotten).await?;
+        let counts = late::replay(&**join, &plan, stream.id, &page).await?;
         Ok(v1::ReplayLateFactsResponse {
             counts: Some(counts.into()),
             next_cursor: page.next.map(|c| c.text(&stream.name)).unwrap_or_default(),
@@ -262,7 +260,7 @@ fn page_size(asked: u32) -> Result<usize, ReadError> {
     }
 }
 
-fn late_fact(catalog: &Catalog, slot: SlotId, late: &LateFact) -> v1::LateFact {
+fn late_fact(catalog: &Catalog, page: &LatePage, slot: SlotId, late: &LateFact) -> v1::LateFact {
     let kind = catalog.kind(late.entity.kind);
     v1::LateFact {
         entity: kind.map(|k| k.name.clone()).unwrap_or_default(),
@@ -276,6 +274,7 @@ fn late_fact(catalog: &Catalog, slot: SlotId, late: &LateFact) -> v1::LateFact {
         slot: slot.0,
         position: Some(late.place.position.into()),
         in_effect_since: late.in_effect.map(|(_, known_at)| known_at_timestamp(known_at)),
+        late_for_good: page.is_for_good(slot, late),
     }
 }
 

@@ -174,6 +174,7 @@ fn explained_fact(catalog: &Catalog, fact: ExplainedFact, lists_values: bool) ->
         tile: fact.tile.map(to_timestamp),
         value: (used && lists_values && fact.value != Value::Null).then(|| fact.value.into()),
         versions: versions.collect(),
+        late_for_good: fact.late_for_good,
     }
 }
 

@@ -16,7 +16,7 @@ use millrace_types::chunk::fingerprint;
 use millrace_types::entity::entity_hash;
 use millrace_types::fact::{encode_body, encode_route};
 use millrace_types::{
-    Boundaries, Chunk, DecodeError, Micros, Position, SlotId, StreamId, Verdict, VerdictCounts,
+    Chunk, DecodeError, Micros, Position, SlotId, StreamId, Verdict, VerdictCounts,
 };
 use tokio::time::Instant;
 
@@ -40,8 +40,17 @@ const REPLAY_BYTES: usize = 256 << 10;
 pub(crate) struct LatePage {
     /// The facts with their slots, in the order of the slots' logs.
     pub(crate) facts: Vec<(SlotId, LateFact)>,
+    /// By slot the instant before which facts of the stream are forgotten, where some are.
+    pub(crate) boundaries: BTreeMap<SlotId, Micros>,
     /// Where the next page begins; `None` after the last.
     pub(crate) next: Option<Cursor>,
+}
+
+impl LatePage {
+    /// True when a fact of this slot is LATE for good, by what the slot keeps.
+    pub(crate) fn is_for_good(&self, slot: SlotId, fact: &LateFact) -> bool {
+        self.boundaries.get(&slot).is_some_and(|boundary| fact.is_for_good(*boundary))
+    }
 }
 
 /// A place among the LATE facts of a stream: everything before it was seen.
@@ -111,12 +120,25 @@ impl Reader {
         from: Cursor,
         max: usize,
     ) -> Result<LatePage, ReadError> {
-        let ends: Vec<(SlotId, Position)> = {
-            let status = self.owner.status().await.map_err(ReadError::Join)?;
-            let mut ends: Vec<_> = status.iter().map(|s| (s.slot, s.position)).collect();
-            ends.sort_unstable();
-            ends
-        };
+        let status = self.owner.status().await.map_err(ReadError::Join)?;
+        let mut ends: Vec<_> = status.iter().map(|s| (s.slot, s.position)).collect();
+        ends.sort_unstable();
+        let boundaries = status.iter().map(|s| (s.slot, s.forgotten.of(stream)));
+        let boundaries = boundaries.filter(|(_, at)| *at > Micros::MIN).collect();
+        let (facts, next) = self.find_late(peer, plan, stream, ends, from, max).await?;
+        Ok(LatePage { facts, boundaries, next })
+    }
+
+    /// The LATE facts of a page and where the next one begins, in slots that are read up to these ends.
+    async fn find_late(
+        &self,
+        peer: PeerNetwork,
+        plan: &Arc<Plan>,
+        stream: StreamId,
+        ends: Vec<(SlotId, Position)>,
+        from: Cursor,
+        max: usize,
+    ) -> Result<(Vec<(SlotId, LateFact)>, Option<Cursor>), ReadError> {
         self.log
             .within_budget(peer, async {
                 // Half of the time is for finding facts, so that a page comes back before its limit.
@@ -127,7 +149,7 @@ impl Reader {
                     let left = max - facts.len();
                     let spent = bytes >= PAGE_BYTES || Instant::now() >= enough;
                     if left == 0 || (spent && !facts.is_empty()) {
-                        return Ok(LatePage { facts, next: Some(Cursor { slot: slot.0, after }) });
+                        return Ok((facts, Some(Cursor { slot: slot.0, after })));
                     }
                     let scan = LateScan::new(stream, after, left, PAGE_BYTES - bytes);
                     let (scan, stopped) = self.late_of_slot(plan, slot, end, scan, enough).await?;
@@ -139,10 +161,10 @@ impl Reader {
                     let last = facts.last().map(|(_, fact)| fact.place).filter(|_| full);
                     if let Some(place) = last.or(stopped) {
                         let next = Some(Cursor { slot: slot.0, after: Some(place) });
-                        return Ok(LatePage { facts, next });
+                        return Ok((facts, next));
                     }
                 }
-                Ok(LatePage { facts, next: None })
+                Ok((facts, None))
             })
             .await
     }
@@ -170,23 +192,20 @@ impl Reader {
 }
 
 /// Appends those facts of a page anew that are not in effect yet. Gives their verdicts, which
-/// are there once the facts are durable. What lies before the boundary of the stream's retention, by
-/// `forgotten` of each slot, is LATE for good and not appended.
+/// are there once the facts are durable. What is LATE for good is not appended.
 pub(crate) async fn replay(
     join: &dyn JoinPort,
     plan: &Plan,
     stream: StreamId,
     page: &LatePage,
-    forgotten: &BTreeMap<SlotId, Boundaries>,
 ) -> Result<VerdictCounts, ReadError> {
     let mut counts = VerdictCounts::default();
     for of_slot in page.facts.chunk_by(|a, b| a.0 == b.0) {
         let slot = of_slot[0].0;
         let found: Vec<LateFact> = of_slot.iter().map(|(_, fact)| fact.clone()).collect();
         let mut batch = ReplayBatch::default();
-        let boundary = forgotten.get(&slot).map_or(Micros::MIN, |all| all.of(stream));
         for fact in pending(&found) {
-            if fact.body.at < boundary {
+            if page.is_for_good(slot, fact) {
                 counts.add(Verdict::Late);
                 continue;
             }

@@ -149,7 +149,8 @@ async fn explanations_list_what_counts_and_what_does_not() {
             "{{\"stream\":\"clicks\",\"id\":\"{id}\",\"at\":\"2026-03-01T11:59:00Z\",\
              \"known_at\":\"2026-03-01T12:00:00Z\",\"revision\":1,\"op\":\"ASSERT\",\
              \"position\":\"1.7\",\"reason\":{reason},\"tile\":\"2026-03-01T11:59:00Z\",\
-             \"value\":{value},\"versions\":{versions}}}"
+             \"value\":{value},\"versions\":{versions},\"late_for_good\":{}}}",
+            reason == "\"LATE\""
         )
     };
     let met = "{\"profiles\":{\"valid_from\":\"2026-03-01T11:58:00Z\",\"id\":\"p1\",\
@@ -169,6 +170,7 @@ async fn explanations_list_what_counts_and_what_does_not() {
         run_at(address, &["explain", "user_activity", "42", "spend_24h", "-o", "table"]).await;
     assert!(table.stdout.starts_with("spend_24h = 12.5 (PRESENT)\n"), "{}", table.stdout);
     assert!(table.stdout.contains("\nleft out: 2 LATE\n"), "{}", table.stdout);
+    assert!(table.stdout.contains("LATE for good"), "{}", table.stdout);
     let bad = run_at(address, &["explain", "user_activity", "alice", "spend_24h"]).await;
     assert_eq!(bad.code, 2);
 }
@@ -183,7 +185,7 @@ async fn late_facts_are_listed_and_replayed_page_by_page() {
             "{{\"entity\":\"user\",\"key\":42,\"id\":\"{id}\",\"at\":\"2026-02-28T11:00:00Z\",\
              \"revision\":0,\"op\":\"ASSERT\",\"row\":{{\"event_id\":\"e\\\"1\",\"user_id\":42,\
              \"ts\":null}},\"known_at\":\"2026-03-01T12:00:00Z\",\"slot\":3,\"position\":\"1.7\",\
-             \"in_effect_since\":{since}}}"
+             \"in_effect_since\":{since},\"late_for_good\":false}}"
         )
     };
     let facts = [fact("e1", "null"), fact("e2", "\"2026-03-01T12:00:00Z\"")].join(",");

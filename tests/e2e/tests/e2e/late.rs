@@ -85,6 +85,7 @@ fn late_facts_change_nothing_until_they_are_replayed() {
     assert_eq!(facts[0]["id"], "c");
     assert_eq!(facts[0]["row"]["price"], 4.0);
     assert_eq!(facts[0]["in_effect_since"], Value::Null);
+    assert_eq!(facts[0]["late_for_good"], false, "nothing is forgotten");
     site.crash_and_restart();
     assert_clicks(&site, &[], 3, 11.5);
     let explained = explain(&site, &[]);

@@ -145,6 +145,17 @@ fn what_is_older_than_its_retention_is_gone_and_the_rest_is_as_it_was() {
     // LATE for good: published, imported, and replayed.
     let late = publish(&site.cli(), &folder, "late", &clicks(3..4));
     assert_eq!(late.late, 24 * USERS, "{late:?}");
+    let listed = site.cli().json(["late", "list", "clicks"]).expect("they are listed");
+    let listed = listed["facts"].as_array().expect("facts");
+    assert_eq!(listed.len() as u64, 24 * USERS);
+    assert!(listed.iter().all(|fact| fact["late_for_good"] == true), "{listed:?}");
+    let args = ["explain", "user_activity", "3", "clicks_1d", "--at", "2024-01-30T12:00:00Z"];
+    let explained = site.cli().json(args.into_iter().chain(["--limit", "1000"]));
+    let explained = explained.expect("explained");
+    let late = explained["left_out"].as_array().expect("facts").iter();
+    let late: Vec<&Value> = late.filter(|fact| fact["reason"] == "LATE").collect();
+    assert!(!late.is_empty(), "{explained}");
+    assert!(late.iter().all(|fact| fact["late_for_good"] == true), "{explained}");
     let replayed = site.cli().run(["late", "replay", "clicks", "-o", "json"]).expect("it ends");
     assert_eq!(replayed.code, 3, "{}", replayed.stderr);
     let replayed: Value = serde_json::from_str(&replayed.stdout).expect("JSON");

@@ -67,6 +67,8 @@ pub struct ExplainedRow {
     pub value: OwnedValue,
     /// The version it meets of each changelog that the feature reads; `null` where there is none.
     pub versions: Entries<Option<MetRow>>,
+    /// It is LATE and older than its stream keeps: a replay leaves it LATE.
+    pub late_for_good: bool,
 }
 
 /// The version of a changelog that an event meets.
@@ -160,6 +162,7 @@ impl ExplainedRow {
             tile: optional(fact.tile.as_ref())?,
             value: OwnedValue(value),
             versions: Entries(versions.collect::<Result<_, _>>()?),
+            late_for_good: fact.late_for_good,
         })
     }
 
@@ -181,6 +184,7 @@ impl ExplainedRow {
             text_of_value(self.value.0.as_ref(), ""),
             versions.join("; "),
             self.reason.unwrap_or("").to_owned(),
+            self.late_for_good.to_string(),
         ]
     }
 }
@@ -214,8 +218,19 @@ fn required(instant: Option<&prost_types::Timestamp>) -> Result<JsonInstant, Con
     optional(instant)?.ok_or_else(missing)
 }
 
-const COLUMNS: [&str; 10] =
-    ["stream", "id", "at", "known_at", "revision", "op", "tile", "value", "versions", "reason"];
+const COLUMNS: [&str; 11] = [
+    "stream",
+    "id",
+    "at",
+    "known_at",
+    "revision",
+    "op",
+    "tile",
+    "value",
+    "versions",
+    "reason",
+    "late_for_good",
+];
 
 impl Report for ExplainReport {
     fn write_table(&self, out: &mut dyn Write) -> io::Result<()> {
@@ -246,7 +261,11 @@ impl Report for ExplainReport {
                 Table::new(&["stream", "id", "at", "known_at", "revision", "op", "reason"]);
             for fact in &self.left_out {
                 let mut cells = fact.cells();
+                cells.truncate(10);
                 cells.drain(6..9);
+                if let Some(reason) = cells.last_mut().filter(|_| fact.late_for_good) {
+                    reason.push_str(" for good");
+                }
                 table.push(cells);
             }
             table.write_framed(out, &[4])?;

@@ -46,6 +46,8 @@ pub struct LateRow {
     pub position: String,
     /// Since when the same fact is in effect; `null` while it is pending.
     pub in_effect_since: Option<JsonInstant>,
+    /// It is older than the stream keeps and not in effect: a replay leaves it LATE.
+    pub late_for_good: bool,
 }
 
 impl LateListReport {
@@ -94,11 +96,13 @@ impl LateRow {
             slot: fact.slot,
             position: fact.position.map_or(Position::START, Position::from).to_string(),
             in_effect_since: instant(fact.in_effect_since.as_ref())?,
+            late_for_good: fact.late_for_good,
         })
     }
 
     fn state(&self) -> String {
         match self.in_effect_since {
+            None if self.late_for_good => "LATE for good".to_owned(),
             None => "pending".to_owned(),
             Some(since) => format!("in effect since {}", since.0),
         }
@@ -129,14 +133,18 @@ impl Report for LateListReport {
             ]);
         }
         table.write_framed(out, &[4])?;
-        let pending = self.facts.iter().filter(|f| f.in_effect_since.is_none()).count();
-        match pending {
+        let for_good = self.facts.iter().filter(|f| f.late_for_good).count();
+        let open = self.facts.iter().filter(|f| f.in_effect_since.is_none()).count();
+        let stream = &self.stream;
+        if for_good > 0 {
+            writeln!(out, "{for_good} older than {stream} keeps: LATE for good")?;
+        }
+        match open.saturating_sub(for_good) {
+            0 if for_good > 0 => Ok(()),
             0 => writeln!(out, "all in effect"),
-            _ => writeln!(
-                out,
-                "{pending} pending; apply them with: millrace late replay {}",
-                self.stream
-            ),
+            pending => {
+                writeln!(out, "{pending} pending; apply them with: millrace late replay {stream}")
+            }
         }
     }
 
@@ -153,6 +161,7 @@ impl Report for LateListReport {
             "slot",
             "position",
             "in_effect_since",
+            "late_for_good",
         ]);
         for fact in &self.facts {
             let row = serde_json::to_string(&fact.row).unwrap_or_default();
@@ -168,6 +177,7 @@ impl Report for LateListReport {
                 fact.slot.to_string(),
                 fact.position.clone(),
                 fact.in_effect_since.map(|i| i.0.to_string()).unwrap_or_default(),
+                fact.late_for_good.to_string(),
             ]);
         }
         table
@@ -268,5 +278,48 @@ impl Report for LateReplayReport {
             number(self.late),
         ]);
         table
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use millrace_types::{KeyPart, Micros};
+
+    use super::*;
+
+    fn row(late_for_good: bool, since: Option<i64>) -> LateRow {
+        LateRow {
+            entity: "user".to_owned(),
+            key: JsonKey(EntityKey::try_new(&[KeyPart::Int64(7)]).expect("a key")),
+            id: "e1".to_owned(),
+            at: JsonInstant(Micros(0)),
+            revision: 0,
+            op: "ASSERT",
+            row: Entries(Vec::new()),
+            known_at: JsonInstant(Micros(1)),
+            slot: 0,
+            position: Position::START.to_string(),
+            in_effect_since: since.map(|at| JsonInstant(Micros(at))),
+            late_for_good,
+        }
+    }
+
+    fn table(facts: Vec<LateRow>) -> String {
+        let mut out = Vec::new();
+        let report = LateListReport { facts, ..LateListReport::new("clicks") };
+        report.write_table(&mut out).expect("memory takes it");
+        String::from_utf8(out).expect("text")
+    }
+
+    /// Nobody is told to replay what a replay leaves as it is.
+    #[test]
+    fn what_is_late_for_good_is_not_pending() {
+        let for_good = "1 older than clicks keeps: LATE for good\n";
+        let alone = table(vec![row(true, None), row(false, Some(2))]);
+        assert!(alone.ends_with(for_good), "{alone}");
+        let both = table(vec![row(true, None), row(false, None)]);
+        let next = "1 pending; apply them with: millrace late replay clicks\n";
+        assert!(both.ends_with(&format!("{for_good}{next}")), "{both}");
+        assert!(table(vec![row(false, Some(2))]).ends_with("all in effect\n"));
     }
 }

@@ -119,7 +119,7 @@ impl FeatureService for Service {
             ..fact("e1")
         };
         let late = v1::LeftOutReason::Late;
-        let left_out = v1::ExplainedFact { reason: late.into(), ..fact("e2") };
+        let left_out = v1::ExplainedFact { reason: late.into(), late_for_good: true, ..fact("e2") };
         Ok(Response::new(v1::ExplainResponse {
             at: Some(to_timestamp(NOON)),
             known_at: Some(to_timestamp(NOON)),
@@ -270,6 +270,7 @@ impl AdminService for Service {
             slot: 3,
             position: Some(v1::LogPosition { epoch: 1, sequence: 7 }),
             in_effect_since: (!first).then(|| to_timestamp(NOON)),
+            late_for_good: false,
         };
         Ok(Response::new(v1::ListLateFactsResponse {
             facts: if first || !request.pending_only { vec![fact] } else { Vec::new() },
