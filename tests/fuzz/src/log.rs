@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use millrace_kernel::Plan;
 use millrace_kernel::slot::{Input, SlotCore};
+use millrace_kernel::{Plan, RetentionScrub};
 use millrace_types::chunk::{encode_chunk, fact_count};
 use millrace_types::fact::check_records;
 use millrace_types::{Chunk, KnownAt, Micros, SlotId, StreamId, StreamWatermark};
@@ -14,7 +14,14 @@ use crate::history::HISTORY;
 const SUM: std::ops::Range<usize> = 1..5;
 
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
-    HISTORY.chunks.clone()
+    // The first ones are those that are damaged in many ways.
+    let notes = |bytes: &&Vec<u8>| {
+        Chunk::decode(bytes.as_slice()).is_ok_and(|chunk| chunk.header.retention.is_some())
+    };
+    let bases: Vec<_> = HISTORY.chunks.iter().filter(notes).cloned().collect();
+    assert!(!bases.is_empty(), "the history has a base chunk");
+    assert!(!HISTORY.rewritten.is_empty(), "something was forgotten");
+    bases.into_iter().chain(HISTORY.rewritten.clone()).chain(HISTORY.chunks.clone()).collect()
 }
 
 /// A chunk, its checksum made good so that what lies behind it is reached.
@@ -32,7 +39,19 @@ pub(crate) fn chunk(data: &[u8]) -> bool {
     assert_eq!(again.fact_bytes(), chunk.fact_bytes());
     let Ok(records) = check_records(chunk.fact_bytes()) else { return false };
     judge(chunk.fact_bytes(), records);
+    forget(&chunk);
     true
+}
+
+/// What is left of a chunk without what the history's base chunk forgot decodes, and has lost nothing else.
+fn forget(chunk: &Chunk<&[u8]>) {
+    let (plan, boundaries) = (HISTORY.plan.clone(), HISTORY.boundaries.clone());
+    let mut scrub = RetentionScrub::new(plan, boundaries, 0, 64);
+    let looked = scrub.find(chunk).and_then(|()| scrub.keep(chunk));
+    let Ok(Some(rest)) = looked.and_then(|()| scrub.rest(chunk)) else { return };
+    let rest = Chunk::decode(rest.as_slice()).expect("what is left of a chunk decodes");
+    assert_eq!(u64::from(rest.header.facts) + scrub.facts(), u64::from(chunk.header.facts));
+    assert!(rest.header.retention.is_some_and(|notes| notes.scrubbed.reach(&HISTORY.boundaries)));
 }
 
 /// Facts that came through the door of the join service: judged into a chunk of their own, or refused

@@ -49,6 +49,8 @@ struct Check<'a> {
     latest: BTreeMap<StreamId, Micros>,
     /// What is LATE and was not replayed, in the order of arrival.
     late: Vec<Fact>,
+    /// What was judged LATE, replayed since or not, with the known_at of its chunk.
+    judged_late: Vec<(KnownAt, Fact)>,
     /// In the order of their erasures.
     erased: Vec<Entity>,
     /// The case as of the catalog in force.
@@ -90,6 +92,7 @@ pub fn run(
         watermarks: StatedWatermarks::default(),
         latest: BTreeMap::new(),
         late: Vec::new(),
+        judged_late: Vec::new(),
         erased: Vec::new(),
         now,
         next,

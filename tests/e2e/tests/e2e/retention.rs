@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use millrace_e2e_tests::{Apart, ApartOptions, Cli, JoinedRows, PublishReport, wait_until};
+use millrace_test_servers::Cassandra;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -176,9 +177,30 @@ fn what_is_older_than_its_retention_is_gone_and_the_rest_is_as_it_was() {
 /// Stored heads and marks say what is kept, and another join service goes on where the first one was killed.
 #[test]
 fn services_apart_refuse_the_same_and_go_on_after_a_kill() {
+    forget_apart(&[], |_, data| !holds(data, CANARY.as_bytes()));
+}
+
+/// The facts from the 19th at 21:00 on.
+const KEPT: u64 = (3 + 11 * 24) * USERS;
+
+/// Chunks and heads are rewritten in a database; a set of all events looks at every fact that is left in the
+/// log.
+#[test]
+fn services_apart_on_cassandra_refuse_the_same_and_go_on_after_a_kill() {
+    let env = crate::cql::env(Cassandra::shared(), "retention");
+    forget_apart(&env, |cli, data| {
+        let out = data.with_extension("ndjson").display().to_string();
+        let args = ["training", "user_activity", "--events", "--known-at", "latest", "--out", &out];
+        cli.json(args).is_ok_and(|set| set["facts_read"] == KEPT)
+    });
+}
+
+/// Publishes and forgets while join is killed; `is_gone` tells when nothing is left of what was forgotten.
+fn forget_apart(env: &[(&'static str, String)], is_gone: impl Fn(&Cli, &Path) -> bool) {
     let folder = TempDir::new().expect("a temporary folder");
     let mut options = ApartOptions::on(&folder.path().join("data"));
     options.slots = Some(2);
+    options.env = env.to_vec();
     let mut apart = Apart::start(&options).expect("the services start");
     let cli = apart.cli();
     apply(&cli, folder.path());
@@ -194,9 +216,14 @@ fn services_apart_refuse_the_same_and_go_on_after_a_kill() {
         read(&cli, "2024-01-20T00:00:00Z").err().filter(|error| error.contains(EARLIEST))
     });
     assert_values(&cli);
-    wait_until("a folder without it", PATIENCE, || {
-        (!holds(&options.data, CANARY.as_bytes())).then_some(())
-    });
+    wait_until("a log without it", PATIENCE, || is_gone(&cli, &options.data).then_some(()));
+    assert_values(&cli);
+    // Heads were stored once more before.
+    for service in ["join", "feature-serving"] {
+        apart.kill(service).expect("it can be killed");
+        apart.start_again(service).expect("it starts again");
+    }
+    apart.settle();
     assert_values(&cli);
 }
 

@@ -109,6 +109,8 @@ impl Check<'_> {
         self.oracle = oracle;
         let late = std::mem::take(&mut self.late);
         self.late = late.into_iter().filter(|fact| !self.names_erased(fact)).collect();
+        let late = std::mem::take(&mut self.judged_late);
+        self.judged_late = late.into_iter().filter(|(_, f)| !self.names_erased(f)).collect();
         bodies
     }
 

@@ -39,6 +39,16 @@ impl Check<'_> {
         if !identical_features(value, &again[feature].0) || !same_status {
             return Err(say("the facts used give another value"));
         }
+        for fact in explanation.used.iter().chain(&explanation.left_out) {
+            let is_late = fact.left_out == Some(LeftOut::Late);
+            let for_good = is_late && fact.body.at < self.oracle.boundary(fact.stream);
+            if for_good != fact.late_for_good {
+                return Err(say(&format!("{fact:?} is LATE for good: {for_good}")));
+            }
+            if for_good {
+                self.sim.reach("left out: late for good");
+            }
+        }
         if self.bases.is_empty() {
             self.compare_left_out(read, &explanation).map_err(|what| say(&what))?;
         }

@@ -44,6 +44,9 @@ impl Check<'_> {
     /// The oracle's verdict; a LATE fact stays out of it, and so does the repeat of a fact in effect
     /// that went LATE because that one is not at hand.
     pub(super) fn expect(&mut self, known_at: KnownAt, fact: Fact, judged: Judged) -> Judged {
+        if judged.verdict == Verdict::Late {
+            self.judged_late.push((known_at, fact.clone()));
+        }
         if self.oracle.is_forgotten(&fact) {
             self.sim.reach("late for good");
             self.late.push(fact);

@@ -26,14 +26,18 @@ impl Check<'_> {
         for known in [AsKnown::At(KnownAt::MAX), AsKnown::At(known_at)] {
             self.compare_sweep(&oracle, &log, known, false)?;
         }
-        // Where it stood among base chunks matters too, and nobody took it down.
-        if !self.late.is_empty() && self.bases.is_empty() {
+        if !self.judged_late.is_empty() {
             let mut with_late = self.oracle.clone();
-            for fact in &self.late {
-                with_late.insert(KnownAt(i64::MIN), fact.clone());
+            for (chunk, fact) in &self.judged_late {
+                with_late.insert(*chunk, fact.clone());
             }
             self.sim.reach("training, late included");
-            self.compare_sweep(&with_late, &log, AsKnown::At(KnownAt::MAX), true)?;
+            if !self.bases.is_empty() {
+                self.sim.reach("training, late included, with base chunks");
+            }
+            for known in [AsKnown::At(KnownAt::MAX), AsKnown::At(known_at)] {
+                self.compare_sweep(&with_late, &log, known, true)?;
+            }
         }
         self.compare_stated()
     }
