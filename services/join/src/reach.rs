@@ -13,7 +13,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use crate::message::Message;
 use crate::service::{Confirming, stopped};
-use crate::subscribe::cursor::Cursor;
+use crate::subscribe::cursor::{Cursor, is_ahead};
 use crate::worker::Acquired;
 
 /// How often marks of slots of other nodes are read while somebody follows them.
@@ -101,7 +101,7 @@ impl Reach {
                 if mine.binary_search(&id).is_err() {
                     self.learn(id, slot).await?;
                 }
-                lacks |= slot.borrow().0 < *wanted;
+                lacks |= is_ahead(*wanted, slot.borrow().0);
             }
             if !lacks {
                 break;

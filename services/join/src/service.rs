@@ -487,6 +487,7 @@ impl SubscribePort for JoinService {
             view,
             from,
         )
+        .await
     }
 }
 

@@ -45,7 +45,11 @@ pub(crate) struct Subscription {
 
 impl Subscription {
     /// Starts following.
-    pub(crate) fn start(
+    ///
+    /// # Errors
+    /// [`JoinError::BadCursor`] when the reader has what the log lacks; [`JoinError::NotServing`] when the
+    /// log has it, but this node does not know so yet.
+    pub(crate) async fn start(
         store: Arc<dyn StorePort>,
         catalog: Arc<Catalog>,
         confirmed: Vec<Confirmed>,
@@ -63,7 +67,10 @@ impl Subscription {
             SubscribeFrom::Now => Cursor::at(confirmed.iter().map(|c| c.borrow().0).collect()),
             SubscribeFrom::Cursor(text) => {
                 let cursor = Cursor::parse(&text, &view, confirmed.len())?;
-                cursor.check(confirmed.iter().map(|c| c.borrow().0))?;
+                let ahead = cursor.ahead(confirmed.iter().map(|c| c.borrow().0));
+                if let Some(ahead) = ahead {
+                    return Err(ahead.ask(&*store).await);
+                }
                 cursor
             }
         };

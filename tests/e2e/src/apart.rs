@@ -209,9 +209,18 @@ impl Apart {
     /// The command line pointed at them.
     #[must_use]
     pub fn cli(&self) -> Cli {
-        let [ingest, join, serving] =
-            ["ingest", "join", "feature-serving"].map(|kind| self.endpoints(kind));
-        Cli::apart(&ingest, &join, &serving)
+        self.cli_of(&self.endpoints("feature-serving"))
+    }
+
+    /// One for each feature-serving, that reads from it alone.
+    #[must_use]
+    pub fn readers(&self) -> Vec<Cli> {
+        let of_kind = self.services.iter().filter(|s| kind_of(s.name) == "feature-serving");
+        of_kind.map(|service| self.cli_of(&self.endpoint(service.name))).collect()
+    }
+
+    fn cli_of(&self, serving: &str) -> Cli {
+        Cli::apart(&self.endpoints("ingest"), &self.endpoints("join"), serving)
     }
 
     /// Starts one more, such as `join-1`.

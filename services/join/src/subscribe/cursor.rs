@@ -7,8 +7,8 @@
 
 use std::collections::BTreeMap;
 
-use millrace_client::port::JoinError;
-use millrace_types::Position;
+use millrace_client::port::{JoinError, StorePort};
+use millrace_types::{Position, SlotId};
 
 /// Where a reader is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,18 +77,41 @@ impl Cursor {
         Ok(Self { positions: (0..slots).map(position).collect(), partial })
     }
 
-    /// Holds it against what is confirmed here.
-    ///
-    /// # Errors
-    /// [`JoinError::BadCursor`] when the reader has more than there is: it followed another log.
-    pub(super) fn check(&self, confirmed: impl Iterator<Item = Position>) -> Result<(), JoinError> {
-        for (slot, (has, is)) in self.positions.iter().zip(confirmed).enumerate() {
-            if *has > is {
-                let why = format!("slot {slot} ends at {is} here, before its {has}");
-                return Err(JoinError::BadCursor(why));
+    /// The first slot of which the reader has more than is confirmed here.
+    pub(super) fn ahead(&self, confirmed: impl Iterator<Item = Position>) -> Option<Ahead> {
+        let slots = self.positions.iter().zip(confirmed).enumerate();
+        let mut ahead = slots.filter(|(_, (has, is))| is_ahead(**has, *is));
+        ahead.next().map(|(slot, (has, is))| Ahead { slot: SlotId(slot as u32), has: *has, is })
+    }
+}
+
+/// True when a reader has more than is confirmed. The place before an epoch's first chunk stands for all
+/// chunks of the epochs before; nobody has to know that epoch to follow a log from there.
+pub(crate) fn is_ahead(has: Position, is: Position) -> bool {
+    has > is && has.sequence > 0
+}
+
+/// A slot of which a reader has more than is known here: either it followed another log, or this node
+/// has yet to learn how far the slot is, or that it is another's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ahead {
+    slot: SlotId,
+    has: Position,
+    is: Position,
+}
+
+impl Ahead {
+    /// What the log says: a chunk that is there was confirmed by an owner this node does not know of.
+    pub(super) async fn ask(self, store: &dyn StorePort) -> JoinError {
+        let Self { slot, has, is } = self;
+        let before = Position { sequence: has.sequence.saturating_sub(1), ..has };
+        match store.read_log(slot, before, has, 1).await {
+            Ok(page) if page.chunks.is_empty() => {
+                JoinError::BadCursor(format!("slot {} ends at {is} here, before its {has}", slot.0))
             }
+            Ok(_) => JoinError::NotServing { slot },
+            Err(error) => JoinError::Store(error),
         }
-        Ok(())
     }
 }
 
@@ -155,10 +178,11 @@ mod tests {
     }
 
     #[test]
-    fn a_cursor_of_another_log_is_refused() {
+    fn a_cursor_may_be_ahead_of_what_is_confirmed() {
         let cursor = Cursor::at(vec![at(1, 5), at(2, 2)]);
-        assert_eq!(cursor.check([at(1, 5), at(3, 1)].into_iter()), Ok(()));
-        let ahead = cursor.check([at(1, 5), at(2, 1)].into_iter());
-        assert!(matches!(ahead, Err(JoinError::BadCursor(why)) if why.contains("slot 1")));
+        assert_eq!(cursor.ahead([at(1, 5), at(3, 1)].into_iter()), None);
+        let ahead = Ahead { slot: SlotId(1), has: at(2, 2), is: at(2, 1) };
+        assert_eq!(cursor.ahead([at(1, 5), at(2, 1)].into_iter()), Some(ahead));
+        assert!(!is_ahead(at(3, 0), at(2, 1)), "an epoch without a chunk");
     }
 }

@@ -241,8 +241,10 @@ fn fill_in_apart(change: impl FnOnce(&mut ApartOptions), kill: impl FnOnce(&mut 
     services.settle();
     apply_second(&cli, folder.path());
     wait_until("the second version", DONE_WITHIN, || slots_left(&cli).filter(|left| *left > 0));
-    // A reader that does not know a feature looks for the version that has it.
-    cli.get(["user_activity", "1", "--features", "clicks_30d"]).expect("read");
+    for reader in services.readers() {
+        // One that does not know a feature looks for the version that has it.
+        reader.get(["user_activity", "1", "--features", "clicks_30d"]).expect("read");
+    }
     assert!(assert_served_meanwhile(&cli, CLICKS_FIRST) > 0);
     kill(&mut services, &cli);
     publish(&cli, folder.path(), CLICKS_FIRST..CLICKS_FIRST + 200);

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use millrace_e2e_tests::wait_until;
 use millrace_test_servers::{Cassandra, CassandraOptions, Redis, RedisOptions};
+use serde_json::Value;
 
 use super::{Run, number};
 
@@ -154,6 +155,7 @@ impl Run {
         match fault {
             Fault::TwoKilled => self.kill_two(),
             Fault::Zombie => {
+                self.wait_for_slots(node);
                 self.services.signal(node, "STOP").expect("it can be frozen");
                 self.wait_for_others(node);
                 self.services.signal(node, "CONT").expect("it can go on");
@@ -161,6 +163,7 @@ impl Run {
             }
             Fault::ZombieAfterTwoFailovers => self.freeze_and_kill(),
             Fault::JoinApart => {
+                self.wait_for_slots(node);
                 let ways = ["store-writer", "store-writer-1"];
                 for writer in ways {
                     self.services.way(node, writer).expect("a way").silence();
@@ -210,6 +213,7 @@ impl Run {
 
     fn freeze_and_kill(&mut self) {
         let [frozen, killed] = *self.rng.pick(&[["join", "join-1"], ["join-2", "join"]]);
+        self.wait_for_slots(frozen);
         self.services.signal(frozen, "STOP").expect("it can be frozen");
         self.wait_for_others(frozen);
         self.services.kill(killed).expect("it can be killed");
@@ -222,11 +226,26 @@ impl Run {
     /// Waits until every slot is served, and none by this node.
     fn wait_for_others(&self, node: &str) {
         wait_until("others to serve the slots", MOVED_WITHIN, || {
-            let status = self.services.cli().json(["status"]).ok()?;
-            let nodes = status["join_nodes"].as_array()?;
-            let it_has = nodes.iter().any(|of| of["node"] == node && of["slots"] != 0);
-            (status["unowned_slots"] == 0 && !it_has).then_some(())
+            let (unowned, its) = self.shares(node)?;
+            (unowned == 0 && its == 0).then_some(())
         });
+    }
+
+    /// Waits until the node has something to lose: one that was started just now has no slots yet.
+    fn wait_for_slots(&self, node: &str) {
+        wait_until("slots for a node", MOVED_WITHIN, || {
+            let (_, its) = self.shares(node)?;
+            (its > 0).then_some(())
+        });
+    }
+
+    /// How many slots nobody serves, and how many this node does.
+    fn shares(&self, node: &str) -> Option<(u64, u64)> {
+        let status = self.services.cli().json(["status"]).ok()?;
+        let of_node = |of: &&Value| of["node"] == node;
+        let its = status["join_nodes"].as_array()?.iter().find(of_node);
+        let its = its.map_or(Some(0), |of| of["slots"].as_u64())?;
+        Some((status["unowned_slots"].as_u64()?, its))
     }
 
     /// A node whose lease went to others ends by itself; it is started anew.
