@@ -1,8 +1,8 @@
 //! What an operator says about Redis, and the client made of it.
 
-use std::fmt;
 use std::time::Duration;
 
+use millrace_store::Secret;
 use redis::io::tcp::TcpSettings;
 use redis::{Client, ConnectionAddr, IntoConnectionInfo, TlsCertificates};
 use thiserror::Error;
@@ -10,16 +10,6 @@ use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 
 /// Longest name of a cluster, in bytes.
 pub const CLUSTER_BYTES_MAX: usize = 64;
-
-/// Text that is never printed.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(pub String);
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(…)")
-    }
-}
 
 /// Where Redis is, how to be known there, and how long it remembers.
 #[derive(Debug, Clone, PartialEq, Eq)]

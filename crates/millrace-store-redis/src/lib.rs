@@ -23,5 +23,5 @@ mod pending;
 mod script;
 pub mod windows;
 
-pub use config::{RedisConfig, RedisConfigError, Secret};
+pub use config::{RedisConfig, RedisConfigError};
 pub use windows::RedisWindows;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use millrace_store::Secret;
 use millrace_types::Micros;
 use scylla::client::execution_profile::ExecutionProfile;
 use scylla::client::session::Session;
@@ -13,7 +14,7 @@ use scylla::statement::{Consistency, SerialConsistency};
 use thiserror::Error;
 
 use crate::checks::{self, CheckError};
-use crate::config::{CqlConfig, Replication, Secret};
+use crate::config::{CqlConfig, Replication};
 use crate::ddl::{self, Dialect};
 use crate::statements::Statements;
 use crate::store::CqlStore;

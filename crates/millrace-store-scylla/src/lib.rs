@@ -32,7 +32,7 @@ mod store;
 mod windows;
 
 pub use checks::CheckError;
-pub use config::{CqlConfig, Replication, Secret};
+pub use config::{CqlConfig, Replication};
 pub use connect::OpenError;
 pub use ddl::Dialect;
 pub use store::CqlStore;

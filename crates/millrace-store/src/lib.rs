@@ -8,6 +8,7 @@
 //! - [`ownership`]: taking a slot over, step by step, on any store.
 //! - [`erasure`]: the list of erased entities, and what scrubs them.
 //! - [`window`]: the window of numbers a producer has had logged.
+//! - [`secret`]: passwords of databases.
 //! - [`memory`]: the in-memory adapter, with injected faults.
 //! - `conformance`: the suite every adapter passes (feature `conformance`).
 
@@ -21,6 +22,7 @@ pub mod ownership;
 pub mod port;
 pub mod retry;
 pub mod rules;
+pub mod secret;
 pub mod window;
 
 pub use audit::{
@@ -30,3 +32,4 @@ pub use erasure::{Erasure, ErasureStore, Receipt};
 pub use ownership::{Fencing, TakeOverError, take_over, take_over_from};
 pub use port::*;
 pub use retry::{Retry, until_known};
+pub use secret::Secret;

@@ -5,7 +5,8 @@ use std::io;
 use std::path::PathBuf;
 
 use clap::Args;
-use millrace_store_scylla::{CqlConfig, Replication, Secret};
+use millrace_store::Secret;
+use millrace_store_scylla::{CqlConfig, Replication};
 use serde::Deserialize;
 use thiserror::Error;
 

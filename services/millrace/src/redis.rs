@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use millrace_store_redis::{RedisConfig, RedisConfigError, Secret};
+use millrace_store::Secret;
+use millrace_store_redis::{RedisConfig, RedisConfigError};
 use serde::Deserialize;
 use thiserror::Error;
 

@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use millrace_store::{ProducerWindows, Seen, StoreError};
-use millrace_store_redis::{RedisConfig, RedisConfigError, RedisWindows, Secret};
+use millrace_store::{ProducerWindows, Secret, Seen, StoreError};
+use millrace_store_redis::{RedisConfig, RedisConfigError, RedisWindows};
 use millrace_test_servers::{Redis, RedisOptions};
 use tokio::time::sleep;
 

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use millrace_store::{Applied, CatalogStore, GRANT, Incarnation, LogStore, NodeId, StoreError};
-use millrace_store_scylla::{CheckError, CqlConfig, CqlStore, OpenError, Secret};
+use millrace_store::{
+    Applied, CatalogStore, GRANT, Incarnation, LogStore, NodeId, Secret, StoreError,
+};
+use millrace_store_scylla::{CheckError, CqlConfig, CqlStore, OpenError};
 use millrace_test_servers::{Cassandra, CassandraOptions};
 use millrace_types::{KnownAt, Micros, SlotId};
 
