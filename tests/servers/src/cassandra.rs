@@ -301,3 +301,40 @@ fn jars() -> Result<PathBuf, ServerError> {
         }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What runs in ScyllaDB's place in the compose file cannot be told of these constants: it is held to
+    /// them.
+    #[test]
+    fn the_stand_in_of_the_compose_file_has_these_settings() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/stand-ins/cassandra");
+        let script = fs::read_to_string(path).expect("the stand-in is there");
+        let says = |text: &str| script.contains(text);
+        let ports = Ports { storage: 1, client: 2, jmx: 3 };
+        let options = CassandraOptions::default();
+        let node = Cassandra { options, folder: "/data".into(), ports, process: None };
+        // Names, addresses, ports and folders are the stand-in's own.
+        let own = ["cluster_name", "address", "port:", "seed", "/data"];
+        let yaml = node.yaml();
+        let shared = yaml.lines().filter(|line| !own.iter().any(|part| line.contains(part)));
+        for line in shared {
+            assert!(script.lines().any(|other| other == line), "{line}");
+        }
+        for package in EXPORTS.iter().chain(&OPENS) {
+            assert!(says(package), "{package}");
+        }
+        let words = node.command(Path::new("/jars"));
+        let flags = words.iter().filter(|word| word.starts_with("-X"));
+        for flag in flags {
+            assert!(says(flag), "{flag}");
+        }
+        let properties = words.iter().filter_map(|word| word.strip_prefix("-Dcassandra."));
+        let own = ["config=", "storagedir=", "jmx.", "test.", "-foreground"];
+        for property in properties.filter(|p| !own.iter().any(|part| p.starts_with(part))) {
+            assert!(says(property), "{property}");
+        }
+    }
+}
