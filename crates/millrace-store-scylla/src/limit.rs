@@ -14,25 +14,32 @@ pub(crate) enum Signal {
     Other,
 }
 
-/// Begins here: a database of a few cores is busy with this many.
-const START: usize = 32;
-const LEAST: usize = 4;
-/// An answer slower than this is a sign of a queue: a log write takes single milliseconds.
-const SLOW: Duration = Duration::from_millis(250);
+/// How many may be in flight.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    /// At first.
+    pub(crate) start: usize,
+    /// However slow the database is.
+    pub(crate) least: usize,
+    /// However fast it is: more than the others.
+    pub(crate) most: usize,
+}
 
 /// The limit of one shard.
 #[derive(Debug)]
 pub(crate) struct Limit {
     limit: usize,
-    most: usize,
+    bounds: Bounds,
+    /// An answer slower than this is a sign of a queue.
+    slow: Duration,
     /// Answers since the limit changed last.
     since: usize,
 }
 
 impl Limit {
-    /// A limit that never exceeds `most`.
-    pub(crate) fn new(most: usize) -> Self {
-        Self { limit: START.min(most), most, since: 0 }
+    /// A limit that shrinks when answers take longer than `slow`.
+    pub(crate) fn new(bounds: Bounds, slow: Duration) -> Self {
+        Self { limit: bounds.start.min(bounds.most), bounds, slow, since: 0 }
     }
 
     /// How many may be in flight now.
@@ -48,9 +55,9 @@ impl Limit {
         let round_is_over = self.since >= self.limit;
         match signal {
             Signal::Overload => self.shrink_after(round_is_over),
-            Signal::Answered(took) if took > SLOW => self.shrink_after(round_is_over),
+            Signal::Answered(took) if took > self.slow => self.shrink_after(round_is_over),
             Signal::Answered(_) => {
-                if round_is_over && used && self.limit < self.most {
+                if round_is_over && used && self.limit < self.bounds.most {
                     self.limit += 1;
                     self.since = 0;
                 }
@@ -63,7 +70,7 @@ impl Limit {
         if !round_is_over {
             return;
         }
-        self.limit = (self.limit * 3 / 4).max(LEAST.min(self.most));
+        self.limit = (self.limit * 3 / 4).max(self.bounds.least.min(self.bounds.most));
         self.since = 0;
     }
 }
@@ -73,6 +80,11 @@ mod tests {
     use super::*;
 
     const FAST: Signal = Signal::Answered(Duration::from_millis(2));
+    const SLOW: Duration = Duration::from_millis(250);
+
+    fn upto(most: usize) -> Limit {
+        Limit::new(Bounds { start: 32, least: 4, most }, SLOW)
+    }
 
     fn rounds(limit: &mut Limit, signal: Signal, rounds: usize) {
         for _ in 0..rounds {
@@ -84,7 +96,7 @@ mod tests {
 
     #[test]
     fn it_grows_by_one_a_round_up_to_its_bound_and_only_when_used() {
-        let mut limit = Limit::new(40);
+        let mut limit = upto(40);
         for _ in 0..10_000 {
             limit.take(FAST, false);
         }
@@ -98,7 +110,7 @@ mod tests {
     #[test]
     fn it_shrinks_once_a_round_and_never_below_the_least() {
         for signal in [Signal::Overload, Signal::Answered(Duration::from_secs(1))] {
-            let mut limit = Limit::new(256);
+            let mut limit = upto(256);
             rounds(&mut limit, signal, 1);
             assert_eq!(limit.now(), 24, "{signal:?}");
             rounds(&mut limit, signal, 100);
@@ -106,14 +118,14 @@ mod tests {
             rounds(&mut limit, FAST, 2);
             assert_eq!(limit.now(), 6);
         }
-        let mut limit = Limit::new(2);
+        let mut limit = upto(2);
         rounds(&mut limit, Signal::Overload, 100);
         assert_eq!(limit.now(), 2);
     }
 
     #[test]
     fn other_failures_say_nothing_about_load() {
-        let mut limit = Limit::new(256);
+        let mut limit = upto(256);
         rounds(&mut limit, Signal::Other, 10);
         assert_eq!(limit.now(), 32);
     }

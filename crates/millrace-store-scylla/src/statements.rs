@@ -10,6 +10,7 @@ use scylla::policies::retry::FallthroughRetryPolicy;
 use scylla::statement::prepared::PreparedStatement;
 use scylla::statement::{Consistency, SerialConsistency};
 
+use crate::gate::Urgency;
 use crate::outcome::Way;
 
 /// A statement.
@@ -209,6 +210,14 @@ impl Statement {
             Self::Clock => of("read clock", "meta", SerialRead,
                 "SELECT toUnixTimestamp(now()) FROM T WHERE name = 'schema'"),
         }
+    }
+}
+
+impl Statement {
+    /// Whether somebody waits for it. Heads, and what is dropped with them, come by the thousand.
+    pub(crate) fn urgency(self) -> Urgency {
+        let behind = [Self::PutPart, Self::DeletePart, Self::PutSample, Self::ForgetSample];
+        if behind.contains(&self) { Urgency::Behind } else { Urgency::AtOnce }
     }
 }
 

@@ -60,7 +60,8 @@ impl CqlStore {
         values: impl SerializeRow,
     ) -> Result<QueryResult, StoreError> {
         let (said, prepared) = (statement.said(), self.statements.get(statement));
-        let entered = self.gates.enter(self.shard(&said, prepared, &values)).await;
+        let entered =
+            self.gates.enter(self.shard(&said, prepared, &values), statement.urgency()).await;
         let (span, began) = (said.span(), Instant::now());
         let outcome = self.session.execute_unpaged(prepared, values).await;
         entered.leave(&outcome, began.elapsed());
@@ -132,7 +133,8 @@ impl CqlStore {
         let said = statement.said();
         let mut prepared = self.statements.get(statement).clone();
         prepared.set_page_size(page_rows);
-        let entered = self.gates.enter(self.shard(&said, &prepared, values)).await;
+        let entered =
+            self.gates.enter(self.shard(&said, &prepared, values), statement.urgency()).await;
         let (span, began) = (said.span(), Instant::now());
         let outcome = self.session.execute_single_page(&prepared, values, from).await;
         entered.leave(&outcome, began.elapsed());
