@@ -7,7 +7,8 @@
 //! writes one kind like the other.
 //!
 //! Nothing is retried here: whoever called repeats a call whose outcome is unknown, unchanged, and is
-//! the only layer that does. Every write says which it is (`outcome`). What is in flight towards a shard is bounded and adapts, and
+//! the only layer that does; of a repeated append what landed is not written again (`landed`). Every
+//! write says which it is (`outcome`). What is in flight towards a shard is bounded and adapts, and
 //! what nobody waits for is bounded more narrowly (`gate`).
 //!
 //! TLS towards the database is not supported yet.
@@ -22,6 +23,7 @@ mod epochs;
 mod erasures;
 mod gate;
 mod keys;
+mod landed;
 mod leases;
 mod limit;
 mod log;

@@ -75,8 +75,9 @@ fn page_rows(chunks: usize, bytes: usize, wanted: usize) -> i32 {
 
 impl CqlStore {
     /// Writes a chunk, its hour first: who looks for chunks asks for hours.
-    async fn append_one(&self, chunk: Append) -> Result<(), StoreError> {
+    async fn append_one(&self, chunk: &Append) -> Result<(), StoreError> {
         let Append { slot, position, known_at, bytes } = chunk;
+        let (slot, known_at) = (*slot, *known_at);
         let (key, hour) = (slot.0.cast_signed(), hour(known_at));
         if !lock(&self.log).knows(slot, hour) {
             self.run(Statement::AppendHour, (key, hour, known_at.0)).await?;
@@ -85,6 +86,18 @@ impl CqlStore {
         let (epoch, sequence) = (stored(position.epoch), stored(position.sequence));
         let values = (key, hour, epoch, sequence, &bytes[..], known_at.0);
         self.run(Statement::AppendChunk, values).await.map(drop)
+    }
+
+    /// Remembers what landed until the call that failed is repeated and over.
+    fn landed_of(&self, before: &[Append], now: &[(Result<(), StoreError>, Append)]) {
+        let mut landed = lock(&self.landed);
+        if now.iter().all(|(outcome, _)| outcome.is_ok()) {
+            before.iter().for_each(|chunk| landed.forget(chunk));
+            return;
+        }
+        for (_, chunk) in now.iter().filter(|(outcome, _)| outcome.is_ok()) {
+            landed.add(chunk);
+        }
     }
 
     async fn hours(
@@ -211,10 +224,19 @@ impl LogStore for CqlStore {
     }
 
     async fn append(&self, chunks: Vec<Append>) -> Result<(), StoreError> {
-        let appends = chunks.into_iter().map(|chunk| self.append_one(chunk));
+        let (landed, left): (Vec<Append>, Vec<Append>) = {
+            let landed = lock(&self.landed);
+            chunks.into_iter().partition(|chunk| landed.has(chunk))
+        };
+        let appends = left.into_iter().map(|chunk| async move {
+            let outcome = self.append_one(&chunk).await;
+            (outcome, chunk)
+        });
         // All of them, also after a failure: what is known of each is known of the call.
-        let outcomes = stream::iter(appends).buffer_unordered(APPENDS).collect().await;
-        of_all("append", outcomes)
+        let outcomes = stream::iter(appends).buffer_unordered(APPENDS).collect::<Vec<_>>().await;
+        self.landed_of(&landed, &outcomes);
+        let outcomes = outcomes.into_iter().map(|(outcome, _)| outcome);
+        of_all("append", outcomes.chain(landed.iter().map(|_| Ok(()))).collect())
     }
 
     async fn last_chunk(

@@ -16,6 +16,7 @@ use scylla::value::{CqlValue, Row};
 
 use crate::epochs::EpochCache;
 use crate::gate::{Gates, Shard};
+use crate::landed::Landed;
 use crate::log::LogCache;
 use crate::outcome::store_error;
 use crate::statements::{Said, Statement, Statements};
@@ -32,6 +33,7 @@ pub struct CqlStore {
     pub(crate) gates: Gates,
     pub(crate) epochs: Mutex<EpochCache>,
     pub(crate) log: Mutex<LogCache>,
+    pub(crate) landed: Mutex<Landed>,
     pub(crate) windows: Mutex<Windows>,
 }
 
@@ -49,6 +51,7 @@ impl CqlStore {
             gates: Gates::new(in_flight_max),
             epochs: Mutex::default(),
             log: Mutex::default(),
+            landed: Mutex::default(),
             windows: Mutex::default(),
         }
     }

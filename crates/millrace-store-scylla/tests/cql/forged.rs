@@ -108,6 +108,29 @@ async fn an_append_that_fails_is_told_as_it_is_and_settled_by_the_same_append() 
     join_all(cases).await;
 }
 
+/// Of a call with many chunks those that failed are written again, and no others.
+#[tokio::test]
+async fn a_repeated_append_writes_only_what_did_not_land() {
+    let (direct, mut proxied) = (open(keyspace().await).await.unwrap(), Proxied::open().await);
+    let slot = SlotId(fresh());
+    direct.insert_epoch(slot, epoch(1, &NodeId("join-0".into()), RUN, 0)).await.unwrap();
+    let both = || vec![chunk(slot, 1), chunk(slot, 2)];
+    let fault = Fault::Told(timed_out(WriteType::Simple), 1);
+    let mut met = proxied.arm(&fault, b"chunk 2", Answer::Next);
+    let outcome = proxied.store.append(both()).await;
+    assert_eq!(kind(&outcome), "unknown", "{outcome:?}");
+    met.one();
+    // Whatever would be said of the first one now: it is not asked about.
+    let mut met = proxied.arm(&fault, b"chunk 1", Answer::Next);
+    proxied.store.append(both()).await.unwrap();
+    assert!(met.is_none());
+    assert_eq!(chunks(&direct, slot).await, first_two());
+    // The call is over: the same chunk once more is a write, as takeovers need it.
+    let outcome = proxied.store.append(both()).await;
+    assert_eq!(kind(&outcome), "unknown", "{outcome:?}");
+    met.one();
+}
+
 /// Nobody finds a chunk whose hour is not there, so the hour goes first.
 #[tokio::test]
 async fn a_chunk_is_not_written_before_its_hour_is_known() {

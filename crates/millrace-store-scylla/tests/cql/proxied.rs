@@ -86,6 +86,11 @@ impl Met {
     pub(crate) fn one(&mut self) -> RequestFrame {
         self.0.try_recv().unwrap().0
     }
+
+    /// Whether there was none.
+    pub(crate) fn is_none(&mut self) -> bool {
+        self.0.try_recv().is_err()
+    }
 }
 
 impl Proxied {
