@@ -14,11 +14,13 @@
 //!   marks of what came after the copy would make facts repeats that the log does not have.
 //!
 //! Modules: [`config`] (what an operator says), `link` (one connection, watched over), `script`,
-//! `pending` (marks on their way), `cache` (windows this process knows), [`windows`] (the port).
+//! `pending` (marks on their way), `cache` (windows this process knows), [`windows`] (the port),
+//! [`metrics`] (what is asked of Redis).
 
 mod cache;
 pub mod config;
 mod link;
+pub mod metrics;
 mod pending;
 mod script;
 pub mod windows;

@@ -18,6 +18,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::cache::{Cache, Known};
 use crate::config::{RedisConfig, RedisConfigError};
 use crate::link::{Link, Up, explain};
+use crate::metrics::Instruments;
 use crate::pending::{Pending, Waiting};
 use crate::script::{FIELDS, Fields, LAYOUT, NUMBERS_END, SOURCE, merge};
 
@@ -39,6 +40,7 @@ struct Shared {
     store: String,
     script: Script,
     link: Link,
+    metrics: Instruments,
     cache: Mutex<Cache>,
     pending: Mutex<Pending>,
     /// Marks that wait or are on their way.
@@ -74,6 +76,7 @@ impl RedisWindows {
             store,
             script: Script::new(SOURCE),
             link,
+            metrics: Instruments::new(),
             cache: Mutex::default(),
             pending: Mutex::default(),
             unwritten: watch::Sender::new(0),
@@ -163,6 +166,7 @@ impl Shared {
         let mut call = self.script.key(self.config.key(&self.store, producer));
         call.arg(LAYOUT).arg(run.start).arg(run.end).arg(WINDOW_NUMBERS);
         call.arg(expiry.min(NUMBERS_END));
+        self.metrics.marks();
         // Loads the script where Redis does not have it (any more).
         let (status, ..): (u8, Option<u64>, Option<u64>) =
             call.invoke_async(&mut up.connection.clone()).await?;
@@ -197,6 +201,7 @@ impl Shared {
         let up = self.link.now()?;
         let mut command = redis::cmd("HMGET");
         command.arg(self.config.key(&self.store, producer)).arg(&FIELDS);
+        self.metrics.reads();
         let span = Span::database("redis", "read", "window");
         let read = command.query_async(&mut up.connection.clone()).await;
         read.map_err(|error| {

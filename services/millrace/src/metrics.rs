@@ -7,10 +7,11 @@ use millrace_telemetry::metrics::BUILD_INFO;
 pub type Part = (&'static str, &'static [Metric]);
 
 /// Every part.
-pub const PARTS: [Part; 6] = [
+pub const PARTS: [Part; 7] = [
     ("Every process", &[BUILD_INFO]),
     ("Servers", &millrace_grpc::metrics::ALL),
     ("ingest", &millrace_ingest::metrics::ALL),
+    ("Redis", &millrace_store_redis::metrics::ALL),
     ("join", &millrace_join::metrics::ALL),
     ("store-writer", &millrace_store_writer::metrics::ALL),
     ("feature-serving", &millrace_feature_serving::metrics::ALL),

@@ -111,6 +111,9 @@ struct Asked {
     pages: f64,
     marks: f64,
     writes_of_marks: f64,
+    reads_of_windows: f64,
+    /// The same two as ingest counts them.
+    told: [f64; 2],
 }
 
 impl Asked {
@@ -139,6 +142,9 @@ impl Asked {
             pages: serving.sum("millrace_read_pages_total", &[("from", "store")]),
             marks: operations("load_mark"),
             writes_of_marks: calls("evalsha"),
+            reads_of_windows: calls("hmget"),
+            told: ["mark", "read"]
+                .map(|call| ingest.sum("millrace_redis_calls_total", &[("call", call)])),
         }
     }
 }
@@ -176,6 +182,15 @@ fn few_statements_serve_many_facts() {
     assert_eq!(of(|asked| asked.confirmations), of(|asked| asked.commits), "one node, one read");
     assert!(of(|asked| asked.chunks) > of(|asked| asked.commits), "slots share a commit");
     assert!(of(|asked| asked.writes_of_marks) <= of(|asked| asked.batches));
+    // The last mark may be on its way; the first time Redis does not have the script yet.
+    wait_until("the calls of Redis as it counts them", PUBLISHED_WITHIN, || {
+        let Asked { told: [marks, reads], writes_of_marks, reads_of_windows, .. } =
+            Asked::of(&place, &redis);
+        let retried = writes_of_marks - marks;
+        // The script reads the window too.
+        let told = (0.0..=1.0).contains(&retried) && reads_of_windows == reads + marks;
+        (told && marks > 0.0 && reads > 0.0).then_some(())
+    });
 
     place.services.settle();
     let before = Asked::of(&place, &redis);
