@@ -85,6 +85,12 @@ impl RemoteStore {
         self
     }
 
+    /// After how long it asks once more, if it does.
+    #[must_use]
+    pub fn hedged_after(&self) -> Option<Duration> {
+        self.hedge.as_ref().map(Hedge::after)
+    }
+
     /// Whether the store-writer serves, asked on the connection of the calls: what it says holds for
     /// them.
     #[must_use]

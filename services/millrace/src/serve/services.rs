@@ -82,12 +82,24 @@ async fn catalog(
 async fn store(told: &Told) -> Result<Arc<RemoteStore>, ServeError> {
     let patient = RemoteStore::new(&told.store, &told.security, Persistence::UntilKnown)?;
     patient.catalogs_after(u32::MAX).await.map_err(DevError::Stopped)?;
+    Ok(Arc::new(bounded_store(told)?))
+}
+
+/// The same, not connected yet.
+fn bounded_store(told: &Told) -> Result<RemoteStore, ServeError> {
     let within = Persistence::Within(STORE_PATIENCE);
     let store = RemoteStore::new(&told.store, &told.security, within)?;
-    Ok(Arc::new(match told.settings.hedge_after {
+    Ok(match told.settings.hedge_after {
         Some(after) => store.hedged(after),
         None => store,
-    }))
+    })
+}
+
+/// How much of the store feature-serving keeps, and for how long.
+fn stored_limits(told: &Told) -> StoredLimits {
+    let settings = &told.settings;
+    let (page_cache_bytes, hot_heads_for) = (settings.page_cache_bytes, settings.hot_heads_for);
+    StoredLimits { page_cache_bytes, hot_heads_for, ..StoredLimits::default() }
 }
 
 /// Where other services reach a join node.
@@ -304,9 +316,7 @@ impl ServingPart {
         let (catalog, follows) = catalog(store.clone()).await?;
         let slots = slots(told)?;
         let join = Arc::new(RemoteJoins::new(store.clone(), slots, told.security.clone()));
-        let settings = &told.settings;
-        let (page_cache_bytes, hot_heads_for) = (settings.page_cache_bytes, settings.hot_heads_for);
-        let limits = StoredLimits { page_cache_bytes, hot_heads_for, ..StoredLimits::default() };
+        let limits = stored_limits(told);
         let ports = (store.clone(), join.clone(), catalog.clone());
         let heads = Arc::new(StoredHeads::new(ports.0, ports.1, ports.2, slots, limits));
         let config = ReaderConfig {
@@ -361,5 +371,38 @@ impl Service for ServingPart {
 
     async fn drain(&self) {
         self.parity.stop().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::super::keys;
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    /// What feature-serving is told by these flags.
+    fn told(flags: &str) -> Told {
+        let line = format!("millrace serve feature-serving {flags}");
+        let cli = Cli::try_parse_from(line.split_whitespace()).unwrap();
+        let Command::Serve(args) = cli.command else { panic!("{line}") };
+        keys::told(&args, &cli.global).unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_feature_serving_is_told_of_reads_is_what_bounds_them() {
+        let (usual, default) = (told(""), StoredLimits::default());
+        assert_eq!(stored_limits(&usual), default);
+        assert_eq!(bounded_store(&usual).unwrap().hedged_after(), None);
+        let stated = told("--hot-heads-for 70ms --page-cache-bytes 5000000 --hedge-after 15ms");
+        let expected = StoredLimits {
+            hot_heads_for: Duration::from_millis(70),
+            page_cache_bytes: 5_000_000,
+            ..default
+        };
+        assert_eq!(stored_limits(&stated), expected);
+        let after = bounded_store(&stated).unwrap().hedged_after();
+        assert_eq!(after, Some(Duration::from_millis(15)));
     }
 }
