@@ -41,6 +41,9 @@ The developer's commands of Millrace.
       --store cql       on a Cassandra and a Redis that it starts, traced in a Jaeger, all of which
                         `down` ends; where they are is in cluster.json too
       --cassandra 3     of three nodes, each with all of it, of which one may be gone
+  cargo xtask cluster servers [--cassandra 1|3]
+      Starts the Cassandra, the Redis and the Jaeger alone, and says where they are: for
+      `millrace bench cluster` and services of one's own.
   cargo xtask cluster kill NAME
       Ends one with SIGKILL, such as join-0.
   cargo xtask cluster start NAME
@@ -112,15 +115,43 @@ fn cluster_action(mut args: impl Iterator<Item = String>) -> Result<Request, Str
     let mut name = |what: &str| args.next().ok_or_else(|| format!("`cluster {what}` needs a name"));
     let action = match action.as_deref() {
         Some("up") => return cluster_up(args).map(|plan| Request::Cluster(Action::Up(plan))),
+        Some("servers") => {
+            return cluster_servers(args).map(|plan| Request::Cluster(Action::Up(plan)));
+        }
         Some("kill") => Action::Kill(name("kill")?),
         Some("start") => Action::Start(name("start")?),
         Some("down") => Action::Down,
         Some(other) => return Err(format!("`cluster` has no command `{other}`")),
-        None => return Err("`cluster` needs a command: up, kill, start or down".to_owned()),
+        None => {
+            return Err("`cluster` needs a command: up, servers, kill, start or down".to_owned());
+        }
     };
     match args.next() {
         None => Ok(Request::Cluster(action)),
         Some(extra) => Err(format!("`cluster` does not take `{extra}` here")),
+    }
+}
+
+fn cluster_servers(mut args: impl Iterator<Item = String>) -> Result<Plan, String> {
+    let mut plan = Plan::of_servers();
+    while let Some(flag) = args.next() {
+        match flag.as_str() {
+            "--cassandra" => {
+                let value = args.next().ok_or_else(|| format!("{flag} needs a value"))?;
+                plan.cassandra = nodes(&value)?;
+            }
+            _ => return Err(format!("`cluster servers` does not take `{flag}`")),
+        }
+    }
+    Ok(plan)
+}
+
+/// Nodes of Cassandra.
+fn nodes(value: &str) -> Result<u8, String> {
+    match value {
+        "1" => Ok(1),
+        "3" => Ok(3),
+        other => Err(format!("--cassandra takes 1 or 3, got `{other}`")),
     }
 }
 
@@ -144,11 +175,7 @@ fn cluster_up(mut args: impl Iterator<Item = String>) -> Result<Plan, String> {
             "--store-writer" => &mut plan.store_writer,
             "--serving" => &mut plan.serving,
             "--cassandra" => {
-                plan.cassandra = match value()?.as_str() {
-                    "1" => 1,
-                    "3" => 3,
-                    other => return Err(format!("--cassandra takes 1 or 3, got `{other}`")),
-                };
+                plan.cassandra = nodes(&value()?)?;
                 continue;
             }
             _ => return Err(format!("`cluster` does not take `{flag}` here")),
@@ -224,6 +251,9 @@ mod tests {
             Plan { is_cql: true, cassandra: 3, ingest: 2, join: 3, store_writer: 2, serving: 1 };
         let line = "cluster up --store cql --ingest 2 --join 3 --store-writer 2 --cassandra 3";
         assert_eq!(parsed(line), Ok(Request::Cluster(Action::Up(plan))));
+        let plan = Plan { cassandra: 3, ..Plan::of_servers() };
+        let line = "cluster servers --cassandra 3";
+        assert_eq!(parsed(line), Ok(Request::Cluster(Action::Up(plan))));
     }
 
     #[test]
@@ -237,7 +267,9 @@ mod tests {
             ("test --only compile", "tools, format"),
             ("ci --cases 3", "--cases"),
             ("compose now", "`now`"),
-            ("cluster", "up, kill, start or down"),
+            ("cluster", "up, servers, kill, start or down"),
+            ("cluster servers --join 1", "--join"),
+            ("cluster servers --cassandra 2", "`2`"),
             ("cluster kill", "name"),
             ("cluster up --store tape", "`tape`"),
             ("cluster up --join 0", "`0`"),

@@ -61,6 +61,11 @@ impl Default for Plan {
 }
 
 impl Plan {
+    /// What services of one's own stand on: no service.
+    pub(crate) fn of_servers() -> Self {
+        Self { is_cql: true, cassandra: 1, ingest: 0, join: 0, store_writer: 0, serving: 0 }
+    }
+
     /// The services in the order in which they end: what others need ends last.
     fn names(&self) -> Vec<String> {
         let counts = [
@@ -132,8 +137,12 @@ impl Cluster {
         if State::read(&self.folder)?.is_some() {
             return Err(up_already());
         }
+        let names = plan.names();
         // As the tests are built, so that nothing is compiled a second time with other features.
-        let mut build = vec!["build", "--workspace", "--bin", "millrace"];
+        let mut build = vec!["build", "--workspace"];
+        if !names.is_empty() {
+            build.extend(["--bin", "millrace"]);
+        }
         if plan.is_cql {
             build.extend(["--bin", SERVERS]);
         }
@@ -142,7 +151,6 @@ impl Cluster {
             fs::remove_dir_all(&self.folder).map_err(|e| self.io("empty", &e))?;
         }
         fs::create_dir_all(self.folder.join("logs")).map_err(|e| self.io("make", &e))?;
-        let names = plan.names();
         let ports = free_ports(2 * names.len()).map_err(|e| self.io("find free ports for", &e))?;
         let service = |(name, ports): (String, &[u16])| Process {
             name,
@@ -150,7 +158,7 @@ impl Cluster {
             admin_port: ports[1],
             running: None,
         };
-        let processes = names.into_iter().zip(ports.chunks_exact(2)).map(service).collect();
+        let processes = names.iter().cloned().zip(ports.chunks_exact(2)).map(service).collect();
         let mut state = State { stores: None, processes };
         if plan.is_cql {
             self.start_servers(&mut state, plan.cassandra)?;
@@ -165,6 +173,11 @@ impl Cluster {
             self.wait_ready(process)?;
         }
         println!("ready: {}", self.folder.join("cluster.json").display());
+        if let Some(stores) = state.stores.filter(|_| names.is_empty()) {
+            // To be put in front of a command.
+            let Stores { cassandra, redis, .. } = stores;
+            println!("MILLRACE_CQL={cassandra} MILLRACE_REDIS=redis://{redis}");
+        }
         Ok(())
     }
 
