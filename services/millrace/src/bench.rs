@@ -4,8 +4,10 @@
 //! CPU is that of both processes. Nothing here judges: the numbers are printed.
 
 mod child;
+mod cluster;
 mod freshness;
 mod limits;
+mod process;
 mod publish;
 mod reads;
 mod report;
@@ -15,10 +17,11 @@ mod workload;
 
 use std::io;
 
-use millrace_client::ClientError;
 use millrace_client::arrow::ArrowEncodeError;
+use millrace_client::{ClientError, PublisherOptions};
 use thiserror::Error;
 
+pub use cluster::ClusterReport;
 pub use report::BenchReport;
 pub use training::TrainingNumbers;
 
@@ -28,6 +31,7 @@ use crate::exit::Exit;
 use crate::output::Printer;
 use child::Child;
 use reads::Load;
+use report::PublishCost;
 use workload::Workload;
 
 /// Why a benchmark did not end.
@@ -67,6 +71,15 @@ pub enum BenchError {
     /// An acknowledged click does not show.
     #[error("a click did not show in a read within {0:?} of being sent")]
     NotFresh(std::time::Duration),
+    /// A database is not named.
+    #[error("the benchmark of a cluster runs on databases that are there: say {0}")]
+    NoDatabase(&'static str),
+    /// Work behind the acknowledgements did not end.
+    #[error("the services are not settled after {0:?}")]
+    NotSettled(std::time::Duration),
+    /// A signal came.
+    #[error("interrupted")]
+    Interrupted,
     /// A task died.
     #[error("a task died: {0}")]
     Task(String),
@@ -82,6 +95,7 @@ pub async fn run(command: &BenchCommand, printer: Printer) -> Result<Exit, Failu
         BenchCommand::Training(args) => {
             printer.print(&training::run(args).await?)?;
         }
+        BenchCommand::Cluster(args) => printer.print(&cluster::run(args).await?)?,
     }
     Ok(Exit::Done)
 }
@@ -99,13 +113,23 @@ async fn clickprofile(args: &ClickprofileArgs) -> Result<BenchReport, BenchError
         })
         .await?;
     say("publishing");
-    let published = publish::run(&client, &child, &workload).await?;
+    let cpu = child.cpu_seconds()?;
+    let (clients, options) = (std::slice::from_ref(&client), PublisherOptions::default());
+    let published = publish::run(clients, &workload, options).await?;
+    let facts = workload.facts as f64;
+    let published = PublishCost {
+        events_per_second: facts / published.seconds,
+        cpu_seconds_per_million: (child.cpu_seconds()? - cpu) / (facts / 1e6),
+        peak_rss_bytes: child.peak_rss_bytes()?,
+        disk_bytes: child.disk_bytes(),
+    };
     say("measuring freshness at half that rate");
     let fresh = freshness::run(&client, &workload, published.events_per_second / 2.0).await?;
     say("reading");
     let load = Load { connections: args.clients.max(1), in_flight: args.in_flight.max(1) };
-    let read_1 = reads::run(&child, &workload, load, 1).await?;
-    let read_100 = reads::run(&child, &workload, load, 100).await?;
+    let (clients, users) = (child.clients(load.connections)?, workload.users());
+    let read_1 = reads::run(&clients, &users, workload.read_at_us(), load, 1).await?;
+    let read_100 = reads::run(&clients, &users, workload.read_at_us(), load, 100).await?;
     say("measuring the limits of the parts");
     let echo = limits::tonic_echo(&child, load).await?;
     let rows = limits::store_rows().await?;

@@ -10,7 +10,9 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use millrace_types::Micros;
 
+use crate::cql::CqlArgs;
 use crate::files::Format;
+use crate::redis::RedisArgs;
 use crate::security::{ClientArgs, SecurityArgs};
 use crate::serve::ServeKeys;
 pub(crate) use values::duration;
@@ -505,6 +507,23 @@ pub enum BenchCommand {
     /// The same clicks as the rows of a training set, to Parquet
     #[command(after_help = examples::BENCH)]
     Training(BenchTrainingArgs),
+    /// The same clicks on two of each service, on databases that are there
+    #[command(after_help = examples::BENCH_CLUSTER)]
+    Cluster(Box<BenchClusterArgs>),
+}
+
+/// `millrace bench cluster`
+#[derive(Debug, Clone, Args)]
+pub struct BenchClusterArgs {
+    /// The workload.
+    #[command(flatten)]
+    pub load: ClickprofileArgs,
+    /// The database of the store-writers.
+    #[command(flatten)]
+    pub cql: CqlArgs,
+    /// Where the windows of producers are kept.
+    #[command(flatten)]
+    pub redis: RedisArgs,
 }
 
 /// `millrace bench training`

@@ -1,24 +1,20 @@
-//! The server of a benchmark: this binary again, as `millrace dev` in a temporary folder.
+//! The server of a benchmark: `millrace dev` in a temporary folder.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_client::{Client, ClientOptions, Endpoints};
 use tempfile::TempDir;
 
-use super::BenchError;
-use super::usage;
+use super::process::Process;
+use super::{BenchError, usage};
 
-/// How long the server may take to start, and to go down.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long the server may take to start.
+const READY_WITHIN: Duration = Duration::from_secs(20);
 
 /// A running server.
 pub(super) struct Child {
-    process: std::process::Child,
-    pid: u32,
-    endpoint: String,
+    process: Process,
     folder: Arc<TempDir>,
 }
 
@@ -31,78 +27,49 @@ impl Child {
 
     /// Ends the server as an operator would, and starts another on the same folder: what it answers
     /// from then on comes from what is durable.
-    pub(super) async fn restart(mut self) -> Result<Self, BenchError> {
-        let failed = |e: std::io::Error| BenchError::Server(e.to_string());
-        let ended = Command::new("kill").arg(self.pid.to_string()).status().map_err(failed)?;
-        if ended.success() {
-            self.process.wait().map_err(failed)?;
-        }
-        let folder = Arc::clone(&self.folder);
-        drop(self);
+    pub(super) async fn restart(self) -> Result<Self, BenchError> {
+        let Self { process, folder } = self;
+        process.end()?;
         Self::on(folder).await
     }
 
     async fn on(folder: Arc<TempDir>) -> Result<Self, BenchError> {
-        let bad = |why: String| BenchError::Server(why);
-        let binary = std::env::current_exe().map_err(|e| bad(e.to_string()))?;
-        let mut process = Command::new(binary)
-            .args(["dev", "--listen", "127.0.0.1:0", "--data"])
-            .arg(folder.path().join("data"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
-            .spawn()
-            .map_err(|e| bad(e.to_string()))?;
-        let pid = process.id();
-        let out = process.stdout.take().ok_or_else(|| bad("it has no output".to_owned()))?;
-        // From here on an error ends the process.
-        let mut child = Self { process, pid, endpoint: String::new(), folder };
-        let read = tokio::task::spawn_blocking(move || {
-            let mut line = String::new();
-            BufReader::new(out).read_line(&mut line).map(|_| line)
-        });
-        let line = tokio::time::timeout(PATIENCE, read)
-            .await
-            .map_err(|_| bad("it was not ready in time".to_owned()))?
-            .map_err(|e| bad(e.to_string()))?
-            .map_err(|e| bad(e.to_string()))?;
-        if line.is_empty() {
-            return Err(bad("it ended; what it said is above".to_owned()));
-        }
-        let endpoint = line
-            .split_whitespace()
-            .find(|word| word.starts_with("http://"))
-            .ok_or_else(|| bad(format!("its first line is {line:?}")))?
-            .to_owned();
-        child.endpoint = endpoint;
-        Ok(child)
+        let mut command = Process::command()?;
+        command.args(["dev", "--listen", "127.0.0.1:0", "--data"]);
+        command.arg(folder.path().join("data"));
+        Ok(Self { process: Process::start(command, READY_WITHIN).await?, folder })
     }
 
     /// A client of it.
     pub(super) fn client(&self) -> Result<Client, BenchError> {
-        let endpoints = Endpoints::single(&self.endpoint);
+        let endpoints = Endpoints::single(self.endpoint());
         Client::new(&endpoints, ClientOptions::default())
             .map_err(|e| BenchError::Server(e.to_string()))
     }
 
+    /// So many of them, each with connections of its own.
+    pub(super) fn clients(&self, count: usize) -> Result<Vec<Client>, BenchError> {
+        (0..count).map(|_| self.client()).collect()
+    }
+
     /// Where it serves.
     pub(super) fn endpoint(&self) -> &str {
-        &self.endpoint
+        self.process.endpoint()
     }
 
     /// CPU seconds of it and of this process.
     pub(super) fn cpu_seconds(&self) -> Result<f64, BenchError> {
-        Ok(usage::cpu_seconds(self.pid)? + usage::cpu_seconds(std::process::id())?)
+        Ok(self.process.cpu_seconds()? + usage::cpu_seconds(std::process::id())?)
     }
 
     /// Waits until it does next to nothing: for a second it used less than a twentieth of a core.
     pub(super) async fn idle(&self) -> Result<(), BenchError> {
         const LOOK_EVERY: Duration = Duration::from_secs(1);
         for _ in 0..60 {
-            let before = usage::cpu_seconds(self.pid)?;
+            let before = self.process.cpu_seconds()?;
             // Nothing announces that a process is idle: what it used within a second is what tells.
             tokio::time::sleep(LOOK_EVERY).await;
-            if usage::cpu_seconds(self.pid)? - before < 0.05 {
+            if self.process.cpu_seconds()? - before < 0.05 {
                 return Ok(());
             }
         }
@@ -111,20 +78,11 @@ impl Child {
 
     /// The most memory it has had.
     pub(super) fn peak_rss_bytes(&self) -> Result<u64, BenchError> {
-        usage::peak_rss_bytes(self.pid)
+        self.process.peak_rss_bytes()
     }
 
     /// What its folder takes on disk.
     pub(super) fn disk_bytes(&self) -> u64 {
         usage::disk_bytes(self.folder.path())
-    }
-}
-
-/// Its folder goes with it.
-impl Drop for Child {
-    fn drop(&mut self) {
-        // A process that ended by itself cannot be killed, which is as well.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
     }
 }

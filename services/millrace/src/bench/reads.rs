@@ -3,14 +3,14 @@
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
+use millrace_client::Client;
 use millrace_proto::convert::to_timestamp;
 use millrace_proto::v1;
 use millrace_types::Micros;
 use tokio::task::JoinSet;
 
 use super::BenchError;
-use super::child::Child;
-use super::workload::{Rng, Workload};
+use super::workload::{Rng, Users};
 
 /// How long reads are counted.
 const LASTS: Duration = Duration::from_secs(4);
@@ -34,24 +34,24 @@ impl Load {
 /// How fast reads were.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Reads {
+    pub(super) requests: u64,
     pub(super) requests_per_second: f64,
     pub(super) p50_ms: f64,
     pub(super) p99_ms: f64,
 }
 
-/// Reads over this many connections, with so many in flight on each.
+/// Reads these users, at an instant, over the connections of these clients, with so many in flight on each.
 pub(super) async fn run(
-    child: &Child,
-    workload: &Workload,
+    clients: &[Client],
+    users: &Users,
+    at_us: i64,
     load: Load,
     entities: usize,
 ) -> Result<Reads, BenchError> {
-    let at_us = workload.read_at_us();
     let mut readers = JoinSet::new();
-    let clients = (0..load.connections).map(|_| child.client()).collect::<Result<Vec<_>, _>>()?;
     let started = Instant::now();
-    for (reader, client) in load.spread(&clients).cloned().enumerate() {
-        let users = workload.users();
+    for (reader, client) in load.spread(clients).cloned().enumerate() {
+        let users = users.clone();
         let mut rng = Rng::new(1_000 + reader as u64);
         readers.spawn(async move {
             let mut histogram = empty()?;
@@ -72,7 +72,12 @@ pub(super) async fn run(
     }
     let seconds = started.elapsed().as_secs_f64();
     let ms = |q: f64| all.value_at_quantile(q) as f64 / 1e3;
-    Ok(Reads { requests_per_second: all.len() as f64 / seconds, p50_ms: ms(0.5), p99_ms: ms(0.99) })
+    Ok(Reads {
+        requests: all.len(),
+        requests_per_second: all.len() as f64 / seconds,
+        p50_ms: ms(0.5),
+        p99_ms: ms(0.99),
+    })
 }
 
 pub(super) fn empty() -> Result<Histogram<u64>, BenchError> {

@@ -5,7 +5,6 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use super::freshness::Fresh;
-use super::publish::Published;
 use super::reads::Reads;
 use crate::output::{Report, Table};
 
@@ -42,9 +41,18 @@ struct LimitNumbers {
     store_rows_per_second: f64,
 }
 
+/// What publishing cost.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PublishCost {
+    pub(super) events_per_second: f64,
+    pub(super) cpu_seconds_per_million: f64,
+    pub(super) peak_rss_bytes: u64,
+    pub(super) disk_bytes: u64,
+}
+
 impl BenchReport {
     pub(super) fn new(
-        published: Published,
+        published: PublishCost,
         fresh: Fresh,
         read_1: Reads,
         read_100: Reads,

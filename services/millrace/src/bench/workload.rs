@@ -78,6 +78,11 @@ impl Users {
         Self { cumulative: cumulative.into() }
     }
 
+    /// So many of them, each alike.
+    pub(super) fn few(count: usize) -> Self {
+        Self { cumulative: (1..=count).map(|rank| rank as f64).collect() }
+    }
+
     pub(super) fn draw(&self, rng: &mut Rng) -> i64 {
         match self.cumulative.last() {
             None => rng.below(USERS as u64),

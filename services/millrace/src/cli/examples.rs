@@ -181,6 +181,16 @@ Examples:
   millrace bench clickprofile
   millrace bench clickprofile --events 200000 --keys uniform -o json";
 
+pub(super) const BENCH_CLUSTER: &str = "\
+Starts two of each service as processes of its own, on the loopback address, and ends them when it ends.
+Their keyspace is a new one unless --cql-keyspace names it; it is made with one copy in datacenter1 unless
+--cql-create says otherwise, and it is left: drop it when you have seen enough. Windows in Redis expire.
+
+Examples:
+  cargo xtask cluster servers                       Starts a Cassandra and a Redis, says where
+  millrace bench cluster --cql 127.0.0.1:9042 --redis redis://127.0.0.1:6379
+  MILLRACE_CQL=db:9042 MILLRACE_REDIS=redis://cache:6379 millrace bench cluster --events 200000 -o json";
+
 pub(super) const COMPLETIONS: &str = "\
 Examples:
   millrace completions bash > ~/.local/share/bash-completion/completions/millrace
