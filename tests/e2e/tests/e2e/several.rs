@@ -94,6 +94,34 @@ fn join_nodes_come_and_go_under_load() {
     assert_eq!(place.settled_counts(), expected_counts(10_500));
 }
 
+/// A third node takes at most 1.25 times an equal share of slots that cost the same, all of them at once,
+/// and between the others no slot moves.
+#[test]
+fn a_join_node_that_comes_takes_its_share_and_moves_nothing_else() {
+    let mut place = with(&["join-1"]);
+    wait_for_owners(&place, "both nodes", || owned(&place, "join-1") >= 24);
+    let before = ["join", "join-1"].map(|node| owned(&place, node));
+    assert_eq!(before.iter().sum::<u64>(), 64);
+    // What nodes say whenever they give a slot away.
+    let given = |place: &Place| -> usize {
+        let logs = ["join", "join-1", "join-2"].map(|node| place.services.log(node));
+        logs.iter().map(|log| log.matches("a slot goes to another node").count()).sum()
+    };
+    let given_before = given(&place);
+    place.services.add("join-2").expect("it starts");
+    let of_all = |place: &Place| ["join", "join-1", "join-2"].map(|node| owned(place, node));
+    wait_for_owners(&place, "a share for the third node", || {
+        let now = of_all(&place);
+        now[2] > 0 && now.iter().sum::<u64>() == 64
+    });
+    let now = of_all(&place);
+    let moved = now[2];
+    assert!(12 * moved <= 5 * 64, "{moved} of 64 slots moved: more than 1.25 / 3; {now:?}");
+    assert!(now[0] <= before[0] && now[1] <= before[1], "{before:?} became {now:?}");
+    assert!(6 * moved >= 64, "{moved} of 64 slots are not half a share of three; {now:?}");
+    assert_eq!((given(&place) - given_before) as u64, moved, "each slot moved once");
+}
+
 /// The slots of a node that dies are served by the other one, which replays what it confirmed; and
 /// reads go on all the while.
 #[test]
