@@ -28,6 +28,7 @@ mod python_client;
 mod real_data;
 mod redis;
 mod retention;
+mod ring;
 mod round_trip;
 mod secure_hops;
 mod several;
