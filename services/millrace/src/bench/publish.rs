@@ -149,7 +149,7 @@ mod tests {
             let all = of(&workload.batches, stream);
             let (first, second) = (of(&shares[0], stream), of(&shares[1], stream));
             assert!(all.len() > 1, "{stream}");
-            let in_turn = |number: usize| if number % 2 == 0 { &first } else { &second };
+            let in_turn = |number: usize| if number.is_multiple_of(2) { &first } else { &second };
             for (number, batch) in all.iter().enumerate() {
                 assert_eq!(in_turn(number)[number / 2], *batch, "{stream} {number}");
             }

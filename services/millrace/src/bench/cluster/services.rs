@@ -1,7 +1,7 @@
 //! The services of the benchmark, each a child process that ends with this value.
 
 use std::process::Command;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use millrace_client::remote::{Persistence, RemoteStore};
 use millrace_client::{Client, ClientOptions, ClientSecurity, Endpoints};
@@ -9,6 +9,7 @@ use millrace_client::{Client, ClientOptions, ClientSecurity, Endpoints};
 use super::super::BenchError;
 use super::super::process::Process;
 use crate::cli::{BenchClusterArgs, ServiceName};
+use crate::clock;
 use crate::cql::CqlArgs;
 use crate::redis::RedisArgs;
 
@@ -143,8 +144,7 @@ fn client(endpoints: &Endpoints) -> Result<Client, BenchError> {
 
 /// A keyspace that nobody has yet.
 fn new_keyspace() -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    format!("millrace_bench_{}", now.as_secs())
+    format!("millrace_bench_{}", clock::now().0 / 1_000_000)
 }
 
 fn cql_flags(command: &mut Command, cql: &CqlArgs) {
