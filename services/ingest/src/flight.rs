@@ -248,7 +248,8 @@ impl Ingest {
         flight.landed.clear();
         flight.encoded = encoded;
         // Other facts may go to other slots under it.
-        flight.held = None;
+        let needs = Need::of(&flight.encoded);
+        flight.held = flight.held.take().map(|had| self.slot_credits.exchange(had, needs));
         Ok(())
     }
 }

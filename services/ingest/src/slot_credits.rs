@@ -81,6 +81,14 @@ impl SlotCredits {
         Ok(Held { credits: self.clone(), needs })
     }
 
+    /// Exchanges what a batch has for what it needs now, at once: batches behind it in its call have
+    /// credits too, and give them back only after it is answered. So it must not wait for theirs.
+    pub(crate) fn exchange(&self, had: Held, needs: Vec<Need>) -> Held {
+        self.lock().take(&needs);
+        drop(had);
+        Held { credits: self.clone(), needs }
+    }
+
     /// Batches that wait for a slot.
     pub(crate) fn waiting(&self) -> usize {
         self.lock().waiting.len()

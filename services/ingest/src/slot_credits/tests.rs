@@ -121,3 +121,17 @@ fn a_batch_of_many_slots_is_not_overtaken_for_ever() {
     }
     panic!("overtaken every time");
 }
+
+#[test]
+fn a_batch_that_is_encoded_anew_does_not_wait_for_those_behind_it() {
+    let credits = SlotCredits::default();
+    let first = had(&mut ask(&credits, &[need(1, 6), need(2, 6)])).unwrap();
+    let behind = had(&mut ask(&credits, &[need(1, 4)])).unwrap();
+    let mut next = ask(&credits, &[need(2, 6)]);
+    assert!(had(&mut next).is_none());
+    let first = credits.exchange(first, vec![need(1, 8)]);
+    let next = had(&mut next).expect("slot 2 was given back");
+    assert!(had(&mut ask(&credits, &[need(1, 1)])).is_none(), "slot 1 has more than its grant");
+    drop((behind, first, next));
+    assert!(idle(&credits));
+}

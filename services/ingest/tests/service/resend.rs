@@ -1,11 +1,11 @@
 //! Repeats: by producers, and by the service itself when the join service loses facts.
 
-use millrace_client::port::JoinError;
+use millrace_client::port::{JoinError, SlotGrant};
 use millrace_store::memory::{Call, Fault, FaultPlan};
 use millrace_types::{SlotId, Verdict};
 
 use crate::join::Step;
-use crate::support::{CATALOG, Running, batch, click, clicks, counts};
+use crate::support::{CATALOG, Running, batch, click, clicks, counts, soon};
 
 #[tokio::test]
 async fn a_batch_sent_again_is_duplicate_without_the_join_service() {
@@ -115,6 +115,26 @@ async fn facts_are_encoded_anew_under_a_catalog_the_join_service_knows() {
     let versions: Vec<u32> =
         server.join.state().requests.iter().map(|request| request.catalog_version).collect();
     assert_eq!((versions[0], *versions.last().unwrap()), (1, server.current().version));
+    call.finish().await;
+    server.stop().await;
+}
+
+/// The batch behind it in its call waits for credits of the same slots, and is answered after it.
+#[tokio::test]
+async fn a_batch_that_is_encoded_anew_keeps_its_place() {
+    let server = Running::start().await;
+    server.join.state().credits = SlotGrant { facts: 1, bytes: 1 << 20 };
+    server.join.state().script.push_back(Step::Lose(JoinError::UnknownCatalog(1)));
+    server.join.pause();
+    let mut call = server.call().await;
+    for (first, id) in [(0, "a"), (1, "b"), (2, "c")] {
+        call.send(clicks(first, &[id])).await;
+    }
+    server.join.until_batches(2).await;
+    server.join.resume();
+    for _ in 0..3 {
+        assert_eq!(counts(&soon(call.result()).await), [1, 0, 0, 0, 0]);
+    }
     call.finish().await;
     server.stop().await;
 }
