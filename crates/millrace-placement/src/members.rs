@@ -16,6 +16,13 @@ use crate::slots::Slots;
 /// cannot say that nobody was there.
 const GAP_MAX_MS: u64 = 1_000;
 
+/// A plan is carried out when it is made so many times in a row: no node acts on what it saw in passing.
+const LOOKS: u32 = 2;
+/// The same where a slot moves only because of what slots cost, to a node that has at least half of its
+/// number of slots. Loads that begin, end or are told late look uneven for a while, and each move costs
+/// producers a pause.
+const LOOKS_FOR_LOAD: u32 = 8;
+
 /// A slot that a member owns, or has released for another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Claim<'a> {
@@ -49,8 +56,8 @@ pub struct Seen<'a> {
 /// What to do now.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Step {
-    /// Slots to take over.
-    pub take: Vec<SlotId>,
+    /// Slots to take over, with what each cost its last owner.
+    pub take: Vec<(SlotId, u64)>,
     /// Slots to release, and for whom.
     pub give: Vec<(SlotId, String)>,
     /// Runs that are taken for dead: they may be fenced.
@@ -65,8 +72,8 @@ pub struct Watch {
     lease_ms: u64,
     looked_ms: Option<u64>,
     standing: BTreeMap<String, Standing>,
-    /// What the last plan would give away: a plan is carried out when it is made twice in a row.
-    planned: BTreeMap<SlotId, String>,
+    /// What the last plan would give away to whom, and how many in a row would.
+    planned: BTreeMap<SlotId, (String, u32)>,
 }
 
 #[derive(Debug)]
@@ -122,7 +129,7 @@ impl Watch {
             let owner = owner(claim, *member);
             *place = SlotNow { owner, load: claim.load };
             if claim.offered_to.is_some() && owner == Some(self.me.as_str()) {
-                take.push(*slot);
+                take.push((*slot, claim.load));
             }
         }
         let node = |m: &&&Seen<'_>| Node {
@@ -137,16 +144,27 @@ impl Watch {
             // A node that goes down owns what it has until that is released.
             let free = now.get(wanted.slot.0 as usize).is_none_or(|slot| slot.owner.is_none());
             if free && wanted.to == self.me {
-                take.push(wanted.slot);
+                let load = claims.get(&wanted.slot).map_or(0, |(claim, _)| claim.load);
+                take.push((wanted.slot, load));
             } else if wanted.from.as_deref() == Some(self.me.as_str()) {
-                planned.insert(wanted.slot, wanted.to);
+                let before = self.planned.get(&wanted.slot).filter(|(to, _)| *to == wanted.to);
+                let times = before.map_or(1, |(_, times)| times.saturating_add(1));
+                planned.insert(wanted.slot, (wanted.to, times));
             }
         }
-        let before = std::mem::replace(&mut self.planned, planned);
-        let again = |slot: &SlotId, to: &String| before.get(slot) == Some(to);
+        self.planned = planned;
+        let weights: u64 = alive.iter().filter(|m| !m.leaving).map(|m| u64::from(m.weight)).sum();
+        let has_few = |name: &str| {
+            let has = now.iter().filter(|slot| slot.owner == Some(name)).count() as u64;
+            let weight = alive.iter().find(|m| m.name == name).map_or(0, |m| u64::from(m.weight));
+            2 * has * weights < u64::from(self.slots.count()) * weight
+        };
+        let is_due =
+            |to: &str, times: u32| times >= if has_few(to) { LOOKS } else { LOOKS_FOR_LOAD };
         let mine = |slot: &SlotId| claims.get(slot).is_some_and(|(c, _)| c.offered_to.is_none());
-        let give = self.planned.iter().filter(|(slot, to)| again(slot, to) && mine(slot));
-        let give = give.map(|(slot, to)| (*slot, to.clone())).collect();
+        let due =
+            self.planned.iter().filter(|(slot, (to, times))| is_due(to, *times) && mine(slot));
+        let give = due.map(|(slot, (to, _))| (*slot, to.clone())).collect();
         take.sort_unstable();
         take.dedup();
         Step { take, give, dead }

@@ -51,8 +51,8 @@ pub(crate) enum Message {
     Compacted(Result<(), StoreError>),
     /// A backfill has read the log.
     Backfilled(Backfilled),
-    /// Take this slot over.
-    Acquire(SlotId, Fencing, oneshot::Sender<Result<Acquired, StoreError>>),
+    /// Take this slot over, which cost its last owner this much.
+    Acquire(SlotId, Fencing, u64, oneshot::Sender<Result<Acquired, StoreError>>),
     /// Save this slot and let it go.
     Release(SlotId, oneshot::Sender<()>),
     /// What the worker owns.

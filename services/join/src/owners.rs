@@ -49,8 +49,17 @@ impl Renewals {
 /// A slot changes hands.
 enum Changed {
     Taken(SlotId, Result<Acquired, StoreError>),
-    /// The slot, the epoch it was owned in, and whom it is for.
-    Given(SlotId, u64, NodeId),
+    Given(SlotId, Offer),
+}
+
+/// What was released for another node.
+#[derive(Debug, Clone)]
+struct Offer {
+    /// The epoch it was owned in.
+    epoch: u64,
+    /// What it costs.
+    load: u64,
+    to: NodeId,
 }
 
 /// Keeps this node's share of the slots.
@@ -67,7 +76,7 @@ pub(crate) struct Owners {
     changes: JoinSet<Changed>,
     under_way: BTreeSet<SlotId>,
     /// What was released for others, until they have it.
-    offers: BTreeMap<SlotId, (u64, NodeId)>,
+    offers: BTreeMap<SlotId, Offer>,
     not_before: BTreeMap<SlotId, Instant>,
 }
 
@@ -138,8 +147,9 @@ impl Owners {
         let owned = self.reach.owned().await;
         store.put_member(KnownAt(now_us()), self.member(owned)).await?;
         let members = store.members().await?;
-        self.offers.retain(|slot, (epoch, _)| {
-            let later = |m: &Member| m.slots.iter().any(|c| c.slot == *slot && c.epoch > *epoch);
+        self.offers.retain(|slot, offer| {
+            let is_later = |c: &MemberSlot| c.slot == *slot && c.epoch > offer.epoch;
+            let later = |m: &Member| m.slots.iter().any(is_later);
             !members.iter().any(later)
         });
         let millis = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -150,11 +160,11 @@ impl Owners {
     }
 
     fn member(&self, mut slots: Vec<MemberSlot>) -> Member {
-        let offers = self.offers.iter().map(|(slot, (epoch, to))| MemberSlot {
+        let offers = self.offers.iter().map(|(slot, offer)| MemberSlot {
             slot: *slot,
-            epoch: *epoch,
-            load: 0,
-            offered_to: Some(to.clone()),
+            epoch: offer.epoch,
+            load: offer.load,
+            offered_to: Some(offer.to.clone()),
         });
         slots.extend(offers);
         slots.sort_by_key(|slot| (slot.slot, slot.epoch));
@@ -173,19 +183,20 @@ impl Owners {
         let now = Instant::now();
         self.not_before.retain(|_, until| *until > now);
         let fencing = Fencing::Dead(step.dead.into_iter().map(Incarnation).collect());
-        for slot in step.take {
+        for (slot, load) in step.take {
             if self.not_before.contains_key(&slot) || !self.under_way.insert(slot) {
                 continue;
             }
             let (reach, fencing) = (self.reach.clone(), fencing.clone());
-            self.changes
-                .spawn(async move { Changed::Taken(slot, reach.acquire(slot, fencing).await) });
+            self.changes.spawn(async move {
+                Changed::Taken(slot, reach.acquire(slot, fencing, load).await)
+            });
         }
         for (slot, to) in step.give {
             let mine = members.iter().filter(|m| m.incarnation == self.me.incarnation);
             let mut claims = mine.flat_map(|m| &m.slots);
             let claim = claims.find(|c| c.slot == slot && c.offered_to.is_none());
-            let Some(epoch) = claim.map(|claim| claim.epoch) else { continue };
+            let Some(MemberSlot { epoch, load, .. }) = claim.cloned() else { continue };
             if !self.under_way.insert(slot) {
                 continue;
             }
@@ -193,7 +204,7 @@ impl Owners {
             let reach = self.reach.clone();
             self.changes.spawn(async move {
                 reach.release(slot).await;
-                Changed::Given(slot, epoch, NodeId(to))
+                Changed::Given(slot, Offer { epoch, load, to: NodeId(to) })
             });
         }
     }
@@ -211,9 +222,9 @@ impl Owners {
                     }
                 }
             }
-            Changed::Given(slot, epoch, to) => {
+            Changed::Given(slot, offer) => {
                 self.under_way.remove(&slot);
-                self.offers.insert(slot, (epoch, to));
+                self.offers.insert(slot, offer);
             }
         }
     }

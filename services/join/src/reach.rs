@@ -45,14 +45,16 @@ impl Reach {
         all
     }
 
+    /// Takes a slot over that cost its last owner this much.
     pub(crate) async fn acquire(
         &self,
         slot: SlotId,
         fencing: Fencing,
+        load: u64,
     ) -> Result<Acquired, StoreError> {
         let (sender, outcome) = oneshot::channel();
         let worker = &self.workers[self.map.worker_of(slot)];
-        worker.send(Message::Acquire(slot, fencing, sender)).await.map_err(|_| stopped())?;
+        worker.send(Message::Acquire(slot, fencing, load, sender)).await.map_err(|_| stopped())?;
         outcome.await.map_err(|_| stopped())?
     }
 

@@ -50,6 +50,7 @@ use erase::Erasing;
 use flush::{Flight, Flushed};
 use held::Held;
 pub(crate) use leave::Acquired;
+use leave::Acquiring;
 use leave::{Leaving, Pace};
 use rebuild::Rebuilding;
 pub(crate) use recover::decode;
@@ -148,7 +149,7 @@ enum Done {
     HeadsPut(SlotId, Vec<save::Putting>, Result<(), StoreError>),
     Marked(SlotId, Position, Result<(), StoreError>),
     RebuiltPut(SlotId, Vec<millrace_kernel::slot::RebuiltPut>, Result<(), StoreError>),
-    Acquired(SlotId, leave::Acquiring, Result<Option<Box<recover::Recovered>>, StoreError>),
+    Acquired(SlotId, Acquiring, Result<Option<Box<recover::Recovered>>, StoreError>),
     Released(SlotId, Result<(), StoreError>),
     Deleted(Result<(), StoreError>),
 }
@@ -350,7 +351,9 @@ impl Worker {
             Message::Retention(done) => self.retention_went_on(done),
             Message::Compacted(outcome) => self.compacted(outcome),
             Message::Backfilled(from) => self.backfilled(from),
-            Message::Acquire(slot, fencing, sender) => self.acquire(slot, fencing, sender),
+            Message::Acquire(slot, fencing, load, sender) => {
+                self.acquire(slot, fencing, Acquiring { load, sender });
+            }
             Message::Release(slot, sender) => self.release(slot, Some(sender)),
             Message::Owned(sender) => {
                 let _ = sender.send(self.slots.values_mut().map(Slot::member).collect());

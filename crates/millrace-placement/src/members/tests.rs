@@ -7,8 +7,8 @@ use super::*;
 const LEASE: u64 = 4_000;
 const LOOK: u64 = 500;
 
-/// Name, run, beat, leaving, and what it owns and offers.
-type Told = (String, u64, u64, bool, Vec<(SlotId, u64, Option<String>)>);
+/// Name, run, beat, leaving, and what it owns and offers, with what that costs.
+type Told = (String, u64, u64, bool, Vec<(SlotId, u64, u64, Option<String>)>);
 
 /// A node of a simulated cluster.
 struct Sim {
@@ -19,6 +19,8 @@ struct Sim {
     /// Slot and epoch.
     owns: BTreeMap<SlotId, u64>,
     offers: BTreeMap<SlotId, (u64, String)>,
+    /// What it told of slots, and tells again of those it offers.
+    told: BTreeMap<SlotId, u64>,
     leaving: bool,
     up: bool,
 }
@@ -32,13 +34,16 @@ struct Cluster {
     rows: BTreeMap<SlotId, (u64, u64, bool)>,
     fenced: Vec<u64>,
     moves: usize,
+    /// What each slot costs; owners learn of it by and by.
+    loads: BTreeMap<SlotId, u64>,
 }
 
 impl Cluster {
     fn new(slots: u32) -> Self {
         let slots = Slots::try_new(slots).unwrap();
         let (nodes, rows) = (Vec::new(), BTreeMap::new());
-        Self { now: 0, slots, nodes, rows, fenced: Vec::new(), moves: 0 }
+        let (fenced, loads) = (Vec::new(), BTreeMap::new());
+        Self { now: 0, slots, nodes, rows, fenced, moves: 0, loads }
     }
 
     fn start(&mut self, name: &str) {
@@ -50,6 +55,7 @@ impl Cluster {
             watch: Watch::new(name, self.slots, LEASE),
             owns: BTreeMap::new(),
             offers: BTreeMap::new(),
+            told: BTreeMap::new(),
             leaving: false,
             up: true,
         });
@@ -67,12 +73,21 @@ impl Cluster {
     }
 
     fn look(&mut self, index: usize) {
+        let node = &mut self.nodes[index];
+        for slot in node.owns.keys() {
+            let told = node.told.entry(*slot).or_default();
+            *told = (7 * *told + self.loads.get(slot).copied().unwrap_or(0)) / 8;
+        }
         let told: Vec<Told> = self
             .nodes
             .iter()
             .map(|node| {
-                let owns = node.owns.iter().map(|(slot, epoch)| (*slot, *epoch, None));
-                let offers = node.offers.iter().map(|(s, (e, to))| (*s, *e, Some(to.clone())));
+                let load = |slot: &SlotId| node.told.get(slot).copied().unwrap_or(0);
+                let owns = node.owns.iter().map(|(slot, epoch)| (*slot, *epoch, load(slot), None));
+                let offer = |(slot, (epoch, to)): (&SlotId, &(u64, String))| {
+                    (*slot, *epoch, load(slot), Some(to.clone()))
+                };
+                let offers = node.offers.iter().map(offer);
                 (node.name.clone(), node.run, node.beat, node.leaving, owns.chain(offers).collect())
             })
             .collect();
@@ -86,10 +101,10 @@ impl Cluster {
                 leaving: *leaving,
                 claims: claims
                     .iter()
-                    .map(|(slot, epoch, to)| Claim {
+                    .map(|(slot, epoch, load, to)| Claim {
                         slot: *slot,
                         epoch: *epoch,
-                        load: 0,
+                        load: *load,
                         offered_to: to.as_deref(),
                     })
                     .collect(),
@@ -102,8 +117,13 @@ impl Cluster {
             node.offers.insert(slot, (epoch, to));
             self.rows.insert(slot, (node.run, epoch, false));
         }
-        for slot in step.take {
+        for (slot, load) in step.take {
+            let offer = self.nodes.iter().find(|node| node.offers.contains_key(&slot));
+            if let Some(giver) = offer {
+                assert_eq!(load, giver.told[&slot], "it would look as if it cost nothing");
+            }
             self.take(index, slot, &step.dead);
+            self.nodes[index].told.insert(slot, load);
         }
         // An offer is over once somebody owns the slot in a later epoch.
         let rows = &self.rows;
@@ -149,6 +169,25 @@ fn nodes_share_the_slots_and_then_rest() {
     }
     assert_eq!(cluster.moves, moved, "nothing moves any more");
     assert_eq!(cluster.fenced, []);
+}
+
+/// One of two gives slots to a third and tells so before the other one looks again: that one does not wait.
+#[test]
+fn a_node_that_comes_has_its_share_soon() {
+    let mut cluster = Cluster::new(64);
+    cluster.start("join-0");
+    cluster.start("join-1");
+    for _ in 0..6 {
+        cluster.round();
+    }
+    cluster.start("join-2");
+    // What the first one gives is taken before the second one looks.
+    for index in [0, 2, 0, 2, 1, 2, 0, 2, 1, 2, 0, 1, 2, 0, 1, 2] {
+        cluster.now += LOOK / 3;
+        cluster.nodes.iter_mut().for_each(|node| node.beat += 1);
+        cluster.look(index);
+    }
+    assert!(cluster.owned().iter().all(|owned| *owned <= 27), "{:?}", cluster.owned());
 }
 
 #[test]
@@ -206,6 +245,53 @@ fn what_a_node_that_goes_down_releases_is_taken_by_others() {
     cluster.round();
     assert_eq!(cluster.owned(), [0, 64]);
     assert_eq!(cluster.fenced, []);
+}
+
+/// Slots cost what they cost, within the bound, and all at once: each owner learns of it in its own time.
+#[test]
+fn a_load_that_begins_moves_nothing_where_shares_are_even() {
+    let mut cluster = Cluster::new(64);
+    cluster.start("join-0");
+    cluster.start("join-1");
+    for _ in 0..6 {
+        cluster.round();
+    }
+    let before = cluster.moves;
+    cluster.loads = (0..64).map(|slot| (SlotId(slot), 1_000)).collect();
+    // One that looked right before the load began knows of it a round later.
+    cluster.look(0);
+    for _ in 0..60 {
+        cluster.round();
+    }
+    cluster.loads.clear();
+    for _ in 0..60 {
+        cluster.round();
+    }
+    assert_eq!(cluster.moves, before);
+}
+
+/// What moves away keeps its load for who takes it: the new owner does not look idle, and nothing comes back.
+#[test]
+fn slots_that_cost_more_move_once() {
+    let mut cluster = Cluster::new(64);
+    cluster.start("join-0");
+    cluster.start("join-1");
+    for _ in 0..6 {
+        cluster.round();
+    }
+    let of_first: Vec<SlotId> = cluster.nodes[0].owns.keys().copied().collect();
+    let cost = |slot: &SlotId| if of_first.contains(slot) { 3_000 } else { 1_000 };
+    let loads = (0..64).map(|slot| (SlotId(slot), cost(&SlotId(slot))));
+    cluster.loads = loads.collect();
+    let before = cluster.moves;
+    for _ in 0..60 {
+        cluster.round();
+    }
+    let held = |node: &Sim| node.owns.keys().map(|slot| cluster.loads[slot]).sum::<u64>();
+    let [first, second] = [0, 1].map(|index| held(&cluster.nodes[index]));
+    assert!(first.max(second) * 8 <= (first + second) * 5, "{first} {second}");
+    let moved = of_first.iter().filter(|slot| !cluster.nodes[0].owns.contains_key(slot)).count();
+    assert_eq!(cluster.moves - before, moved, "each moved once");
 }
 
 proptest! {

@@ -20,8 +20,13 @@ pub(crate) enum Acquired {
     Theirs,
 }
 
-/// Who waits for a slot to be taken over.
-pub(super) type Acquiring = oneshot::Sender<Result<Acquired, StoreError>>;
+/// A slot that is being taken over.
+pub(super) struct Acquiring {
+    /// What it cost its last owner.
+    pub(super) load: u64,
+    /// Who waits for it.
+    pub(super) sender: oneshot::Sender<Result<Acquired, StoreError>>,
+}
 
 /// Where a slot is on its way out.
 pub(super) enum Leaving {
@@ -49,6 +54,13 @@ impl Default for Pace {
     }
 }
 
+impl From<u64> for Pace {
+    /// What is known of it from before, so that a slot that moved does not look as if it cost nothing.
+    fn from(a_second: u64) -> Self {
+        Self { a_second, ..Self::default() }
+    }
+}
+
 impl Pace {
     /// Facts a second, over the last few times it was asked for.
     fn ask(&mut self) -> u64 {
@@ -69,11 +81,11 @@ impl Worker {
     pub(super) fn acquire(&mut self, id: SlotId, fencing: Fencing, asked: Acquiring) {
         if self.slots.contains_key(&id) {
             // Whoever dropped the receiver does not want to know.
-            let _ = asked.send(Ok(Acquired::Mine));
+            let _ = asked.sender.send(Ok(Acquired::Mine));
             return;
         }
         if let Some(stop) = self.fail.borrow().as_ref() {
-            let _ = asked.send(Err(stop.error()));
+            let _ = asked.sender.send(Err(stop.error()));
             return;
         }
         let recovery = self.recovery();
@@ -99,6 +111,9 @@ impl Worker {
         let answer = match recovered {
             Ok(Some(recovered)) => {
                 self.own(*recovered);
+                if let Some(slot) = self.slots.get_mut(&id) {
+                    slot.pace = Pace::from(asked.load);
+                }
                 if self.draining.is_some() {
                     self.release(id, None);
                 }
@@ -108,7 +123,7 @@ impl Worker {
             // Its epoch is open and empty: the next attempt goes on with it.
             Err(error) => Err(error),
         };
-        let _ = asked.send(answer);
+        let _ = asked.sender.send(answer);
     }
 
     /// Lets a slot go once everything it took is confirmed and saved.

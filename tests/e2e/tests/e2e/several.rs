@@ -112,13 +112,12 @@ fn a_join_node_that_comes_takes_its_share_and_moves_nothing_else() {
     let of_all = |place: &Place| ["join", "join-1", "join-2"].map(|node| owned(place, node));
     wait_for_owners(&place, "a share for the third node", || {
         let now = of_all(&place);
-        now[2] > 0 && now.iter().sum::<u64>() == 64
+        6 * now[2] >= 64 && now.iter().sum::<u64>() == 64
     });
     let now = of_all(&place);
     let moved = now[2];
     assert!(12 * moved <= 5 * 64, "{moved} of 64 slots moved: more than 1.25 / 3; {now:?}");
     assert!(now[0] <= before[0] && now[1] <= before[1], "{before:?} became {now:?}");
-    assert!(6 * moved >= 64, "{moved} of 64 slots are not half a share of three; {now:?}");
     assert_eq!((given(&place) - given_before) as u64, moved, "each slot moved once");
 }
 
