@@ -55,6 +55,7 @@ async fn measure(args: &BenchClusterArgs) -> Result<ClusterReport, BenchError> {
     let workload = Workload::generate(args.load.events, args.load.keys)?;
     say("starting the services");
     let mut services = Services::start(args).await?;
+    moves::shared(&services.store()?, services.number(ServiceName::Join)).await?;
     let source = workload::CATALOG.to_owned();
     let request = ApplyCatalogRequest { source, ..Default::default() };
     let version = services.client()?.apply_catalog(request).await?.version;

@@ -67,6 +67,21 @@ async fn even(store: &RemoteStore) -> Result<(), BenchError> {
     Err(BenchError::NotSettled(EVEN_WITHIN))
 }
 
+/// Waits until each of so many nodes has slots, and none is on its way.
+pub(super) async fn shared(store: &RemoteStore, nodes: usize) -> Result<(), BenchError> {
+    let started = Instant::now();
+    while started.elapsed() < MOVED_WITHIN {
+        let members = members(store).await?;
+        let has_its_share =
+            |m: &&Member| !m.slots.is_empty() && m.slots.iter().all(|s| s.offered_to.is_none());
+        if members.iter().filter(has_its_share).count() == nodes {
+            return Ok(());
+        }
+        sleep(10 * LOOK_EVERY).await;
+    }
+    Err(BenchError::NotSettled(MOVED_WITHIN))
+}
+
 async fn members(store: &RemoteStore) -> Result<Vec<Member>, BenchError> {
     store.members().await.map_err(|e| BenchError::Store(e.to_string()))
 }
