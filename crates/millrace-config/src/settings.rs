@@ -29,7 +29,7 @@ pub struct Settings {
     /// rebuilds common. Default 64 MiB.
     pub at_hand_bytes: u64,
     /// `resident_bytes`: memory for the state of entities, over all slots, in bytes, from 1 MiB to
-    /// 1 TiB. What does not fit is read from the store. Default 512 MiB.
+    /// 1 TiB. What does not fit is read from the store. Default 1 GiB.
     pub resident_bytes: u64,
     /// `backfill_bytes_per_second`: how much of the log a thread of join reads a second to fill in new
     /// features, from 1 KiB to 1 TiB. Default 32 MiB.
@@ -96,7 +96,7 @@ impl Default for Settings {
             data: PathBuf::from(".millrace"),
             slots: 64,
             at_hand_bytes: 64 * MIB,
-            resident_bytes: 512 * MIB,
+            resident_bytes: 1_024 * MIB,
             backfill_bytes_per_second: 32 * MIB,
             page_cache_bytes: 64 * MIB,
             hot_heads_for: Duration::from_millis(50),

@@ -9,7 +9,7 @@ use millrace_types::{FactView, Micros, Op, OrderKey};
 
 use crate::aggregate::Partial;
 use crate::folds::{Block, GroupFolds, RUN_FACTS};
-use crate::page::{MissingPage, Page, PageLimits, id_hash};
+use crate::page::{MissingPage, Page, PageLimits, RUNS, id_hash};
 
 /// Up to this many facts an id is found by scanning the references; beyond it by a table.
 const SCAN_MAX: usize = 64;
@@ -202,6 +202,10 @@ impl StreamFacts {
         }
         if self.pages[page].is_full_for(fact.bytes.len(), limits) {
             page = self.make_room(page, &key, fact.bytes.len(), limits);
+        } else if self.pages[page].stored.is_some() && self.comes_last(page, &key) {
+            // The store has the page: what comes after it need not be put together with it.
+            self.pages.push(Page::default());
+            page += 1;
         }
         let index = self.pages[page].upper_bound(&key);
         self.change(page, |p| p.insert(index, fact, hash as u32, live));
@@ -219,6 +223,42 @@ impl StreamFacts {
         after.saturating_sub(1)
     }
 
+    /// True when a fact of this key stands after all others, which end with this page.
+    fn comes_last(&self, page: usize, key: &OrderKey<'_>) -> bool {
+        let last = page + 1 == self.pages.len();
+        last && self.pages[page].upper_bound(key) == self.pages[page].len()
+    }
+
+    /// Puts the last page, if it changed, together with those before it of its class, once they are
+    /// enough: so each fact is put once for each class, however often heads are put, and few pages are
+    /// small.
+    pub(crate) fn merge_last(&mut self, limits: PageLimits) {
+        loop {
+            let Some(last) = self.pages.last().filter(|last| last.stored.is_none()) else { return };
+            let class = limits.class(last.fact_bytes());
+            let alike = |page: &&Page| limits.class(page.fact_bytes()) <= class;
+            let alike = self.pages.iter().rev().take_while(alike).count();
+            if alike < RUNS {
+                return;
+            }
+            let mut merged = 1;
+            while merged < alike
+                && let [.., before, last] = &mut *self.pages
+                && before.has_room_for(last, limits)
+            {
+                let held = before.heap_bytes() + last.heap_bytes();
+                before.append(last);
+                self.page_bytes = self.page_bytes + before.heap_bytes() - held;
+                self.pages.pop();
+                merged += 1;
+            }
+            if merged == 1 {
+                return;
+            }
+            self.groups.moved_from(self.pages.len() - 1);
+        }
+    }
+
     fn make_room(
         &mut self,
         page: usize,
@@ -226,8 +266,7 @@ impl StreamFacts {
         body: usize,
         limits: PageLimits,
     ) -> usize {
-        let last = page + 1 == self.pages.len();
-        if last && self.pages[page].upper_bound(key) == self.pages[page].len() {
+        if self.comes_last(page, key) {
             // Facts mostly come in order: a full page stays full, the next one starts empty.
             self.pages.push(Page::default());
             return page + 1;

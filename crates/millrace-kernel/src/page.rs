@@ -20,16 +20,26 @@ pub(crate) mod absent;
 /// a fact is inserted in the middle.
 pub(crate) const PAGE_FACTS_MAX: usize = 1_024;
 
+/// So many pages of one class that lie side by side, the last of them changed, become one.
+pub(crate) const RUNS: usize = 4;
+
 /// How large pages are. Any limits are right; others than the usual ones are for tests, which reach many
 /// pages with few facts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PageLimits {
     /// Facts a page holds, 1,024 at most; at least 1.
     pub facts: usize,
-    /// Bytes of facts that stand in the head itself, of streams with one page. A page that changed is
-    /// put whole anyway: up to 4 KiB it costs nothing more to put it there, and most entities are then
-    /// read with one query.
+    /// Bytes of facts that stand in the head itself, those of the last pages of its streams. They are put
+    /// with each head, and most entities are read with one query.
     pub inline_bytes: usize,
+}
+
+impl PageLimits {
+    /// How large so many bytes are: each class begins at [`RUNS`] times the one before, the first at what
+    /// stands in a head.
+    pub(crate) fn class(self, bytes: usize) -> u32 {
+        (bytes / self.inline_bytes.max(1)).checked_ilog(RUNS).map_or(0, |class| class + 1)
+    }
 }
 
 impl Default for PageLimits {
@@ -183,6 +193,29 @@ impl Page {
     pub(crate) fn is_full_for(&self, body: usize, limits: PageLimits) -> bool {
         self.refs.len() >= limits.facts.min(PAGE_FACTS_MAX)
             || self.bytes.len() + body > PAGE_BYTES_MAX - 1
+    }
+
+    /// True when the page after this one has room here.
+    pub(crate) fn has_room_for(&self, after: &Self, limits: PageLimits) -> bool {
+        let facts = self.refs.len() + after.refs.len();
+        let bytes = self.bytes.len() + after.bytes.len();
+        facts <= limits.facts.min(PAGE_FACTS_MAX) && bytes < PAGE_BYTES_MAX
+    }
+
+    /// Takes the facts of the page after this one, for which there is room.
+    pub(crate) fn append(&mut self, after: &Self) {
+        let (len, start) = (self.refs.len(), self.bytes.len());
+        self.bytes.extend_from_slice(&after.bytes);
+        self.refs.extend(after.refs.iter().map(|entry| {
+            let offset = u16::try_from(start + usize::from(entry.offset));
+            FactRef { offset: offset.expect("a page holds less than 64 KiB"), ..*entry }
+        }));
+        if let Some(folds) = &mut self.folds {
+            folds.moved_from(len);
+        }
+        self.bounds = (self.refs[0].at, self.refs[self.refs.len() - 1].at);
+        self.live += after.live;
+        self.stored = None;
     }
 
     /// Inserts a body at this index. The page must not be full for it.

@@ -1,12 +1,19 @@
 //! Snapshots of an entity: a head, and beside it pages of facts and parts of ids that left.
 //!
-//! Head layout (version 2, persisted; version 3 ends with the boundaries of retentions, where there are
-//! any): `version u8 · catalog version · applied position · known_at
-//! · horizon · streams · sealed series`. A stream is its number, whether a live fact left, its pages,
-//! its id part names, the recent ids and [columns](columns) of partials of its pages. A page is its
-//! place (its name, or its bytes where they are few) and a [summary](crate::page::absent). In version 1,
-//! and where a head would grow too large, pages are names alone. Pages and id parts are immutable; a
-//! head lists the ones it stands on.
+//! Head layout (version 4, persisted): `version u8 · catalog version · applied position · known_at
+//! · horizon · streams · sealed series · boundaries of retentions`. A stream is its number, whether a live
+//! fact left, its pages, its id part names, the recent ids and [columns](columns) of partials of its
+//! pages. A page is its place (its name, or its bytes where they are few) and a
+//! [summary](crate::page::absent). Where a head would grow too large, pages are names alone. Pages and id
+//! parts are immutable; a head lists the ones it stands on.
+//!
+//! Facts mostly come in order, so that the last page of a stream changes all the time. It stands in the
+//! head until it grows large. Then it becomes a page of its own, or of one with those before it that are
+//! of its size, as runs of a log-structured merge tree do (O'Neil et al., "The Log-Structured Merge-Tree",
+//! 1996): a fact is put some five times, whatever the number of heads.
+//!
+//! Of older versions 1 has pages as names alone, 2 and 3 have no page in a head beside others, and only 3
+//! has boundaries.
 
 use millrace_types::KnownAt;
 use millrace_types::chunk::put_list;
@@ -30,6 +37,8 @@ const VERSION_1: u8 = 1;
 const VERSION_2: u8 = 2;
 /// As version 2, and the boundaries before which facts are forgotten.
 const VERSION_3: u8 = 3;
+/// As version 3, and pages stand in the head beside others.
+const VERSION_4: u8 = 4;
 
 /// How the pages of a stream are listed.
 const NAMES: u8 = 0;
@@ -75,7 +84,7 @@ impl EntityState {
     #[must_use]
     pub fn snapshot(&mut self, ver: KnownAt) -> SnapshotParts {
         let mut parts = SnapshotParts::default();
-        self.name_pages(ver, &mut parts);
+        self.name_pages(self.plan.pages.inline_bytes, ver, &mut parts);
         for left in &mut self.left {
             if left.recent.len() > RECENT_IN_HEAD_MAX {
                 left.seal_recent();
@@ -90,6 +99,9 @@ impl EntityState {
         }
         let columns = self.columns();
         for detail in [Detail::Partials, Detail::Summaries, Detail::Names] {
+            if detail == Detail::Names {
+                self.name_pages(0, ver, &mut parts);
+            }
             parts.head = self.encode_head(detail, &columns);
             if parts.head.len() <= HEAD_BYTES_MAX {
                 return parts;
@@ -110,30 +122,48 @@ impl EntityState {
         parts
     }
 
-    /// Names the pages that are to be put. A few facts stand in the head and have no name.
-    fn name_pages(&mut self, ver: KnownAt, parts: &mut SnapshotParts) {
-        let mut inline = self.plan.pages.inline_bytes;
-        for facts in &mut self.streams {
-            if let [page] = facts.pages_mut()
-                && page.fact_bytes() <= inline
+    /// Names the pages that are to be put. A few facts, `inline` bytes, stand in the head and have no
+    /// name: the last pages of streams, small ones first.
+    pub(crate) fn name_pages(
+        &mut self,
+        mut inline: usize,
+        ver: KnownAt,
+        parts: &mut SnapshotParts,
+    ) {
+        let (mut lasts, limits) = (Vec::new(), self.plan.pages);
+        let mut in_head = vec![false; self.streams.len()];
+        for (index, facts) in self.streams.iter().enumerate() {
+            // A last page that the store has costs nothing there, but a read of it; the only one is read
+            // with every read.
+            if let [before @ .., last] = facts.pages()
+                && (last.stored.is_none() || before.is_empty())
             {
-                inline -= page.fact_bytes();
-                page.stored = None;
-                continue;
+                lasts.push((last.fact_bytes(), index));
             }
-            for page in facts.pages_mut() {
-                if page.stored.is_none() {
-                    let number = parts.pages.len() as u32;
-                    parts.pages.push((number, page.encode()));
-                    page.stored = Some((ver, number));
-                }
+        }
+        lasts.sort_unstable();
+        for (bytes, index) in lasts {
+            let facts = &mut self.streams[index];
+            if bytes > inline {
+                facts.merge_last(limits);
+            } else if let Some(last) = facts.pages_mut().last_mut() {
+                inline -= bytes;
+                last.stored = None;
+                in_head[index] = true;
+            }
+        }
+        for (facts, in_head) in self.streams.iter_mut().zip(in_head) {
+            let beside = facts.pages().len() - usize::from(in_head);
+            for page in facts.pages_mut()[..beside].iter_mut().filter(|p| p.stored.is_none()) {
+                let number = parts.pages.len() as u32;
+                parts.pages.push((number, page.encode()));
+                page.stored = Some((ver, number));
             }
         }
     }
 
     fn encode_head(&self, detail: Detail, columns: &[(usize, Column)]) -> Vec<u8> {
-        let forgets = !self.boundaries.is_empty();
-        let mut out = vec![if forgets { VERSION_3 } else { VERSION_2 }];
+        let mut out = vec![VERSION_4];
         put_varint(&mut out, u64::from(self.plan.catalog_version));
         put_varint(&mut out, self.applied.epoch);
         put_varint(&mut out, self.applied.sequence);
@@ -158,9 +188,7 @@ impl EntityState {
         for sealed in &self.sealed {
             sealed.encode(&mut out);
         }
-        if forgets {
-            self.boundaries.encode(&mut out);
-        }
+        self.boundaries.encode(&mut out);
         out
     }
 

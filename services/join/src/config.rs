@@ -50,7 +50,9 @@ pub struct JoinConfig {
     pub linger: Duration,
     /// How often marks are written while something changes.
     pub mark_interval: Duration,
-    /// A slot's heads are written once its oldest unsaved fact is this old.
+    /// Heads of a slot are written once its oldest unsaved fact is this old.
+    pub head_delay: Duration,
+    /// The head of an entity that changes all the time is written so often.
     pub head_interval: Duration,
     /// How long an ingest incarnation that is silent holds watermarks back after a takeover.
     pub idle_after: Duration,
@@ -77,6 +79,7 @@ impl Default for JoinConfig {
             queue_bytes: 64 << 20,
             linger: Duration::from_millis(5),
             mark_interval: Duration::from_secs(1),
+            head_delay: Duration::from_secs(20),
             head_interval: Duration::from_secs(20),
             idle_after: Duration::from_secs(30),
             ingest_inside: true,

@@ -83,7 +83,7 @@ pub(crate) static HISTORY: LazyLock<History> = LazyLock::new(|| {
         chunks.push(draft.bytes);
         core.enforce_budget(8 * 1024);
         ver += 10;
-        for put in core.heads_to_put(usize::MAX, KnownAt(ver)) {
+        for put in core.heads_to_put(usize::MAX, KnownAt(ver), KnownAt::MAX) {
             core.head_saved(&put.entity);
             snapshots.push((put.entity, put.parts));
         }

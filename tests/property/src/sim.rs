@@ -205,7 +205,7 @@ impl Sim {
     /// Puts some of the heads that are due, and perhaps forgets what they replace.
     pub(crate) fn save(&mut self, bytes: usize) {
         let ver = self.next_ver();
-        for put in self.core.heads_to_put(bytes, ver) {
+        for put in self.core.heads_to_put(bytes, ver, KnownAt::MAX) {
             self.reach("put");
             self.steps.push(format!("{} as of {}", put.entity.key, put.position));
             self.put(&put.entity, put.ver, put.parts, PartName::Head);

@@ -264,3 +264,47 @@ fn heads_of_the_first_version_are_read() {
     let pages = stored.compare(&harness, Micros(900_000_000)).unwrap();
     assert_eq!(pages, facts.pages().len(), "all of them are needed");
 }
+
+/// Facts in order, saved after every few of them: each is put a few times, and pages stay few.
+#[test]
+fn facts_that_come_in_order_are_put_a_few_times() {
+    let mut harness = Harness::new(40);
+    let mut stored = Stored::default();
+    let (mut put, mut put_last) = (0, 0);
+    let facts = 6_000;
+    for n in 0..facts {
+        harness.add(n * 1_000_000_000 / facts);
+        if n % 10 < 9 {
+            continue;
+        }
+        stored.save(&mut harness.state);
+        let ver = KnownAt(stored.ver);
+        put_last = stored.pages.iter().filter(|(name, _)| name.0 == ver).map(|p| p.1.len()).sum();
+        put += put_last;
+        if n % 1_000 == 999 {
+            let at = Micros(n * 1_000_000_000 / facts + 1);
+            stored.compare(&harness, at).unwrap();
+            harness.state = stored.load(&harness.state);
+        }
+    }
+    let pages = harness.state.streams[CLICKS].pages();
+    let bytes: usize = pages.iter().map(|p| p.fact_bytes()).sum();
+    assert!(put < 3 * bytes, "{put} of {bytes}, the last time {put_last}");
+    // Up to three of each of two sizes, beside those that are at least two thirds full.
+    assert!(pages.len() <= bytes / (42 * 1024) + 6, "{} pages of {bytes}", pages.len());
+}
+
+/// An entity whose head would be too large with what stands in it.
+#[test]
+fn where_a_head_tells_names_alone_nothing_stands_in_it() {
+    let (mut harness, _) = full(40, 3_000);
+    let mut parts = crate::snapshot::SnapshotParts::default();
+    harness.state.name_pages(4_096, KnownAt(1), &mut parts);
+    harness.add(1_000_000_000);
+    harness.state.name_pages(4_096, KnownAt(2), &mut parts);
+    let in_head =
+        |harness: &Harness| harness.state.streams[CLICKS].pages().last().unwrap().stored.is_none();
+    assert!(in_head(&harness));
+    harness.state.name_pages(0, KnownAt(3), &mut parts);
+    assert!(!in_head(&harness));
+}

@@ -53,6 +53,8 @@ pub(crate) struct Resident {
     pub(crate) fill: Fill,
     /// Where the put of a head without what was forgotten stands.
     pub(crate) renewal: Renewal,
+    /// The version of the head that was put last from here; none before.
+    pub(crate) put_at: Option<KnownAt>,
     /// The horizon of the head that was put last; the earliest instant when that is not known.
     pub(crate) saved_horizon: Micros,
     /// The pages and id parts the stored head lists.
@@ -166,6 +168,7 @@ impl Residents {
             saving: None,
             fill: Fill::No,
             renewal: Renewal::No,
+            put_at: None,
             saved_horizon: Micros::MIN,
             listed,
             rebuilt_parts: Vec::new(),

@@ -68,12 +68,22 @@ pub struct MarkState {
 impl SlotCore {
     /// Snapshots of entities whose stored head lacks confirmed facts, those unsaved longest first,
     /// until about `budget_bytes` of parts, all at version `ver`. Each must be put, then reported by
-    /// [`SlotCore::head_saved`].
-    pub fn heads_to_put(&mut self, budget_bytes: usize, ver: KnownAt) -> Vec<HeadPut> {
+    /// [`SlotCore::head_saved`]. An entity whose head was put last at `rested` or later waits: one that
+    /// changes all the time is not put all the time.
+    pub fn heads_to_put(
+        &mut self,
+        budget_bytes: usize,
+        ver: KnownAt,
+        rested: KnownAt,
+    ) -> Vec<HeadPut> {
         let confirmed = self.confirmed;
         let savable = |slab: Slab| {
             let resident = self.residents.get(slab);
-            resident.saving.is_none() && resident.state.applied() <= confirmed
+            let rests = resident.put_at.is_some_and(|put_at| put_at >= rested);
+            // Somebody waits for what is filled in or forgotten.
+            let hurries = resident.fill != Fill::No || resident.renewal != Renewal::No;
+            let is_free = resident.saving.is_none() && resident.state.applied() <= confirmed;
+            is_free && (hurries || !rests)
         };
         let due: Vec<Slab> =
             self.residents.unsaved().map(|(_, slab)| slab).filter(|s| savable(*s)).collect();
@@ -97,6 +107,7 @@ impl SlotCore {
         let parts = resident.state.snapshot(ver);
         let position = resident.state.applied();
         resident.saving = Some(position);
+        resident.put_at = Some(ver);
         resident.saved_horizon = resident.state.horizon();
         if resident.fill == Fill::Unsaved {
             resident.fill = Fill::Saving;

@@ -7,7 +7,7 @@ use millrace_types::codec::Reader;
 use millrace_types::{Boundaries, DecodeError, KnownAt, Micros, Position, StreamId};
 
 use super::columns::Column;
-use super::{INLINE, NAMES, STORED, SUMMARIES, VERSION_1, VERSION_2, VERSION_3};
+use super::{INLINE, NAMES, STORED, SUMMARIES, VERSION_1, VERSION_2, VERSION_3, VERSION_4};
 use crate::entity::EntityState;
 use crate::facts::StreamFacts;
 use crate::left::{IdPart, LeftIds};
@@ -38,7 +38,7 @@ enum Pages {
 #[derive(Debug, Clone)]
 enum Place {
     Stored(PageName),
-    /// Here, where it is the only page of its stream.
+    /// Here.
     Inline(Box<[u8]>),
 }
 
@@ -66,7 +66,7 @@ impl HeadStream {
         let id = StreamId(reader.u16("stream")?);
         let live_left = reader.u8("live left")? != 0;
         let listed = if version == VERSION_1 { NAMES } else { reader.u8("form of pages")? };
-        let pages = Pages::decode(listed, reader)?;
+        let pages = Pages::decode(version, listed, reader)?;
         let ids = read_list(reader, "id parts", read_name)?;
         let recent = read_list(reader, "recent ids", |r| {
             let mut raw = [0; 8];
@@ -82,7 +82,7 @@ impl HeadStream {
 }
 
 impl Pages {
-    fn decode(listed: u8, reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+    fn decode(version: u8, listed: u8, reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         match listed {
             NAMES => Ok(Self::Named(read_list(reader, "pages", read_name)?)),
             SUMMARIES => {
@@ -92,7 +92,7 @@ impl Pages {
                     Ok((place, PageSummary::decode(&mut after, r)?))
                 })?;
                 let inline = |(place, _): &(Place, _)| place.name().is_none();
-                if pages.len() > 1 && pages.iter().any(inline) {
+                if version < VERSION_4 && pages.len() > 1 && pages.iter().any(inline) {
                     return Err(DecodeError::Invalid { what: "place of a page", found: 1 });
                 }
                 Ok(Self::Summed(pages))
@@ -162,7 +162,7 @@ impl Head {
     pub fn decode(plan: &KindPlan, bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(bytes);
         let version = reader.u8("head version")?;
-        if !matches!(version, VERSION_1 | VERSION_2 | VERSION_3) {
+        if !matches!(version, VERSION_1 | VERSION_2 | VERSION_3 | VERSION_4) {
             return Err(DecodeError::Invalid { what: "head version", found: u64::from(version) });
         }
         let catalog_version = reader.u32("catalog version")?;
@@ -176,7 +176,7 @@ impl Head {
             sealed.extend(SealedSeries::decode(plan, &mut reader)?);
         }
         let boundaries = match version {
-            VERSION_3 => Boundaries::decode(&mut reader)?,
+            VERSION_3 | VERSION_4 => Boundaries::decode(&mut reader)?,
             _ => Boundaries::default(),
         };
         Ok(Self { catalog_version, applied, known_at, horizon, streams, sealed, boundaries })

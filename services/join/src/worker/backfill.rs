@@ -16,6 +16,7 @@ use millrace_types::{Chunk, DecodeError, Entity, KnownAt, Micros, Position, Slot
 use tokio::time::Instant;
 
 use super::recover::{damaged, decode};
+use super::save::Which;
 use super::scan_rate::ScanRate;
 use super::{TICK, Waits, Worker};
 use crate::message::{Backfilled, Message};
@@ -331,7 +332,7 @@ impl Worker {
         let Some(slot) = self.slots.get_mut(&id) else { return };
         if slot.core.fills_unsaved() > 0 {
             slot.unsaved.get_or_insert_with(Instant::now);
-            self.put_heads(id);
+            self.put_heads(id, Which::Rested);
         }
     }
 

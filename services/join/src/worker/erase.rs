@@ -21,6 +21,7 @@ use tokio::time::Instant;
 
 use super::rebuild::Rebuilding;
 use super::recover::{SCAN_BYTES, damaged, decode};
+use super::save::Which;
 use super::{Slot, Worker};
 use crate::message::{ErasureStep, ErasureWent, Message};
 
@@ -158,7 +159,7 @@ impl Worker {
             return Erasing::Rebuilding(is_rebuilt.then(|| slot.core.confirmed().0));
         };
         if slot.marked < stored {
-            self.put_heads(id);
+            self.put_heads(id, Which::All);
             self.mark_now(id);
             return Erasing::Rebuilding(Some(stored));
         }

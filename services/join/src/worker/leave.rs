@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::rebuild::Rebuilding;
 use super::recover::Recovered;
+use super::save::Which;
 use super::{Done, Slot, Worker};
 
 /// What became of an acquisition.
@@ -162,7 +163,7 @@ impl Worker {
             let unsaved = mark.position < confirmed;
             let behind = mark.position > slot.marked || mark.filled != slot.marked_filled;
             if unsaved {
-                self.put_heads(id);
+                self.put_heads(id, Which::All);
             }
             if behind {
                 self.mark_now(id);

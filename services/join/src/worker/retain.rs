@@ -16,6 +16,7 @@ use millrace_types::{Boundaries, Entity, Position, SlotId};
 use tokio::time::Instant;
 
 use super::erase::{Erasing, delete_unlisted};
+use super::save::Which;
 use super::scan_rate::ScanRate;
 use super::{Slot, Waits, Worker};
 use crate::message::{Message, RetentionStep, RetentionWent};
@@ -248,7 +249,7 @@ impl Worker {
             self.load(id, missing, Waits::Retention);
         } else if !renewing.putting.is_empty() {
             slot.unsaved.get_or_insert_with(Instant::now);
-            self.put_heads(id);
+            self.put_heads(id, Which::All);
         } else if renewing.waiting.is_empty() {
             renewing.is_deleting = true;
             let batch = renewing.batch.clone();

@@ -20,6 +20,15 @@ const GRACE: Duration = Duration::from_secs(60);
 /// Parts deleted in one go.
 const DELETES: usize = 1_024;
 
+/// Whose heads are put.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Which {
+    /// Of every entity with unsaved facts.
+    All,
+    /// Of those that were not put within the interval.
+    Rested,
+}
+
 /// A head that is being put, and what can be deleted after it.
 pub(super) struct Putting {
     entity: Entity,
@@ -61,10 +70,11 @@ impl Worker {
             let Some(slot) = self.slots.get_mut(&id) else { continue };
             slot.look_at_budget(&self.config);
             let share = share_of(over, slot.core.at_hand().resident_bytes, total);
-            let due =
-                slot.unsaved.is_some_and(|since| since.elapsed() >= self.config.head_interval);
-            if due || share > 0 || slot.leaving.is_some() {
-                self.put_heads(id);
+            let due = slot.unsaved.is_some_and(|since| since.elapsed() >= self.config.head_delay);
+            if share > 0 || slot.leaving.is_some() {
+                self.put_heads(id, Which::All);
+            } else if due {
+                self.put_heads(id, Which::Rested);
             }
             if share > 0
                 && let Some(slot) = self.slots.get_mut(&id)
@@ -76,14 +86,21 @@ impl Worker {
         }
     }
 
-    pub(super) fn put_heads(&mut self, id: SlotId) {
+    pub(super) fn put_heads(&mut self, id: SlotId, which: Which) {
         let Some(slot) = self.slots.get_mut(&id) else { return };
         if slot.putting || slot.is_released() {
             return;
         }
         // Without a grant no version can be given: the lease's renewal will bring one.
         let Some(first) = self.clock.next() else { return };
-        let heads = slot.core.heads_to_put(PUT_BYTES, first);
+        let rested = match which {
+            Which::All => KnownAt::MAX,
+            Which::Rested => {
+                let interval = self.config.head_interval.as_micros();
+                KnownAt(first.0.saturating_sub(i64::try_from(interval).unwrap_or(i64::MAX)))
+            }
+        };
+        let heads = slot.core.heads_to_put(PUT_BYTES, first, rested);
         if heads.is_empty() {
             let mark = slot.core.mark().map(|mark| mark.position);
             if is_saved(slot.flight.is_some(), mark, slot.core.confirmed().0) {
@@ -126,8 +143,10 @@ impl Worker {
             let parts = put.dropped.into_iter();
             self.garbage.extend(parts.map(|part| (now, id, put.entity.clone(), part)));
         }
-        if slot.leaving.is_some() || slot.core.fills_unsaved() > 0 {
-            self.put_heads(id);
+        if slot.leaving.is_some() {
+            self.put_heads(id, Which::All);
+        } else if slot.core.fills_unsaved() > 0 {
+            self.put_heads(id, Which::Rested);
         }
     }
 

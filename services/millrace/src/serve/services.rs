@@ -37,8 +37,10 @@ use crate::redis::RedisArgsError;
 const CATALOG_EVERY: Duration = Duration::from_millis(250);
 /// How long a read waits for a store-writer that does not answer.
 const STORE_PATIENCE: Duration = Duration::from_secs(5);
-/// Other processes read stored heads: what is acknowledged is in them within a second.
-const HEAD_INTERVAL: Duration = Duration::from_millis(300);
+/// Other processes read stored heads: what is acknowledged is in them soon.
+const HEAD_DELAY: Duration = Duration::from_millis(300);
+/// A head under continuous change is put so often, and is as old as that at most (design §6).
+const HEAD_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a drain waits for the last marks of windows: what is not marked is only asked again.
 const WINDOWS_WITHIN: Duration = Duration::from_secs(1);
 /// A join node that is not heard of for so long is taken for dead, and others take its slots.
@@ -185,6 +187,7 @@ impl JoinPart {
                 ..BackfillLimits::default()
             },
             idle_after: settings.idle_after,
+            head_delay: HEAD_DELAY,
             head_interval: HEAD_INTERVAL,
             mark_interval: MARK_INTERVAL,
             ingest_inside: false,

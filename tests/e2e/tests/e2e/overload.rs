@@ -5,6 +5,7 @@
 mod attackers;
 mod producers;
 
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -29,8 +30,10 @@ const PRODUCERS: usize = 4;
 pub(crate) const USERS: i64 = 5_000;
 /// Users of one read of all.
 const USERS_OF_READ: i64 = 500;
-/// What every process may take at most beside facts at hand, which have a budget of their own: entities of
-/// join (512 MiB), and what is under way.
+/// Memory of join for entities: what a minute of overload leaves fits into it, or most of the time would go
+/// into loading entities again.
+const RESIDENT_BYTES: u64 = 2 << 30;
+/// What every process may take at most beside facts at hand: tables beside them, and what is under way.
 const PEAK_BYTES: u64 = 3 << 29;
 /// After the overload everything is as before within this time; a machine that builds beside the
 /// tests is slow.
@@ -152,6 +155,16 @@ impl Done {
     }
 }
 
+fn start(data: &Path) -> Apart {
+    let mut options = ApartOptions::on(data);
+    options.admin = true;
+    options.env.push(("MILLRACE_RESIDENT_BYTES", RESIDENT_BYTES.to_string()));
+    let services = Apart::start(&options).expect("the services start");
+    let applied = services.cli().run(["apply".as_ref(), catalog("load.yaml").as_os_str()]);
+    applied.and_then(|done| done.expect_code(0)).expect("the catalog is applied");
+    services
+}
+
 /// What is done while a load runs for so long.
 async fn measure(services: &Apart, scene: &Scene, lasts: Duration) -> Done {
     let ticks = || services.cpu_ticks().expect("they still run");
@@ -208,11 +221,7 @@ fn an_overload_of_ten_times_is_survived() {
     let seconds = std::env::var("MILLRACE_OVERLOAD_SECONDS").ok().and_then(|s| s.parse().ok());
     let lasts = seconds.map_or(LASTS, Duration::from_secs);
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let mut options = ApartOptions::on(&folder.path().join("data"));
-    options.admin = true;
-    let services = Apart::start(&options).expect("the services start");
-    let applied = services.cli().run(["apply".as_ref(), catalog("load.yaml").as_os_str()]);
-    applied.and_then(|done| done.expect_code(0)).expect("the catalog is applied");
+    let services = start(&folder.path().join("data"));
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime = runtime.on_thread_start(step_back).enable_all().build().expect("a runtime");
     runtime.block_on(async {

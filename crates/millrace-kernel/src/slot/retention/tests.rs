@@ -246,7 +246,7 @@ fn a_mark_says_what_holds_at_its_position() {
     let mark = slot.core.mark().unwrap();
     assert!(mark.position < before);
     assert!(mark.retained.boundaries.is_empty());
-    for put in slot.core.heads_to_put(usize::MAX, KnownAt(1_000)) {
+    for put in slot.core.heads_to_put(usize::MAX, KnownAt(1_000), KnownAt::MAX) {
         slot.core.head_saved(&put.entity);
     }
     let mark = slot.core.mark().unwrap();

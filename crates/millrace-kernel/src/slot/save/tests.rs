@@ -1,5 +1,7 @@
 //! Facts beyond the budget at hand.
 
+use millrace_types::KnownAt;
+
 use crate::slot::rebuild::tests::{Slot, click};
 
 #[test]
@@ -23,4 +25,21 @@ fn what_fits_the_budget_stays() {
     let had = slot.core.at_hand().fact_bytes;
     slot.core.enforce_budget(had);
     assert_eq!(slot.core.at_hand().fact_bytes, had);
+}
+
+#[test]
+fn a_head_that_was_put_rests() {
+    let mut slot = Slot::new();
+    let mut put = |known_at, ver, rested| {
+        let draft = slot.draft(known_at, &[click(&format!("{known_at}"), None)]);
+        slot.core.confirm(draft.position, draft.known_at);
+        let puts = slot.core.heads_to_put(usize::MAX, KnownAt(ver), KnownAt(rested));
+        puts.iter().for_each(|put| slot.core.head_saved(&put.entity));
+        puts.len()
+    };
+    assert_eq!(put(100, 1_000, 0), 1, "one that was never put");
+    assert_eq!(put(200, 1_500, 500), 0, "put at 1000");
+    assert_eq!(put(300, 2_000, 1_000), 0);
+    assert_eq!(put(400, 2_001, 1_001), 1);
+    assert_eq!(put(500, 2_002, i64::MAX), 1, "of a slot that leaves");
 }
