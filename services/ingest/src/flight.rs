@@ -84,6 +84,12 @@ impl Flight {
         facts
     }
 
+    /// True while no slot has taken its part.
+    fn is_untouched(&self) -> bool {
+        let nothing_landed = self.landed.values().all(Vec::is_empty);
+        self.unsent.len() == self.encoded.requests() && nothing_landed
+    }
+
     /// Waits for the verdicts of what was handed over. What failed is to be sent again.
     async fn collect(&mut self) -> Result<(), Failure> {
         let mut failed = None;
@@ -127,8 +133,7 @@ impl Ingest {
         loop {
             self.credit(&mut flight, refuse).await?;
             let current = self.ports.catalog.current();
-            let untouched = flight.unsent.len() == flight.encoded.requests();
-            if untouched && current.version != flight.encoded.catalog().version {
+            if flight.is_untouched() && current.version != flight.encoded.catalog().version {
                 self.encode_again(&mut flight)?;
                 continue;
             }
@@ -231,14 +236,16 @@ impl Ingest {
         tracing::debug!(%error, "sending facts again");
         sleep(flight.retry.pause).await;
         flight.retry.pause = (flight.retry.pause * 2).min(PAUSES.1);
-        if matches!(error, JoinError::UnknownCatalog(_)) {
+        // Who does not know the version learns of it soon; what landed under it stays as it is.
+        let newer = self.ports.catalog.current().version > flight.encoded.catalog().version;
+        if matches!(error, JoinError::UnknownCatalog(_)) && newer && flight.is_untouched() {
             self.encode_again(flight)?;
         }
         Ok(())
     }
 
-    /// Encodes a batch anew, under the catalog in force now, to be sent from the start. What of it
-    /// reached the log before is found to be a DUPLICATE there.
+    /// Encodes a batch of which nothing landed anew, under the catalog in force now, to be sent from the
+    /// start.
     fn encode_again(&self, flight: &mut Flight) -> Result<(), IngestError> {
         let catalog = self.ports.catalog.current();
         let encoded = self.encode(&flight.batch, &flight.seen, &catalog)?;

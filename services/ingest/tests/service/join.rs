@@ -20,11 +20,11 @@ pub(crate) enum Step {
     Refuse(JoinError),
     /// It is taken and lost.
     Lose(JoinError),
-    /// Its first slot takes its part, and the others do not.
-    Land(JoinError),
+    /// So many of its slots take their part, and the others do not.
+    Land(usize, JoinError),
 }
 
-type Confirm = oneshot::Sender<Result<Vec<SlotVerdicts>, Failed>>;
+type Outcome = Result<Vec<SlotVerdicts>, Failed>;
 
 #[derive(Default)]
 pub(crate) struct State {
@@ -35,12 +35,14 @@ pub(crate) struct State {
     pub(crate) verdicts: BTreeMap<(String, u16), Judged>,
     /// Requests with a fact of this id are refused.
     pub(crate) refused_id: Option<&'static str>,
+    /// Requests under this catalog version are lost.
+    pub(crate) unknown_version: Option<u32>,
     pub(crate) paused: bool,
     pub(crate) credits: SlotGrant,
     /// Changes when slots change hands.
     pub(crate) ways: u64,
     known: HashSet<Vec<u8>>,
-    waiting: Vec<(Confirm, Vec<SlotVerdicts>)>,
+    waiting: Vec<(oneshot::Sender<Outcome>, Outcome)>,
 }
 
 pub(crate) struct FakeJoin {
@@ -59,7 +61,7 @@ impl FakeJoin {
         self.state.lock().unwrap()
     }
 
-    /// Confirms nothing until [`FakeJoin::resume`].
+    /// Answers nothing until [`FakeJoin::resume`].
     pub(crate) fn pause(&self) {
         self.state().paused = true;
     }
@@ -70,8 +72,8 @@ impl FakeJoin {
             state.paused = false;
             std::mem::take(&mut state.waiting)
         };
-        for (sender, verdicts) in waiting {
-            let _ = sender.send(Ok(verdicts));
+        for (sender, outcome) in waiting {
+            let _ = sender.send(outcome);
         }
     }
 
@@ -105,6 +107,10 @@ impl FakeJoin {
 
 impl State {
     fn refusal(&self, request: &ProcessRequest) -> Option<Step> {
+        let version = request.catalog_version;
+        if self.unknown_version == Some(version) {
+            return Some(Step::Lose(JoinError::UnknownCatalog(version)));
+        }
         let id = self.refused_id?.as_bytes();
         let mut facts = request.slots.iter().flat_map(|slot| records(&slot.facts));
         let holds = facts.any(|record| record.unwrap().body.id == id);
@@ -161,27 +167,20 @@ impl JoinPort for FakeJoin {
                 true => None,
                 false => state.script.pop_front().or_else(|| state.refusal(&request)),
             };
-            match step {
+            let failed = |error, landed| Err(Failed { error, hold: holds.hold(), landed });
+            let outcome = match step {
                 Some(Step::Refuse(error)) => return Err(error),
-                Some(Step::Lose(error)) => {
-                    state.requests.push(request);
-                    let _ =
-                        sender.send(Err(Failed { error, hold: holds.hold(), landed: Vec::new() }));
+                Some(Step::Lose(error)) => failed(error, Vec::new()),
+                Some(Step::Land(slots, error)) => {
+                    let slots = request.slots[..slots].to_vec();
+                    failed(error, state.judge(&ProcessRequest { slots, ..request.clone() }))
                 }
-                Some(Step::Land(error)) => {
-                    let slots = request.slots[..1].to_vec();
-                    let landed = state.judge(&ProcessRequest { slots, ..request.clone() });
-                    state.requests.push(request);
-                    let _ = sender.send(Err(Failed { error, hold: holds.hold(), landed }));
-                }
-                None => {
-                    let verdicts = state.judge(&request);
-                    state.requests.push(request);
-                    match state.paused {
-                        true => state.waiting.push((sender, verdicts)),
-                        false => drop(sender.send(Ok(verdicts))),
-                    }
-                }
+                None => Ok(state.judge(&request)),
+            };
+            state.requests.push(request);
+            match state.paused {
+                true => state.waiting.push((sender, outcome)),
+                false => drop(sender.send(outcome)),
             }
         }
         self.changed.send_replace(());

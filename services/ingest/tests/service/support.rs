@@ -84,6 +84,13 @@ impl Running {
         Self::with(|_| {}).await
     }
 
+    /// Applies a catalog with one more field; gives its version.
+    pub(crate) async fn apply_another(&self) -> u32 {
+        let source = CATALOG.replace("price: double", "price: double, colour: string");
+        self.catalog.apply(&source, false, None).await.unwrap();
+        self.current().version
+    }
+
     pub(crate) async fn with(change: impl FnOnce(&mut IngestConfig)) -> Self {
         let store = Arc::new(MemoryStore::new());
         let catalog = CatalogHandle::load(Arc::clone(&store) as _).await.unwrap();
