@@ -468,6 +468,15 @@ pub trait CatalogPort: Send + Sync + 'static {
     /// A receiver of every newer version.
     fn watch(&self) -> watch::Receiver<Arc<Catalog>>;
 
+    /// The catalog of a version, which stands for good once it was applied; `None` when there is none
+    /// of this number.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn version(&self, version: u32) -> Result<Option<Arc<Catalog>>, StoreError> {
+        Ok(Some(self.current()).filter(|current| current.version == version))
+    }
+
     /// Looks for newer versions now, for somebody who asked for what the newest known one lacks.
     /// True when there is one. Where every version is made in this process there never is.
     async fn catch_up(&self) -> bool {

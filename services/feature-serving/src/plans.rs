@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use millrace_client::port::CatalogPort;
 use millrace_kernel::Plan;
+use millrace_store::StoreError;
 
 /// Keeps the plan of the newest version.
 pub(crate) struct Plans {
@@ -25,6 +26,19 @@ impl Plans {
             *newest = Arc::new(Plan::new(catalog));
         }
         newest.clone()
+    }
+
+    /// The plan of a version that was in force once; `None` where there is none of this number.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn of_version(&self, version: u32) -> Result<Option<Arc<Plan>>, StoreError> {
+        let newest = self.newest();
+        if newest.catalog.version == version {
+            return Ok(Some(newest));
+        }
+        let catalog = self.catalog.version(version).await?;
+        Ok(catalog.map(|catalog| Arc::new(Plan::new(catalog))))
     }
 
     /// Looks for a newer version now; true when there is one.

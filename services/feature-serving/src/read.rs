@@ -217,6 +217,11 @@ impl Reader {
         self.plans.newest()
     }
 
+    /// The plan of a version that was in force once.
+    pub(crate) async fn plan_of(&self, version: u32) -> Result<Option<Arc<Plan>>, ReadError> {
+        self.plans.of_version(version).await.map_err(ReadError::Store)
+    }
+
     /// Answers a read.
     ///
     /// # Errors

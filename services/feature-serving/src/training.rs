@@ -129,17 +129,10 @@ impl Reader {
     ) -> Result<(), ReadError> {
         let _place = self.training_lane.place(peer)?;
         let _turn = self.training_lane.turn(peer, 1).await;
-        let resolved = match Resolved::new(self.plan(), &question) {
-            // It may have been applied by another process a moment ago.
-            Err(ReadError::ViewNotFound { .. } | ReadError::FeatureNotFound { .. })
-                if self.catch_up().await =>
-            {
-                Resolved::new(self.plan(), &question)?
-            }
-            other => other?,
-        };
+        let (asked, resolved) = self.resolve(&question).await?;
         let now = clock::now();
-        let (version, watermark, kept) = self.training_version(&question, &resolved, now).await?;
+        let (version, watermark, kept) =
+            self.training_version(&question, asked, &resolved, now).await?;
         let schema = encode_schema(&resolved.schema).map_err(arrow)?;
         let known_at = match question.known {
             KnownAsked::Instant(at) => at,
@@ -184,11 +177,39 @@ impl Reader {
         making.outlet.tell(Told::Summary(making.summary)).await
     }
 
+    /// The version that is asked for, if any, and what is asked, under the catalog of that version or the
+    /// newest one.
+    async fn resolve(
+        &self,
+        question: &Question,
+    ) -> Result<(Option<SetVersion>, Resolved), ReadError> {
+        if let Some(text) = &question.version {
+            let rule = |rule| ReadError::Invalid { field: "start.version".to_owned(), rule };
+            let version = SetVersion::parse(text, self.slots.count()).map_err(rule)?;
+            let was = version.catalog;
+            let plan = self.plan_of(was).await?;
+            let plan = plan
+                .ok_or_else(|| rule(format!("made under catalog version {was}: unknown here")))?;
+            return Ok((Some(version), Resolved::new(plan, question)?));
+        }
+        let resolved = match Resolved::new(self.plan(), question) {
+            // It may have been applied by another process a moment ago.
+            Err(ReadError::ViewNotFound { .. } | ReadError::FeatureNotFound { .. })
+                if self.catch_up().await =>
+            {
+                Resolved::new(self.plan(), question)?
+            }
+            other => other?,
+        };
+        Ok((None, resolved))
+    }
+
     /// What a set is read from: what its version says, or all that is confirmed now. Also gives the
     /// watermark of the views, and what slots keep.
     async fn training_version(
         &self,
         question: &Question,
+        asked: Option<SetVersion>,
         resolved: &Resolved,
         now: Micros,
     ) -> Result<(SetVersion, Option<Micros>, Kept), ReadError> {
@@ -218,14 +239,7 @@ impl Reader {
             .filter(|(stream, at)| streams.contains(stream) && *at > Micros::MIN)
             .map(|(_, at)| *at)
             .min();
-        if let Some(text) = &question.version {
-            let rule = |rule| ReadError::Invalid { field: "start.version".to_owned(), rule };
-            let version = SetVersion::parse(text, self.slots.count()).map_err(rule)?;
-            if version.catalog != catalog {
-                let (was, is) = (version.catalog, catalog);
-                let changed = format!("made under catalog version {was}, and {is} is in force");
-                return Err(rule(changed));
-            }
+        if let Some(version) = asked {
             return Ok((version, watermark, kept));
         }
         let mut ends = vec![millrace_types::Position::START; self.slots.count() as usize];

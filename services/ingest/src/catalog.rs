@@ -108,18 +108,12 @@ impl CatalogHandle {
     /// # Errors
     /// [`CatalogError::Store`] and [`CatalogError::Stored`].
     pub async fn refresh(&self) -> Result<(), CatalogError> {
-        let mut newest = self.current();
+        let newest = self.current();
         let mut repeats = Repeats(REPEATS.0);
         let newer = || self.store.catalogs_after(newest.version);
         let versions = until_known(&mut repeats, newer).await?;
-        for (version, text) in versions {
-            if version <= newest.version {
-                continue;
-            }
-            let compiled = compile(&text, &newest)
-                .map_err(|problems| CatalogError::Stored { version, problem: first(&problems) })?;
-            newest = Arc::new(compiled);
-        }
+        let newest = compile_all(newest, versions)
+            .map_err(|(version, problem)| CatalogError::Stored { version, problem })?;
         self.put_in_force(newest);
         Ok(())
     }
@@ -209,6 +203,22 @@ impl CatalogHandle {
     }
 }
 
+/// The last of these versions, which come after `before` in their order; or the one that does not compile,
+/// with its first problem.
+fn compile_all(
+    before: Arc<Catalog>,
+    versions: impl IntoIterator<Item = (u32, String)>,
+) -> Result<Arc<Catalog>, (u32, String)> {
+    let mut last = before;
+    for (version, text) in versions {
+        if version > last.version {
+            let compiled = compile(&text, &last);
+            last = Arc::new(compiled.map_err(|problems| (version, first(&problems)))?);
+        }
+    }
+    Ok(last)
+}
+
 /// The version after `before`.
 fn compile(source: &str, before: &Catalog) -> Result<Catalog, Vec<Diagnostic>> {
     Catalog::compile(source, (before.version > 0).then_some(before))
@@ -222,6 +232,22 @@ impl CatalogPort for CatalogHandle {
 
     fn watch(&self) -> watch::Receiver<Arc<Catalog>> {
         self.current.subscribe()
+    }
+
+    async fn version(&self, version: u32) -> Result<Option<Arc<Catalog>>, StoreError> {
+        let mut catalog = Some(self.current()).filter(|current| current.version == version);
+        if catalog.is_none() {
+            // Each is compiled against the one before, as it was when it was applied.
+            let versions = self.store.catalogs().await?;
+            let upto = versions.into_iter().take_while(|(number, _)| *number <= version);
+            catalog = compile_all(Arc::new(Catalog::empty()), upto)
+                .map(|last| Some(last).filter(|last| last.version == version))
+                .map_err(|(number, problem)| StoreError::Damaged {
+                    what: format!("catalog version {number}"),
+                    reason: problem,
+                })?;
+        }
+        Ok(catalog)
     }
 
     async fn catch_up(&self) -> bool {

@@ -111,6 +111,23 @@ fn every_form_holds_the_same_and_a_version_makes_it_again() {
     assert_ne!(newer["version"], version.as_str());
     assert_eq!(rows(&site.path("again.ndjson")), rows(&site.path("before.ndjson")));
     assert_ne!(rows(&site.path("again.ndjson")), rows(&site.path("newer.ndjson")));
+    // Nor the features of another catalog, which mean something else by the same name.
+    let source = fs::read_to_string(catalog("clickprofile.yaml")).expect("it is there");
+    let other = source.replace("spend: {sum: price,", "spend: {max: price,");
+    assert_ne!(other, source);
+    let file = site.file("other.yaml", &other.lines().collect::<Vec<_>>());
+    site.cli()
+        .run(["apply".as_ref(), file.as_os_str()])
+        .and_then(|d| d.expect_code(0))
+        .expect("applied");
+    made(&spine, "later.ndjson", &[]);
+    let again = made(&spine, "still.ndjson", &["--set-version", &version]);
+    assert_eq!(
+        (&again["version"], &again["catalog_version"]),
+        (&first["version"], &first["catalog_version"])
+    );
+    assert_eq!(rows(&site.path("still.ndjson")), rows(&site.path("before.ndjson")));
+    assert_ne!(rows(&site.path("later.ndjson")), rows(&site.path("newer.ndjson")));
     let csv = fs::read_to_string(site.path("events.csv")).expect("the set");
     assert_eq!(csv.lines().count(), 5, "a header and the rows");
 }
