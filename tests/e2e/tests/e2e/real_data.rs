@@ -243,3 +243,8 @@ fn online_retail_apart() {
 fn vcpkg_ports_distributed() {
     check_distributed(&VCPKG_PORTS, &VCPKG_PORTS_EXPECTED, Order::Shuffled(5));
 }
+
+#[test]
+fn online_retail_distributed() {
+    check_distributed(&ONLINE_RETAIL, &ONLINE_RETAIL_EXPECTED, Order::Shuffled(6));
+}
