@@ -24,7 +24,7 @@ The developer's commands of Millrace.
                    default ../shared/data); without it their tests say that they are left out
       --cases N    cases of each property test (default: what each test sets)
       --kills N    kills of processes under fire, in the end-to-end tests (default: 8)
-      --fuzz-seconds N  how long each fuzz target runs (default: 20, with --real-data 60)
+      --fuzz-seconds N  how long each fuzz target runs (default: 5, with --real-data 60)
       --seed S     the seed of the first property case, of the kills and of the fuzz targets
                    (default: 1)
       --only STAGE this stage and what it needs

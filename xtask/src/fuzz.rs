@@ -18,7 +18,7 @@ use crate::workspace::Workspace;
 /// How long each target runs unless told otherwise.
 pub(crate) const SECONDS: u64 = 60;
 /// The same where somebody waits: a whole run from nothing is to take less than 25 minutes.
-pub(crate) const SECONDS_WHILE_WAITING: u64 = 20;
+pub(crate) const SECONDS_WHILE_WAITING: u64 = 5;
 
 /// Makes the compiler count edges for libFuzzer.
 const FLAGS: [&str; 5] = [

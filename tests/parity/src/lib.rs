@@ -4,19 +4,24 @@
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use clap::Parser as _;
 use millrace::cli::Cli;
 use millrace::dev::{Dev, DevOptions};
 use millrace::exit::Exit;
+use millrace_catalog::Catalog;
+use millrace_client::port::CatalogPort;
 use millrace_client::{Client, ClientOptions, Endpoints};
 use millrace_config::Share;
 use millrace_e2e_tests::Scrape;
 use millrace_proto::convert::to_timestamp;
 use millrace_proto::v1;
 use millrace_types::{EntityKey, FeatureValue, KeyPart, Micros, Value};
+use tokio::sync::watch;
 
 /// A machine that builds beside the tests is slow.
 pub const SOON: Duration = Duration::from_secs(60);
@@ -39,6 +44,51 @@ views:
       clicks: {count: {}}
       spend: {sum: price}
 ";
+
+/// Clicks of users without fields of their own, counted.
+const COUNTED: &str = "\
+entities: {user: int64}
+streams:
+  clicks:
+    kind: event
+    keys: {user: user_id}
+    at: ts
+    id: id
+    fields: {id: string, user_id: int64, ts: timestamp}
+views:
+  activity:
+    entity: user
+    events: clicks
+    features: {clicks: {count: {}}}
+";
+
+/// A catalog that stays as it is.
+pub struct OneCatalog {
+    versions: watch::Receiver<Arc<Catalog>>,
+    /// Who follows the versions must not take this for their end.
+    _kept: watch::Sender<Arc<Catalog>>,
+}
+
+impl OneCatalog {
+    /// Of clicks of users, counted.
+    #[must_use]
+    pub fn counting() -> Self {
+        let catalog = Arc::new(Catalog::compile(COUNTED, None).expect("it is good"));
+        let (_kept, versions) = watch::channel(catalog);
+        Self { versions, _kept }
+    }
+}
+
+#[async_trait]
+impl CatalogPort for OneCatalog {
+    fn current(&self) -> Arc<Catalog> {
+        self.versions.borrow().clone()
+    }
+
+    fn watch(&self) -> watch::Receiver<Arc<Catalog>> {
+        self.versions.clone()
+    }
+}
 
 /// Starts all services on a folder, with every answer sampled.
 pub async fn start(folder: &Path) -> Dev {

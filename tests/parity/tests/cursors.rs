@@ -2,54 +2,21 @@
 
 use std::sync::Arc;
 
-use async_trait::async_trait;
-use millrace_catalog::Catalog;
-use millrace_client::port::{CatalogPort, JoinError, SubscribeFrom, SubscribePort as _};
+use millrace_client::port::{JoinError, SubscribeFrom, SubscribePort as _};
 use millrace_join::{JoinConfig, JoinService};
+use millrace_parity_tests::OneCatalog;
 use millrace_store::memory::MemoryStore;
 use millrace_store::{Append, Incarnation, LogStore as _, NodeId, SlotEpoch};
 use millrace_store_writer::{Options, StoreWriter};
 use millrace_types::{KnownAt, Position, SlotId};
-use tokio::sync::watch;
-
-const CATALOG: &str = "\
-entities: {user: int64}
-streams:
-  clicks:
-    kind: event
-    keys: {user: user_id}
-    at: ts
-    id: id
-    fields: {id: string, user_id: int64, ts: timestamp}
-views:
-  activity:
-    entity: user
-    events: clicks
-    features: {clicks: {count: {}}}
-";
-
-struct Versions(watch::Receiver<Arc<Catalog>>);
-
-#[async_trait]
-impl CatalogPort for Versions {
-    fn current(&self) -> Arc<Catalog> {
-        self.0.borrow().clone()
-    }
-
-    fn watch(&self) -> watch::Receiver<Arc<Catalog>> {
-        self.0.clone()
-    }
-}
 
 #[tokio::test]
 async fn what_another_owner_confirmed_is_not_a_cursor_of_another_log() {
     let store = Arc::new(MemoryStore::default());
-    let catalog = Arc::new(Catalog::compile(CATALOG, None).expect("it is good"));
-    let (_versions, catalogs) = watch::channel(catalog);
     let config = JoinConfig { slots: 1, ..JoinConfig::default() };
     let writer = Arc::new(StoreWriter::spawn(store.clone(), Options::default()));
     let (node, run) = (NodeId("join-0".to_owned()), Incarnation(1));
-    let join = JoinService::start(config, node, run, writer, Arc::new(Versions(catalogs)));
+    let join = JoinService::start(config, node, run, writer, Arc::new(OneCatalog::counting()));
     let join = join.await.expect("it serves its slot");
 
     let slot = SlotId(0);

@@ -11,6 +11,7 @@ use millrace_feature_serving::{Moment, Read, Reader, ReaderConfig, ReaderPorts};
 use millrace_grpc::PeerNetwork;
 use millrace_kernel::Plan;
 use millrace_kernel::slot::{Input, SlotCore};
+use millrace_parity_tests::OneCatalog;
 use millrace_placement::Slots;
 use millrace_store::memory::MemoryStore;
 use millrace_store::{Append, Incarnation, LogStore as _, NodeId, SlotEpoch};
@@ -19,23 +20,6 @@ use millrace_types::{
     Entity, EntityKey, Fact, FactBody, FeatureValue, KeyPart, KindId, KnownAt, Micros, Op,
     Position, Row, SlotId, StreamId, Value,
 };
-use tokio::sync::watch;
-
-const CATALOG: &str = "\
-entities: {user: int64}
-streams:
-  clicks:
-    kind: event
-    keys: {user: user_id}
-    at: ts
-    id: id
-    fields: {id: string, user_id: int64, ts: timestamp}
-views:
-  activity:
-    entity: user
-    events: clicks
-    features: {clicks: {count: {}}}
-";
 
 fn at(sequence: u64) -> Position {
     Position { epoch: 1, sequence }
@@ -46,7 +30,7 @@ fn user(id: i64) -> EntityKey {
 }
 
 /// Heads that cover nothing. The second entity is asked for after one more chunk is confirmed.
-struct Heads(watch::Receiver<Arc<Catalog>>);
+struct Heads;
 
 #[async_trait]
 impl HeadPort for Heads {
@@ -73,17 +57,6 @@ impl SlotPort for Heads {
 
     async fn status(&self) -> Result<Vec<SlotStatus>, JoinError> {
         Ok(Vec::new())
-    }
-}
-
-#[async_trait]
-impl CatalogPort for Heads {
-    fn current(&self) -> Arc<Catalog> {
-        self.0.borrow().clone()
-    }
-
-    fn watch(&self) -> watch::Receiver<Arc<Catalog>> {
-        self.0.clone()
     }
 }
 
@@ -139,15 +112,14 @@ async fn log(catalog: &Arc<Catalog>) -> MemoryStore {
 
 #[tokio::test]
 async fn entities_folded_from_the_log_together_state_where_the_fold_ended() {
-    let catalog = Arc::new(Catalog::compile(CATALOG, None).expect("it is good"));
-    let store = Arc::new(log(&catalog).await);
-    let (_versions, catalogs) = watch::channel(catalog);
-    let heads = Arc::new(Heads(catalogs));
+    let catalog = OneCatalog::counting();
+    let store = Arc::new(log(&catalog.current()).await);
+    let heads = Arc::new(Heads);
     let ports = ReaderPorts {
         heads: heads.clone(),
-        owner: heads.clone(),
+        owner: heads,
         store: Arc::new(StoreWriter::spawn(store, Options::default())),
-        catalog: heads,
+        catalog: Arc::new(catalog),
     };
     let slots = Slots::try_new(1).expect("a power of two");
     let reader = Reader::new(&ReaderConfig::default(), ports, slots);

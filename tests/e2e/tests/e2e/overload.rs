@@ -21,9 +21,9 @@ use tonic::transport::Channel;
 use crate::fixture::{CLICKS, Site, catalog};
 
 /// How long the overload lasts unless `MILLRACE_OVERLOAD_SECONDS` says otherwise.
-const LASTS: Duration = Duration::from_secs(20);
+const LASTS: Duration = Duration::from_secs(15);
 /// How long the load before it lasts, whose rate is the peak.
-const WARM: Duration = Duration::from_secs(10);
+const WARM: Duration = Duration::from_secs(6);
 /// Producers that are served as fast as they go; the overload has ten times as many.
 const PRODUCERS: usize = 4;
 /// Users of producers whose answers are read: so many that none grows large in the time.
