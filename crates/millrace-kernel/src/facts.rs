@@ -237,7 +237,7 @@ impl StreamFacts {
             let Some(last) = self.pages.last().filter(|last| last.stored.is_none()) else { return };
             let class = limits.class(last.fact_bytes());
             let alike = |page: &&Page| limits.class(page.fact_bytes()) <= class;
-            let alike = self.pages.iter().rev().take_while(alike).count();
+            let alike = self.pages.iter().rev().take(RUNS).take_while(alike).count();
             if alike < RUNS {
                 return;
             }

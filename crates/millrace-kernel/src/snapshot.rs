@@ -10,7 +10,7 @@
 //! Facts mostly come in order, so that the last page of a stream changes all the time. It stands in the
 //! head until it grows large. Then it becomes a page of its own, or of one with those before it that are
 //! of its size, as runs of a log-structured merge tree do (O'Neil et al., "The Log-Structured Merge-Tree",
-//! 1996): a fact is put some five times, whatever the number of heads.
+//! 1996): beside heads a fact is put about once for each size, whatever the number of heads.
 //!
 //! Of older versions 1 has pages as names alone, 2 and 3 have no page in a head beside others, and only 3
 //! has boundaries.

@@ -52,7 +52,8 @@ pub struct JoinConfig {
     pub mark_interval: Duration,
     /// Heads of a slot are written once its oldest unsaved fact is this old.
     pub head_delay: Duration,
-    /// The head of an entity that changes all the time is written so often.
+    /// The head of an entity that changes all the time is written so often; ten times in it heads that
+    /// rested are looked for.
     pub head_interval: Duration,
     /// How long an ingest incarnation that is silent holds watermarks back after a takeover.
     pub idle_after: Duration,

@@ -124,6 +124,8 @@ struct Slot {
     /// Confirmed chunks that no mark covers yet, and when they were judged; the newest may be left
     /// out.
     uncovered: VecDeque<(Position, Instant)>,
+    /// When to look again for heads that rested.
+    heads_again: Option<Instant>,
     /// When the oldest unsaved fact came.
     unsaved: Option<Instant>,
     /// The batches that the next save of heads is of, those that are in a trace.

@@ -122,6 +122,7 @@ impl Worker {
             marked_filled,
             marked_scrubbed,
             uncovered: VecDeque::new(),
+            heads_again: None,
             unsaved: Some(Instant::now()),
             unsaved_traces: Vec::new(),
             budget_again: None,

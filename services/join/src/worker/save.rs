@@ -20,6 +20,9 @@ const GRACE: Duration = Duration::from_secs(60);
 /// Parts deleted in one go.
 const DELETES: usize = 1_024;
 
+/// How often within the interval of heads a slot looks for those that rested.
+const LOOKS: u32 = 10;
+
 /// Whose heads are put.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Which {
@@ -73,7 +76,9 @@ impl Worker {
             let due = slot.unsaved.is_some_and(|since| since.elapsed() >= self.config.head_delay);
             if share > 0 || slot.leaving.is_some() {
                 self.put_heads(id, Which::All);
-            } else if due {
+            } else if due && slot.heads_again.is_none_or(|again| Instant::now() >= again) {
+                // Those that rest are looked through each time: not at every tick.
+                slot.heads_again = Some(Instant::now() + self.config.head_interval / LOOKS);
                 self.put_heads(id, Which::Rested);
             }
             if share > 0

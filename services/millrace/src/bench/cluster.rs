@@ -91,6 +91,7 @@ async fn know_catalog(services: &Services, version: u32) -> Result<(), BenchErro
             if started.elapsed() > SETTLED_WITHIN {
                 return Err(BenchError::NotSettled(SETTLED_WITHIN));
             }
+            // A process takes a version up in its own time, and tells nobody.
             sleep(LOOK_EVERY).await;
         }
     }
@@ -140,6 +141,7 @@ async fn settle(client: &Client) -> Result<(), BenchError> {
         if started.elapsed() > SETTLED_WITHIN {
             return Err(BenchError::NotSettled(SETTLED_WITHIN));
         }
+        // Only asking tells how far stored heads are.
         sleep(LOOK_EVERY).await;
     }
 }

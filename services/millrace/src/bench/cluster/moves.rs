@@ -62,6 +62,7 @@ async fn even(store: &RemoteStore) -> Result<(), BenchError> {
         if loads.all(|load| load == first) {
             return Ok(());
         }
+        // Nodes tell of themselves in the store, where only looking finds it.
         sleep(10 * LOOK_EVERY).await;
     }
     Err(BenchError::NotSettled(EVEN_WITHIN))
@@ -77,6 +78,7 @@ pub(super) async fn shared(store: &RemoteStore, nodes: usize) -> Result<(), Benc
         if members.iter().filter(has_its_share).count() == nodes {
             return Ok(());
         }
+        // Nodes tell of themselves in the store, where only looking finds it.
         sleep(10 * LOOK_EVERY).await;
     }
     Err(BenchError::NotSettled(MOVED_WITHIN))
