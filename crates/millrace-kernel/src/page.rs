@@ -7,7 +7,7 @@ use std::cmp::Ordering;
 
 use millrace_types::codec::Reader;
 use millrace_types::limits::PAGE_BYTES_MAX;
-use millrace_types::{DecodeError, FactView, KnownAt, Micros, OrderKey};
+use millrace_types::{DecodeError, FactView, KnownAt, Micros, OrderKey, RowTypes};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::aggregate::Partial;
@@ -314,17 +314,20 @@ impl Page {
         out
     }
 
-    /// Reads a page as [`Page::encode`] wrote it. No fact is live yet.
-    pub(crate) fn decode(bytes: &[u8], stored: Option<PageName>) -> Result<Self, DecodeError> {
+    /// Reads a page as [`Page::encode`] wrote it, and of which types its values are. No fact is live yet.
+    pub(crate) fn decode(
+        bytes: &[u8],
+        stored: Option<PageName>,
+    ) -> Result<(Self, RowTypes), DecodeError> {
         if bytes.len() >= PAGE_BYTES_MAX {
             return Err(DecodeError::Invalid { what: "page size", found: bytes.len() as u64 });
         }
         let mut page = Self { bytes: bytes.to_vec(), ..Self::default() };
-        let mut reader = Reader::new(bytes);
+        let (mut reader, mut types) = (Reader::new(bytes), RowTypes::default());
         while !reader.is_empty() {
             let offset = (bytes.len() - reader.rest().len()) as u16;
             let fact = FactView::read(&mut reader)?;
-            millrace_types::RowView::check(fact.row.as_bytes())?;
+            types.add(fact.row.as_bytes())?;
             let id_hash = id_hash(fact.id) as u32;
             page.refs.push(FactRef { at: fact.at.0, id_hash, offset, live: false });
         }
@@ -335,6 +338,6 @@ impl Page {
             page.bounds = (first.at, last.at);
         }
         page.stored = stored;
-        Ok(page)
+        Ok((page, types))
     }
 }

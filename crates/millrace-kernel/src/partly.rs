@@ -5,7 +5,7 @@
 //! those that hold the versions its rows meet. What it computes is what the whole state would give: the
 //! same function runs, and it stops where a page that it needs is not there.
 
-use millrace_types::{DecodeError, KnownAt, Micros, Position};
+use millrace_types::{DecodeError, KnownAt, Micros, Position, RowTypes};
 
 use crate::entity::EntityState;
 use crate::evaluate::Evaluation;
@@ -17,7 +17,10 @@ mod needed;
 
 /// A page as the store holds it, decoded. It never changes, so that it may be kept and shared.
 #[derive(Debug, Clone)]
-pub struct StoredPage(Page);
+pub struct StoredPage {
+    page: Page,
+    types: RowTypes,
+}
 
 impl StoredPage {
     /// Decodes a page.
@@ -25,13 +28,13 @@ impl StoredPage {
     /// # Errors
     /// [`DecodeError`] when the bytes are no page.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        Page::decode(bytes, None).map(Self)
+        Page::decode(bytes, None).map(|(page, types)| Self { page, types })
     }
 
     /// Memory held, in bytes, about.
     #[must_use]
     pub fn heap_bytes(&self) -> usize {
-        size_of::<Self>() + self.0.heap_bytes()
+        size_of::<Self>() + self.page.heap_bytes() + self.types.heap_bytes()
     }
 }
 
@@ -107,9 +110,11 @@ impl PartlyLoaded {
     /// # Errors
     /// [`DecodeError`] when the page is not the one of which the head tells.
     pub fn insert(&mut self, name: PageName, page: &StoredPage) -> Result<(), DecodeError> {
-        for stream in &mut self.state.streams {
+        let plan = self.state.plan.clone();
+        for (stream, of_stream) in self.state.streams.iter_mut().zip(&plan.streams) {
             if let Some(found) = stream.pages_mut().iter_mut().find(|p| p.stored == Some(name)) {
-                return found.arrive(&page.0);
+                page.types.check(&of_stream.types)?;
+                return found.arrive(&page.page);
             }
         }
         for index in 0..self.named.len() {
@@ -117,7 +122,8 @@ impl PartlyLoaded {
             let Some(found) = named.pages.iter_mut().find(|(have, _)| *have == name) else {
                 continue;
             };
-            found.1 = Some(page.0.clone());
+            page.types.check(&plan.streams[named.stream].types)?;
+            found.1 = Some(page.page.clone());
             if named.missing().next().is_none() {
                 let named = self.named.swap_remove(index);
                 let pages = named.pages.into_iter().filter_map(|(_, page)| page).collect();

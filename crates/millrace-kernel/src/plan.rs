@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use millrace_catalog::{Aggregate, Catalog, Feature, Source, StreamKind, View, Window};
-use millrace_types::{KindId, StreamId};
+use millrace_types::{FieldType, KindId, StreamId};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::page::PageLimits;
@@ -14,6 +14,8 @@ pub(crate) struct StreamPlan {
     pub(crate) id: StreamId,
     pub(crate) name: String,
     pub(crate) kind: StreamKind,
+    /// The types of its fields.
+    pub(crate) types: Vec<FieldType>,
     /// True when ids that leave the facts at hand are remembered by hash: further facts of an id
     /// that left can come with another `at`. Otherwise an id is a producer's number, and all a
     /// repeat can do is lie before the horizon again.
@@ -148,6 +150,7 @@ impl KindPlan {
                 id: s.id,
                 name: s.name.clone(),
                 kind: s.kind,
+                types: s.fields.iter().map(|field| field.ty).collect(),
                 remembers: s.id_field.is_some()
                     || s.retracts.is_some()
                     || s.revision.is_some()

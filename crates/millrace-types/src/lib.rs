@@ -30,7 +30,7 @@ pub use filled::Filled;
 pub use outcome::{FeatureValue, Status};
 pub use position::{KnownAt, Position, Sequence};
 pub use retained::Retained;
-pub use row::{Row, RowView};
+pub use row::{Row, RowTypes, RowView};
 pub use time::Micros;
 pub use value::{FieldType, Value, ValueRef};
 pub use verdict::{Judged, RejectReason, Verdict, VerdictCounts};

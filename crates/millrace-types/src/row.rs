@@ -156,9 +156,16 @@ impl<'a> RowView<'a> {
     /// # Errors
     /// [`DecodeError`] when they are not a row.
     pub fn check(bytes: &'a [u8]) -> Result<Self, DecodeError> {
+        Self::read_through(bytes, |_, _| {})
+    }
+
+    fn read_through(
+        bytes: &'a [u8],
+        mut take: impl FnMut(usize, ValueRef<'a>),
+    ) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(bytes);
-        for _ in 0..reader.varint("field count")? {
-            read_value(&mut reader)?;
+        for field in 0..reader.varint("field count")? {
+            take(field as usize, read_value(&mut reader)?);
         }
         match reader.rest().len() {
             0 => Ok(Self(bytes)),
@@ -272,6 +279,51 @@ impl<'a> RowView<'a> {
     }
 }
 
+/// Of which types the values of some rows are, field by field: a bit a type tag.
+///
+/// It stands for the rows where they are looked through before it is known of which stream they are.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RowTypes(Vec<u8>);
+
+impl RowTypes {
+    /// Looks through a row.
+    ///
+    /// # Errors
+    /// [`DecodeError`] when the bytes are not a row.
+    pub fn add<'a>(&mut self, bytes: &'a [u8]) -> Result<RowView<'a>, DecodeError> {
+        RowView::read_through(bytes, |field, value| {
+            if self.0.len() <= field {
+                self.0.resize(field + 1, 0);
+            }
+            if let Some(ty) = value.field_type() {
+                self.0[field] |= 1 << ty as u8;
+            }
+        })
+    }
+
+    /// Holds the values against the types of a stream's fields, in their order. NULL is of every type,
+    /// and fields beyond those given are of a later catalog version.
+    ///
+    /// # Errors
+    /// [`DecodeError`] with the first field that has a value of another type.
+    pub fn check(&self, fields: &[FieldType]) -> Result<(), DecodeError> {
+        let other = |(seen, ty): (&u8, &FieldType)| seen & !(1 << *ty as u8) != 0;
+        match self.0.iter().zip(fields).position(other) {
+            None => Ok(()),
+            Some(field) => Err(DecodeError::Invalid {
+                what: "type of the values of field",
+                found: field as u64,
+            }),
+        }
+    }
+
+    /// Memory held, in bytes.
+    #[must_use]
+    pub fn heap_bytes(&self) -> usize {
+        self.0.capacity()
+    }
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use proptest::prelude::*;
@@ -292,6 +344,17 @@ pub(crate) mod tests {
         ]
     }
 
+    fn any_type() -> impl Strategy<Value = FieldType> {
+        prop::sample::select(vec![
+            FieldType::Bool,
+            FieldType::Int64,
+            FieldType::Double,
+            FieldType::String,
+            FieldType::Bytes,
+            FieldType::Timestamp,
+        ])
+    }
+
     proptest! {
         #[test]
         fn rows_round_trip(values in prop::collection::vec(any_value(), 0..6)) {
@@ -301,6 +364,30 @@ pub(crate) mod tests {
                 prop_assert_eq!(row.view().get(i).to_value(), value.clone());
             }
             prop_assert_eq!(row.view().get(values.len()), ValueRef::Null);
+        }
+
+        /// NULL is of every type, and fields that are not known are not looked at.
+        #[test]
+        fn rows_are_held_against_types(
+            rows in prop::collection::vec(prop::collection::vec(any_value(), 0..6), 0..4),
+            types in prop::collection::vec(any_type(), 0..6),
+        ) {
+            let mut seen = RowTypes::default();
+            for row in &rows {
+                seen.add(Row::from_values(row).as_bytes()).unwrap();
+            }
+            let other = |field: &usize| {
+                let of_field = rows.iter().filter_map(|row| row.get(*field)?.as_ref().field_type());
+                let expected = types[*field];
+                of_field.into_iter().any(|ty| ty != expected)
+            };
+            let expected = (0..types.len()).find(other).map(|field| field as u64);
+            let found = match seen.check(&types) {
+                Err(DecodeError::Invalid { found, .. }) => Some(found),
+                Err(other) => panic!("{other}"),
+                Ok(()) => None,
+            };
+            prop_assert_eq!(found, expected);
         }
 
         /// Fields beyond the row's are those that a later catalog version added.

@@ -49,21 +49,19 @@ pub(crate) fn head(data: &[u8]) -> bool {
     let (pages, ids) = parts.split_at(names.len());
     open(&head, kind, plan, &names, pages);
     let Ok(mut state) = head.assemble(plan.clone(), pages, ids) else { return false };
-    if names.len() < 2 {
-        // Of several pages of a stream the rows would be folded.
-        let parts = state.snapshot(KnownAt(i64::MAX / 2));
-        Head::decode(plan, &parts.head).expect("a head that was made decodes");
-    }
+    let parts = state.snapshot(KnownAt(i64::MAX / 2));
+    Head::decode(plan, &parts.head).expect("a head that was made decodes");
     true
 }
 
-/// Opens a head for every view and puts in the pages that it asks for.
+/// Opens a head for every view, puts in the pages that it asks for, and reads.
 fn open(head: &Head, kind: KindId, plan: &Arc<KindPlan>, names: &[PageName], pages: &[&[u8]]) {
     for view in HISTORY.catalog.views_of(kind) {
         let view = plan.view_index(&view.name).expect("the plan has the catalog's views");
         let features = plan.feature_indexes(view, &[]).expect("all features are there");
         let Ok(mut opened) = head.clone().open(plan.clone(), view, &features) else { continue };
-        for name in opened.needed(Micros(1_700_000_000_000_000)) {
+        let at = Micros(1_700_000_000_000_000);
+        for name in opened.needed(at) {
             let listed = names.iter().position(|have| *have == name);
             let page = pages[listed.expect("what is needed is listed")];
             if let Ok(page) = StoredPage::decode(page) {
@@ -71,5 +69,7 @@ fn open(head: &Head, kind: KindId, plan: &Arc<KindPlan>, names: &[PageName], pag
                 let _ = opened.insert(name, &page);
             }
         }
+        // A page that is not the one of which the head tells is still missing.
+        let _ = opened.evaluate(at);
     }
 }

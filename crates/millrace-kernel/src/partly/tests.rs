@@ -2,8 +2,9 @@
 //! folding: thousands of facts and versions that come, change and go, saved and loaded meanwhile.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use millrace_types::{KnownAt, Micros};
+use millrace_types::{FieldType, KnownAt, Micros};
 use proptest::prelude::*;
 
 use super::*;
@@ -172,6 +173,38 @@ fn a_few_facts_stand_in_the_head() {
     stored.save(&mut harness.state);
     assert_eq!(stored.pages.len(), 1);
     assert_eq!(stored.compare(&harness, Micros(900_000_000)).unwrap(), 1);
+}
+
+/// Folding takes for granted that values are of the type of their field: damaged parts, and those of
+/// another catalog, are refused before.
+#[test]
+fn values_of_another_type_than_their_field_are_refused() {
+    const AMOUNT: usize = 4;
+    let refused =
+        DecodeError::Invalid { what: "type of the values of field", found: AMOUNT as u64 };
+    let other = |harness: &Harness| {
+        let mut plan = (*harness.state.plan).clone();
+        plan.streams[CLICKS].types[AMOUNT] = FieldType::Timestamp;
+        Arc::new(plan)
+    };
+    let (mut harness, mut stored) = full(0, 40);
+    stored.save(&mut harness.state);
+    assert!(stored.pages.is_empty(), "they stand in the head");
+    let (head, plan) = (stored.head(&harness.state), other(&harness));
+    let found = head.clone().assemble::<&[u8]>(plan.clone(), &[], &[]);
+    assert_eq!(found.err(), Some(refused.clone()));
+    assert_eq!(head.open(plan, 0, &harness.features).err(), Some(refused.clone()));
+
+    let (mut harness, mut stored) = full(900, 400);
+    stored.save(&mut harness.state);
+    let (head, plan) = (stored.head(&harness.state), other(&harness));
+    let pages: Vec<_> = head.part_names().0.iter().map(|name| &stored.pages[name]).collect();
+    let found = head.clone().assemble(plan.clone(), &pages, &[]);
+    assert_eq!(found.err(), Some(refused.clone()));
+    let mut opened = head.open(plan, 0, &harness.features).unwrap();
+    let name = opened.needed(Micros(800_000_123))[0];
+    let page = StoredPage::decode(&stored.pages[&name]).unwrap();
+    assert_eq!(opened.insert(name, &page), Err(refused));
 }
 
 /// A save of a large entity folds the pages that changed and no others.

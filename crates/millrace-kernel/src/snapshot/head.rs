@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use millrace_types::chunk::read_list;
 use millrace_types::codec::Reader;
-use millrace_types::{Boundaries, DecodeError, KnownAt, Micros, Position, StreamId};
+use millrace_types::{Boundaries, DecodeError, FieldType, KnownAt, Micros, Position, StreamId};
 
 use super::columns::Column;
 use super::{INLINE, NAMES, STORED, SUMMARIES, VERSION_1, VERSION_2, VERSION_3, VERSION_4};
@@ -109,24 +109,26 @@ impl Pages {
         }
     }
 
-    /// Decodes them, given the bytes of those that are stored beside the head.
+    /// Decodes them, given the bytes of those that are stored beside the head and the types of the
+    /// stream's fields.
     fn facts<B: AsRef<[u8]>>(
         &self,
         stored: &mut std::slice::Iter<'_, B>,
+        types: &[FieldType],
     ) -> Result<StreamFacts, DecodeError> {
         let mut next = || stored.next().ok_or(DecodeError::Truncated("pages"));
         let mut pages = Vec::new();
         match self {
             Self::Named(names) => {
                 for name in names {
-                    pages.push(Page::decode(next()?.as_ref(), Some(*name))?);
+                    pages.push(page_of(next()?.as_ref(), Some(*name), types)?);
                 }
             }
             Self::Summed(summed) => {
                 for (place, summary) in summed {
                     let page = match place {
-                        Place::Stored(name) => Page::decode(next()?.as_ref(), Some(*name))?,
-                        Place::Inline(bytes) => Page::decode(bytes, None)?,
+                        Place::Stored(name) => page_of(next()?.as_ref(), Some(*name), types)?,
+                        Place::Inline(bytes) => page_of(bytes, None, types)?,
                     };
                     summary.check(&page)?;
                     pages.push(page);
@@ -205,13 +207,16 @@ impl Head {
         let mut state = self.state(&plan);
         let (mut pages, mut ids) = (pages.iter(), ids.iter());
         for stream in streams {
-            let mut facts = stream.pages.facts(&mut pages)?;
+            let index = plan.stream_index(stream.id);
+            // Of a stream that the plan does not know the pages are passed over.
+            let types = index.map_or(&[][..], |index| &plan.streams[index].types);
+            let mut facts = stream.pages.facts(&mut pages, types)?;
             let mut left = LeftIds { parts: Vec::new(), recent: stream.recent };
             for name in &stream.ids {
                 let bytes = ids.next().ok_or(DecodeError::Truncated("id parts"))?;
                 left.parts.push(IdPart::decode(bytes.as_ref(), *name)?);
             }
-            let Some(index) = plan.stream_index(stream.id) else { continue };
+            let Some(index) = index else { continue };
             for column in &stream.columns {
                 if let Some(series) = column.series(&plan, index) {
                     column.install(series, &mut facts)?;
@@ -258,7 +263,9 @@ impl Head {
                     continue;
                 }
                 Pages::Summed(pages) => {
-                    pages.into_iter().map(open_page).collect::<Result<_, _>>()?
+                    let types = &plan.streams[index].types;
+                    let open = |(place, summary)| open_page(place, summary, types);
+                    pages.into_iter().map(open).collect::<Result<_, _>>()?
                 }
             };
             let mut facts = StreamFacts::from_settled(pages);
@@ -289,11 +296,22 @@ impl Head {
     }
 }
 
-fn open_page((place, summary): (Place, PageSummary)) -> Result<Page, DecodeError> {
+/// Decodes a page of a stream with fields of these types.
+fn page_of(
+    bytes: &[u8],
+    stored: Option<PageName>,
+    types: &[FieldType],
+) -> Result<Page, DecodeError> {
+    let (page, seen) = Page::decode(bytes, stored)?;
+    seen.check(types)?;
+    Ok(page)
+}
+
+fn open_page(place: Place, summary: PageSummary, types: &[FieldType]) -> Result<Page, DecodeError> {
     match place {
         Place::Stored(name) => Ok(summary.absent(name)),
         Place::Inline(bytes) => {
-            let mut page = Page::decode(&bytes, None)?;
+            let mut page = page_of(&bytes, None, types)?;
             summary.settle(&mut page)?;
             Ok(page)
         }
