@@ -294,6 +294,7 @@ impl SlotCore {
             return;
         }
         let stored = state.is_some();
+        let is_ahead = state.as_ref().is_some_and(|state| state.applied() > self.position);
         let mut state = state.unwrap_or_else(|| EntityState::new(kind.clone()));
         state.replan(kind);
         let waiting = self.dirty.contains_key(entity);
@@ -303,7 +304,13 @@ impl SlotCore {
         if !waiting && self.horizon > Micros::MIN {
             state.evict(self.horizon);
         }
-        self.residents.insert(hash, entity.clone(), state, waiting, stored);
+        let slab = self.residents.insert(hash, entity.clone(), state, waiting, stored);
+        if is_ahead {
+            // The log is being followed. The head may be on fewer nodes of the store than a quorum: it is put
+            // once more before a mark says that heads have what it covers (slot-log.md, take-over 5).
+            let next = self.next_position();
+            self.residents.set_unsaved(slab, Some(next));
+        }
     }
 
     /// Judges inputs into the chunk at the next position and takes it into the state. `None` when

@@ -135,8 +135,7 @@ impl Admin {
         peer: PeerNetwork,
     ) -> Result<v1::ListLateFactsResponse, ReadError> {
         let (reader, _) = self.late()?;
-        let plan = reader.plan();
-        let stream = Reader::late_stream(&plan, &request.stream)?;
+        let (plan, stream) = reader.late_stream(&request.stream).await?;
         let from = Cursor::parse(&request.cursor, &stream.name, reader.slots.count())?;
         let page = page_size(request.page_size)?;
         let page = reader.late_page(peer, &plan, stream.id, from, page).await?;
@@ -155,8 +154,7 @@ impl Admin {
         peer: PeerNetwork,
     ) -> Result<v1::ReplayLateFactsResponse, ReadError> {
         let (reader, join) = self.late()?;
-        let plan = reader.plan();
-        let stream = Reader::late_stream(&plan, &request.stream)?;
+        let (plan, stream) = reader.late_stream(&request.stream).await?;
         let from = Cursor::parse(&request.cursor, &stream.name, reader.slots.count())?;
         let page = page_size(request.page_size)?;
         let page = reader.late_page(peer, &plan, stream.id, from, page).await?;

@@ -14,6 +14,7 @@ use millrace_types::{
 };
 
 use crate::answer::column;
+use crate::confirmed::confirmed;
 use crate::error::ReadError;
 use crate::log_read::Scan;
 use crate::read::{Moment, Reader, check_keys, find_features, find_view};
@@ -53,24 +54,32 @@ pub(crate) struct Explained {
 impl Reader {
     /// Explains a value as of what is confirmed now, or as known at an instant.
     pub(crate) async fn explain(&self, question: Question) -> Result<Explained, ReadError> {
-        let plan = self.plan();
+        let (plan, (view_index, feature)) = self
+            .plan_with(|plan| {
+                let (index, view) = find_view(&plan.catalog, &question.view)?;
+                Ok((index, find_features(view, std::slice::from_ref(&question.feature))?[0]))
+            })
+            .await?;
         let catalog = plan.catalog.clone();
-        let (view_index, view) = find_view(&catalog, &question.view)?;
-        let asked = std::slice::from_ref(&question.feature);
-        let feature = find_features(view, asked)?[0];
+        let view = &catalog.views[view_index];
         check_keys(&catalog, view, std::slice::from_ref(&question.key))?;
         let at = self.instant(question.moment, view).await?;
         let known_at = self.known_at(question.known_at)?;
         let kind = catalog.kind(view.entity).map_or("", |k| k.name.as_str());
         let slot = self.slots.slot_of(entity_hash(kind, question.key.as_bytes()));
-        if let Some(known_at) = known_at {
+        let (position, confirmed_at) = match known_at {
             // No later chunk may have a smaller one, or asking again would not repeat this.
-            self.owner.close_up_to(slot, known_at).await.map_err(ReadError::Join)?;
-        }
-        let slots = self.owner.status().await.map_err(ReadError::Join)?;
-        let confirmed = slots.iter().find(|s| s.slot == slot);
-        let (position, confirmed_at) =
-            confirmed.map_or((Position::START, KnownAt::default()), |s| (s.position, s.known_at));
+            Some(known_at) => {
+                let end = self.owner.close_up_to(slot, known_at).await.map_err(ReadError::Join)?;
+                (end, known_at)
+            }
+            None => {
+                let slots = confirmed(&*self.owner, self.slots, |s| s == slot).await;
+                let slots = slots.map_err(ReadError::Join)?;
+                let of_slot = slots.first().map(|s| (s.position, s.known_at));
+                of_slot.unwrap_or((Position::START, KnownAt::default()))
+            }
+        };
         let entity = Entity { kind: view.entity, key: question.key };
         let known = known_at.unwrap_or(KnownAt::MAX);
         let explainer = Explainer::new(&plan, entity, &view.name, feature, known);

@@ -20,6 +20,7 @@ use millrace_types::{
 };
 use tokio::time::Instant;
 
+use crate::confirmed::confirmed;
 use crate::error::ReadError;
 use crate::log_read::Scan;
 use crate::read::Reader;
@@ -102,13 +103,17 @@ impl Cursor {
 }
 
 impl Reader {
-    /// The stream of this name.
-    pub(crate) fn late_stream<'p>(plan: &'p Plan, name: &str) -> Result<&'p Stream, ReadError> {
-        plan.catalog.stream(name).ok_or_else(|| {
-            let names: Vec<&str> = plan.catalog.streams.iter().map(|s| s.name.as_str()).collect();
-            let known = if names.is_empty() { "none yet".to_owned() } else { names.join(", ") };
-            ReadError::StreamNotFound { stream: name.to_owned(), known }
+    /// The stream of this name, and the plan that it is of.
+    pub(crate) async fn late_stream(&self, name: &str) -> Result<(Arc<Plan>, Stream), ReadError> {
+        self.plan_with(|plan| {
+            plan.catalog.stream(name).cloned().ok_or_else(|| {
+                let names = plan.catalog.streams.iter().map(|s| s.name.as_str());
+                let names: Vec<&str> = names.collect();
+                let known = if names.is_empty() { "none yet".to_owned() } else { names.join(", ") };
+                ReadError::StreamNotFound { stream: name.to_owned(), known }
+            })
         })
+        .await
     }
 
     /// A page of the LATE facts of a stream, as of what is confirmed now.
@@ -120,7 +125,9 @@ impl Reader {
         from: Cursor,
         max: usize,
     ) -> Result<LatePage, ReadError> {
-        let status = self.owner.status().await.map_err(ReadError::Join)?;
+        let status = confirmed(&*self.owner, self.slots, |slot| slot.0 >= from.slot)
+            .await
+            .map_err(ReadError::Join)?;
         let mut ends: Vec<_> = status.iter().map(|s| (s.slot, s.position)).collect();
         ends.sort_unstable();
         let boundaries = status.iter().map(|s| (s.slot, s.forgotten.of(stream)));

@@ -4,6 +4,7 @@
 mod admin;
 mod answer;
 mod clock;
+mod confirmed;
 #[doc(hidden)]
 pub mod decoders;
 mod erase;

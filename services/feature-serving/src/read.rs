@@ -208,13 +208,33 @@ impl Reader {
         self.slots.count()
     }
 
-    /// Looks for a newer catalog now; true when there is one.
-    pub(crate) async fn catch_up(&self) -> bool {
-        self.plans.catch_up().await
-    }
-
     pub(crate) fn plan(&self) -> Arc<Plan> {
         self.plans.newest()
+    }
+
+    /// The newest plan, with what is found in it. Where something is not there, it may have been applied by
+    /// another process a moment ago: then it is looked for once more.
+    ///
+    /// # Errors
+    /// Those of `find`.
+    pub(crate) async fn plan_with<T>(
+        &self,
+        find: impl Fn(&Arc<Plan>) -> Result<T, ReadError>,
+    ) -> Result<(Arc<Plan>, T), ReadError> {
+        let plan = self.plan();
+        match find(&plan) {
+            Ok(found) => Ok((plan, found)),
+            Err(
+                ReadError::ViewNotFound { .. }
+                | ReadError::FeatureNotFound { .. }
+                | ReadError::StreamNotFound { .. },
+            ) if self.plans.catch_up().await => {
+                let plan = self.plan();
+                let found = find(&plan)?;
+                Ok((plan, found))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// The plan of a version that was in force once.

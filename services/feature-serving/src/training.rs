@@ -18,6 +18,7 @@ mod slot;
 mod spine;
 mod version;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -27,11 +28,12 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use millrace_grpc::PeerNetwork;
 use millrace_kernel::training::Swept;
-use millrace_types::{Boundaries, KnownAt, Micros};
+use millrace_types::{Boundaries, KnownAt, Micros, Position, StreamId};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use crate::clock;
+use crate::confirmed::confirmed;
 use crate::error::ReadError;
 use crate::read::Reader;
 use batches::{Rows, encode, encode_schema};
@@ -131,8 +133,9 @@ impl Reader {
         let _turn = self.training_lane.turn(peer, 1).await;
         let (asked, resolved) = self.resolve(&question).await?;
         let now = clock::now();
-        let (version, watermark, kept) =
-            self.training_version(&question, asked, &resolved, now).await?;
+        let (version, kept) = self.training_version(&question, asked, &resolved, now).await?;
+        let streams = resolved.kinds.iter().flat_map(|kind| kind.streams.iter().copied());
+        let watermark = version.watermark(&streams.collect::<Vec<_>>());
         let schema = encode_schema(&resolved.schema).map_err(arrow)?;
         let known_at = match question.known {
             KnownAsked::Instant(at) => at,
@@ -192,39 +195,36 @@ impl Reader {
                 .ok_or_else(|| rule(format!("made under catalog version {was}: unknown here")))?;
             return Ok((Some(version), Resolved::new(plan, question)?));
         }
-        let resolved = match Resolved::new(self.plan(), question) {
-            // It may have been applied by another process a moment ago.
-            Err(ReadError::ViewNotFound { .. } | ReadError::FeatureNotFound { .. })
-                if self.catch_up().await =>
-            {
-                Resolved::new(self.plan(), question)?
-            }
-            other => other?,
-        };
+        let (_, resolved) =
+            self.plan_with(|plan| Resolved::new(Arc::clone(plan), question)).await?;
         Ok((None, resolved))
     }
 
-    /// What a set is read from: what its version says, or all that is confirmed now. Also gives the
-    /// watermark of the views, and what slots keep.
+    /// What a set is read from: what its version says, or all that is confirmed now. Also gives what slots
+    /// keep.
     async fn training_version(
         &self,
         question: &Question,
         asked: Option<SetVersion>,
         resolved: &Resolved,
         now: Micros,
-    ) -> Result<(SetVersion, Option<Micros>, Kept), ReadError> {
+    ) -> Result<(SetVersion, Kept), ReadError> {
         let catalog = resolved.plan.catalog.version;
-        if let KnownAsked::Instant(known_at) = question.known {
-            if known_at > now {
+        let closed = match question.known {
+            KnownAsked::Instant(known_at) if known_at > now => {
                 return Err(ReadError::KnownAtAhead { known_at, now });
             }
-            // No later chunk may have a smaller one, or asking again would not repeat this.
-            let close =
-                self.slots.iter().map(|slot| self.owner.close_up_to(slot, KnownAt(known_at.0)));
-            let closing = futures::stream::iter(close).buffer_unordered(64);
-            closing.try_collect::<Vec<_>>().await.map_err(ReadError::Join)?;
-        }
-        let status = self.owner.status().await.map_err(ReadError::Join)?;
+            KnownAsked::Instant(known_at) if asked.is_none() => {
+                Some((known_at, self.closed_up_to(KnownAt(known_at.0)).await?))
+            }
+            KnownAsked::Instant(_) | KnownAsked::AtEvent | KnownAsked::Latest => None,
+        };
+        let status = match (&asked, &closed) {
+            // What is read up to which end is settled without it.
+            (Some(_), _) | (_, Some(_)) => self.owner.status().await,
+            (None, None) => confirmed(&*self.owner, self.slots, |_| true).await,
+        };
+        let status = status.map_err(ReadError::Join)?;
         let mut forgotten = vec![Boundaries::default(); self.slots.count() as usize];
         for slot in &status {
             if let Some(of_slot) = forgotten.get_mut(slot.slot.0 as usize) {
@@ -232,17 +232,20 @@ impl Reader {
             }
         }
         let kept = Kept::new(forgotten);
-        let streams: Vec<_> =
-            resolved.kinds.iter().flat_map(|kind| kind.streams.iter().copied()).collect();
-        let watermarks = status.iter().flat_map(|s| &s.watermarks);
-        let watermark = watermarks
-            .filter(|(stream, at)| streams.contains(stream) && *at > Micros::MIN)
-            .map(|(_, at)| *at)
-            .min();
         if let Some(version) = asked {
-            return Ok((version, watermark, kept));
+            return Ok((version, kept));
         }
-        let mut ends = vec![millrace_types::Position::START; self.slots.count() as usize];
+        let mut watermarks: BTreeMap<StreamId, Micros> = BTreeMap::new();
+        for (stream, at) in status.iter().flat_map(|s| &s.watermarks).filter(|w| w.1 > Micros::MIN)
+        {
+            let least = watermarks.entry(*stream).or_insert(*at);
+            *least = (*least).min(*at);
+        }
+        let watermarks = watermarks.into_iter().collect();
+        if let Some((known_at, ends)) = closed {
+            return Ok((SetVersion { catalog, known_at: known_at.0, ends, watermarks }, kept));
+        }
+        let mut ends = vec![Position::START; self.slots.count() as usize];
         let mut known_at = 0;
         for slot in status {
             if let Some(end) = ends.get_mut(slot.slot.0 as usize) {
@@ -250,7 +253,15 @@ impl Reader {
                 known_at = known_at.max(slot.known_at.0);
             }
         }
-        Ok((SetVersion { catalog, known_at, ends }, watermark, kept))
+        Ok((SetVersion { catalog, known_at, ends, watermarks }, kept))
+    }
+
+    /// The end of each slot beyond which no chunk, whoever writes it, has a smaller known_at: asking
+    /// again repeats what is read up to there.
+    async fn closed_up_to(&self, known_at: KnownAt) -> Result<Vec<Position>, ReadError> {
+        let close = self.slots.iter().map(|slot| self.owner.close_up_to(slot, known_at));
+        let closing = futures::stream::iter(close).buffered(64);
+        closing.try_collect().await.map_err(ReadError::Join)
     }
 }
 

@@ -32,6 +32,11 @@ impl Ceiling {
         now_us() <= self.get()
     }
 
+    /// The greatest version it grants: whoever takes a slot over after this lease starts above.
+    pub(crate) fn granted(&self) -> KnownAt {
+        KnownAt(self.get())
+    }
+
     fn get(&self) -> i64 {
         self.0.load(Ordering::Acquire)
     }
@@ -52,6 +57,11 @@ impl Clock {
     /// No version at or below `floor` is given any more.
     pub(crate) fn raise(&mut self, floor: KnownAt) {
         self.last = self.last.max(floor.0);
+    }
+
+    /// The lease that it keeps to.
+    pub(crate) fn lease(&self) -> &Ceiling {
+        &self.ceiling
     }
 
     /// The greatest version given so far.

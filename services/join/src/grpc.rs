@@ -154,7 +154,12 @@ impl v1::join_service_server::JoinService for JoinGrpc {
     ) -> Result<Response<v1::GetSlotsResponse>, Status> {
         Ok(Response::new(match self.join.status().await {
             Ok(slots) => v1::GetSlotsResponse {
-                slots: slots.iter().map(wire::join::owned_slot).collect(),
+                // Of the others it may know less than their owners.
+                slots: slots
+                    .iter()
+                    .filter(|slot| slot.is_owned)
+                    .map(wire::join::owned_slot)
+                    .collect(),
                 fault: None,
             },
             Err(error) => {

@@ -401,10 +401,12 @@ impl Worker {
         }
     }
 
-    /// The states of its slots.
+    /// The states of its slots. Past its lease they may have another owner by now, who knows more.
     fn statuses(&self) -> Vec<SlotStatus> {
         let slots = self.config.slots;
-        let mut statuses: Vec<SlotStatus> = self.slots.values().map(|s| s.status(slots)).collect();
+        let is_owner = self.clock.lease().holds() && self.fail.borrow().is_none();
+        let status = |slot: &Slot| SlotStatus { is_owned: is_owner, ..slot.status(slots) };
+        let mut statuses: Vec<SlotStatus> = self.slots.values().map(status).collect();
         self.tell_time_left(&mut statuses);
         statuses
     }
@@ -428,6 +430,7 @@ impl Worker {
 
     fn tick(&mut self) {
         self.last_tick = Instant::now();
+        self.answer_closing();
         self.punctuate();
         self.learn_of_erasures();
         self.retain();
@@ -453,6 +456,9 @@ impl Worker {
                 let _ = job.sender.send(Err(told.clone()));
             }
             slot.fail_suspecting(&told);
+            for (_, sender) in slot.closing.drain(..) {
+                let _ = sender.send(Err(told.clone()));
+            }
         }
         self.fail.send_replace(Some(stop));
     }

@@ -27,8 +27,9 @@ use owners::{Owner, Owners};
 /// How often owners are looked for.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
-/// How long a read waits for a slot that is between two owners.
-const MOVED_WITHIN: Duration = Duration::from_secs(5);
+/// How long a read waits for a slot that is between two owners: a node that dies is missed after its lease,
+/// and its slots are served again a second later.
+const MOVED_WITHIN: Duration = Duration::from_secs(15);
 
 /// The join services.
 #[derive(Debug)]
@@ -219,12 +220,21 @@ impl SlotPort for RemoteJoins {
         loop {
             let owners = newest.borrow_and_update().clone();
             let closed = match owners.index_of(slot) {
-                Some(owner) => owners.all()[owner].join.close_up_to(slot, known_at).await,
+                Some(owner) => {
+                    let owner = &owners.all()[owner];
+                    tokio::select! {
+                        closed = owner.join.close_up_to(slot, known_at) => closed,
+                        // Its slots belong to others, whether it answers or not.
+                        () = owner.gone.cancelled() => Err(JoinError::NotServing { slot }),
+                    }
+                }
                 None => Err(JoinError::NotServing { slot }),
             };
             match closed {
-                // It is between two owners.
-                Err(JoinError::NotServing { .. }) if Instant::now() < until => {
+                // It is between two owners, or its owner died and is not missed yet.
+                Err(JoinError::NotServing { .. } | JoinError::Store(_))
+                    if Instant::now() < until =>
+                {
                     self.look.notify_one();
                     let again = until.min(Instant::now() + LOOK_EVERY);
                     // Known or not by then, the slot is asked for again.

@@ -167,8 +167,15 @@ impl SlotCore {
     ///
     /// # Errors
     /// [`DecodeError`] with the first chunk that has a fact that was applied, does not fit, and no entry
-    /// explains it: the log is damaged.
+    /// explains it, or with a chunk that a stored head covers and that the log does not have: the log is
+    /// damaged.
     pub fn end_replay(&self) -> Result<(), (Position, DecodeError)> {
+        let covered = self.residents.iter().map(|(_, resident)| resident.state.applied());
+        if let Some(beyond) = covered.filter(|applied| *applied > self.position).max() {
+            let error =
+                DecodeError::Invalid { what: "end of the log, which a head is beyond", found: 0 };
+            return Err((beyond, error));
+        }
         let error = DecodeError::Invalid { what: "fact that was applied before", found: 0 };
         self.fence.doubted.values().min().map_or(Ok(()), |position| Err((*position, error)))
     }

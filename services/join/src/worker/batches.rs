@@ -268,31 +268,46 @@ impl Worker {
         }
     }
 
-    /// Answers once no later chunk of the slot can have a known_at at or below `known_at`.
+    /// Answers once no later chunk of the slot, whoever owns it then, can have a known_at at or below
+    /// `known_at`.
     pub(super) fn close(
         &mut self,
         slot: SlotId,
         known_at: KnownAt,
         sender: oneshot::Sender<Result<Position, JoinError>>,
     ) {
+        if let Some(stop) = &*self.fail.borrow() {
+            let _ = sender.send(Err(stop.told(slot)));
+            return;
+        }
         self.clock.raise(known_at);
+        let granted = self.clock.lease().granted();
         let Some(slot) = self.slots.get_mut(&slot) else {
             let _ = sender.send(Err(JoinError::NotServing { slot }));
             return;
         };
         slot.closing.push((known_at, sender));
-        slot.answer_closing();
+        slot.answer_closing(granted);
+    }
+
+    /// Answers those who waited for the lease to be renewed.
+    pub(super) fn answer_closing(&mut self) {
+        let granted = self.clock.lease().granted();
+        let waited = self.slots.values_mut().filter(|slot| !slot.closing.is_empty());
+        waited.for_each(|slot| slot.answer_closing(granted));
     }
 }
 
 impl Slot {
-    /// Answers those whose instant no chunk in flight precedes.
-    pub(super) fn answer_closing(&mut self) {
+    /// Answers those whose instant no chunk in flight precedes. What lies beyond `granted` may be the next
+    /// owner's: this node may not know of it yet.
+    pub(super) fn answer_closing(&mut self, granted: KnownAt) {
         let flying = self.flight.as_ref().map(|f| f.known_at);
         let position: Position = self.core.confirmed().0;
-        let (open, closed): (Vec<_>, Vec<_>) = std::mem::take(&mut self.closing)
-            .into_iter()
-            .partition(|(known_at, _)| flying.is_some_and(|f| f <= *known_at));
+        let (open, closed): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.closing).into_iter().partition(|(known_at, _)| {
+                *known_at > granted || flying.is_some_and(|f| f <= *known_at)
+            });
         self.closing = open;
         for (_, sender) in closed {
             let _ = sender.send(Ok(position));

@@ -175,6 +175,7 @@ impl Worker {
             Err(error) => return self.give_up(&error),
         }
         let mut installed = Vec::new();
+        let granted = self.clock.lease().granted();
         for id in flushed.slots {
             let Some(slot) = self.slots.get_mut(&id) else { continue };
             let Some(flight) = slot.flight.take() else { continue };
@@ -195,7 +196,7 @@ impl Worker {
                 }
                 reply.slot(SlotVerdicts { slot: id, position: flight.position, judged });
             }
-            slot.answer_closing();
+            slot.answer_closing(granted);
             slot.answer_suspecting();
             slot.look_at_budget(&self.config);
             self.unpark(id, flight.position);

@@ -6,11 +6,12 @@ use millrace_client::heads::{load_states, outcome};
 use millrace_client::port::{HeadAnswer, JoinError};
 use millrace_kernel::EntityState;
 use millrace_kernel::slot::{ReadAnswer, SlotRead};
-use millrace_store::StoreError;
+use millrace_store::{NodeId, StoreError};
 use millrace_types::{Entity, Position, SlotId};
 
-use super::{Done, Waits, Worker};
+use super::{Done, Slot, Waits, Worker};
 use crate::message::ReadJob;
+use crate::stop::Stop;
 
 impl Worker {
     /// Answers a read as far as it goes; it comes back when what it waits for is there.
@@ -101,6 +102,14 @@ impl Worker {
     ) {
         let Some(slot) = self.slots.get_mut(&id) else { return };
         slot.loads -= 1;
+        if let Ok(loaded) = &loaded
+            && let Some(stop) = slot.contradicted(loaded, &self.node)
+        {
+            if let Waits::Read(job) = waits {
+                let _ = job.sender.send(Err(stop.told(id)));
+            }
+            return self.stop(stop);
+        }
         match loaded {
             Ok(loaded) => {
                 for (entity, state) in loaded {
@@ -132,6 +141,32 @@ impl Worker {
         let store = self.store.clone();
         let plan = self.plan.clone();
         async move { load_states(&*store, &plan, entities).await }
+    }
+}
+
+impl Slot {
+    /// Why it cannot go on after a load, if it cannot: heads cover confirmed chunks alone, so one that covers
+    /// more is of a later owner, or of chunks that this log has lost.
+    fn contradicted(
+        &self,
+        loaded: &[(Entity, Option<EntityState>)],
+        node: &NodeId,
+    ) -> Option<Stop> {
+        let end = self.core.confirmed().0;
+        let states = loaded.iter().filter_map(|(entity, state)| Some((entity, state.as_ref()?)));
+        let beyond = |(_, state): &(&Entity, &EntityState)| state.applied() > end;
+        let (entity, state) = states.into_iter().find(beyond)?;
+        let applied = state.applied();
+        if applied.epoch > self.epoch {
+            return Some(Stop::Fenced(node.clone()));
+        }
+        Some(Stop::Store(StoreError::Damaged {
+            what: format!("the log of slot {}", self.core.slot().0),
+            reason: format!(
+                "it ends at {end}, and the head of entity {} covers chunk {applied}",
+                entity.key
+            ),
+        }))
     }
 }
 

@@ -1,8 +1,10 @@
-//! Facts beyond the budget at hand.
+//! What heads have and marks say of it, and facts beyond the budget at hand.
 
-use millrace_types::KnownAt;
+use millrace_types::{Chunk, DecodeError, KnownAt, Position};
 
-use crate::slot::rebuild::tests::{Slot, click};
+use crate::slot::rebuild::tests::{Slot, click, user};
+use crate::slot::{HeadPut, SlotCore};
+use crate::snapshot::Head;
 
 #[test]
 fn a_budget_of_nothing_keeps_no_facts_but_those_in_use() {
@@ -42,4 +44,60 @@ fn a_head_that_was_put_rests() {
     assert_eq!(put(300, 2_000, 1_000), 0);
     assert_eq!(put(400, 2_001, 1_001), 1);
     assert_eq!(put(500, 2_002, i64::MAX), 1, "of a slot that leaves");
+}
+
+/// Two chunks, and a head that has both.
+fn two_chunks() -> (Vec<(Position, Vec<u8>)>, HeadPut) {
+    let mut slot = Slot::new();
+    let mut log = Vec::new();
+    for (known_at, id) in [(100, "a"), (200, "b")] {
+        let draft = slot.draft(known_at, &[click(id, None)]);
+        slot.core.confirm(draft.position, draft.known_at);
+        log.push((draft.position, draft.bytes));
+    }
+    let put = slot.core.heads_to_put(usize::MAX, KnownAt(1_000), KnownAt(0)).remove(0);
+    (log, put)
+}
+
+/// Another owner that follows this log, without a mark, and finds that head.
+fn follow(log: &[(Position, Vec<u8>)], put: &HeadPut) -> SlotCore {
+    let plan = Slot::new().core.plan().clone();
+    let mut core = SlotCore::new(millrace_types::SlotId(0), plan.clone());
+    for (position, bytes) in log {
+        let chunk = Chunk::decode(bytes.as_slice()).unwrap();
+        for entity in core.heads_to_replay(&chunk).unwrap() {
+            let kind = plan.kind(entity.kind).unwrap();
+            let head = Head::decode(kind, &put.parts.head).unwrap();
+            let state = head.assemble::<&[u8]>(kind.clone(), &[], &[]).unwrap();
+            core.insert_loaded(&entity, Some(state));
+        }
+        core.replay(*position, &chunk, Vec::new()).unwrap();
+    }
+    core
+}
+
+/// Who wrote it may have died before a quorum had it: this owner saw it, and the next one may not.
+#[test]
+fn a_head_ahead_of_the_mark_is_put_once_more_before_a_mark_counts_on_it() {
+    let (log, put) = two_chunks();
+    let mut core = follow(&log, &put);
+    core.end_replay().unwrap();
+    core.open_epoch(2);
+    let marked = core.mark().map_or(Position::START, |mark| mark.position);
+    assert!(marked < log[0].0, "nothing of it is known to be in heads: {marked}");
+    let puts = core.heads_to_put(usize::MAX, KnownAt(2_000), KnownAt(0));
+    assert_eq!(puts.len(), 1);
+    assert_eq!((&puts[0].entity, puts[0].position), (&user(), log[1].0));
+    core.head_saved(&user());
+    let marked = core.mark().map_or(Position::START, |mark| mark.position);
+    assert!(marked >= log[1].0, "{marked}");
+    assert!(core.heads_to_put(usize::MAX, KnownAt(3_000), KnownAt(0)).is_empty(), "once");
+}
+
+#[test]
+fn a_log_that_ends_before_a_head_is_damaged() {
+    let (log, put) = two_chunks();
+    let core = follow(&log[..1], &put);
+    let what = "end of the log, which a head is beyond";
+    assert_eq!(core.end_replay(), Err((log[1].0, DecodeError::Invalid { what, found: 0 })));
 }
