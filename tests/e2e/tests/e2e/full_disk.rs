@@ -76,6 +76,43 @@ fn publish(site: &Site, file: &Path) -> Result<PublishReport, String> {
     site.cli().publish([pair("clicks", file)]).map_err(|error| error.to_string())
 }
 
+/// Whatever its format, a set that does not fit is said to be so, and what stood in its place stays.
+#[test]
+fn a_training_set_that_does_not_fit_is_no_file() {
+    const MEGABYTES: u32 = 1;
+    let Some(disk) = SmallDisk::mount(MEGABYTES) else { return };
+    let site = Site::new();
+    site.publish("clicks", &[CLICKS, "e1,1,2026-03-01T10:00:00Z,,,500,1.5,a"]);
+    // A column that hardly compresses: each format has more to write than there is room for.
+    let header = "user_id,at,note";
+    let rows: Vec<String> = (0..24_u64)
+        .flat_map(|part| clicks(part).into_iter().skip(1))
+        .map(|row| row.rsplit(',').next().unwrap_or_default()[..64].to_owned())
+        .map(|note| format!("1,2026-03-01T12:00:00Z,{note}"))
+        .collect();
+    let lines: Vec<&str> = std::iter::once(header).chain(rows.iter().map(String::as_str)).collect();
+    let spine = site.file("spine.csv", &lines).display().to_string();
+    for name in ["set.parquet", "set.arrow", "set.csv", "set.ndjson"] {
+        let out = disk.path().join(name);
+        std::fs::write(&out, "the set of yesterday").expect("there is room for it");
+        let file = out.display().to_string();
+        let args = ["training", "user_activity", "--spine", &spine, "--known-at", "latest"];
+        let done = site.cli().run(args.into_iter().chain(["--out", file.as_str()]));
+        let done = done.expect("it ends");
+        assert_eq!(done.code, 1, "{name}: {}", done.stderr);
+        let says = done.stderr.contains(&file) && done.stderr.contains("No space left");
+        assert!(says, "{name} says {}", done.stderr);
+        let left: Vec<_> = std::fs::read_dir(disk.path())
+            .expect("it is mounted")
+            .map(|entry| entry.expect("it can be read").file_name())
+            .collect();
+        assert_eq!(left, [name], "something else was left");
+        let stands = std::fs::read_to_string(&out).expect("it is still there");
+        assert_eq!(stands, "the set of yesterday");
+        std::fs::remove_file(&out).expect("it can be removed");
+    }
+}
+
 #[test]
 fn a_full_disk_refuses_clearly_and_loses_nothing() {
     let Some(disk) = SmallDisk::mount(40) else { return };

@@ -22,8 +22,9 @@ use crate::fixture::{CLICKS, Site, catalog};
 
 /// How long the overload lasts unless `MILLRACE_OVERLOAD_SECONDS` says otherwise.
 const LASTS: Duration = Duration::from_secs(15);
-/// How long the load before it lasts, whose rate is the peak.
-const WARM: Duration = Duration::from_secs(6);
+/// How long the loads before and after it last unless `MILLRACE_OVERLOAD_BESIDE_SECONDS` says otherwise: their
+/// rates are the peak. Entities grow meanwhile and cost more, so that the two differ.
+const BESIDE: Duration = Duration::from_secs(6);
 /// Producers that are served as fast as they go; the overload has ten times as many.
 const PRODUCERS: usize = 4;
 /// Users of producers whose answers are read: so many that none grows large in the time.
@@ -218,8 +219,12 @@ async fn everything_is_there(scene: &Scene) {
 #[test]
 #[expect(clippy::print_stderr, reason = "the rates are for people: a test judges no time")]
 fn an_overload_of_ten_times_is_survived() {
-    let seconds = std::env::var("MILLRACE_OVERLOAD_SECONDS").ok().and_then(|s| s.parse().ok());
-    let lasts = seconds.map_or(LASTS, Duration::from_secs);
+    let seconds = |name: &str, usual: Duration| {
+        let given = std::env::var(name).ok().and_then(|s| s.parse().ok());
+        given.map_or(usual, Duration::from_secs)
+    };
+    let lasts = seconds("MILLRACE_OVERLOAD_SECONDS", LASTS);
+    let beside = seconds("MILLRACE_OVERLOAD_BESIDE_SECONDS", BESIDE);
     let folder = tempfile::tempdir().expect("a temporary folder");
     let services = start(&folder.path().join("data"));
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
@@ -231,7 +236,7 @@ fn an_overload_of_ten_times_is_survived() {
         for number in 0..PRODUCERS {
             tasks.spawn(producers::fair(warm.clone(), format!("warm-{number}")));
         }
-        let peak = measure(&services, &warm, WARM).await;
+        let peak = measure(&services, &warm, beside).await;
         warm.end();
         all_end(&mut tasks).await;
 
@@ -260,7 +265,7 @@ fn an_overload_of_ten_times_is_survived() {
         for number in 0..PRODUCERS {
             tasks.spawn(producers::fair(again.clone(), format!("again-{number}")));
         }
-        let grown = measure(&services, &again, WARM).await;
+        let grown = measure(&services, &again, beside).await;
         again.end();
         all_end(&mut tasks).await;
         let refused = scene.refused.load(Ordering::Acquire);

@@ -1,17 +1,28 @@
 //! The services on a database of three nodes, of which one may be gone.
 
+use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use millrace_e2e_tests::wait_until;
 use millrace_test_servers::{CassandraOptions, Ring};
 
 use crate::apart::Place;
-use crate::crash::expected_counts;
-use crate::fixture::pair;
+use crate::crash::{clicks, expected_counts};
+use crate::fixture::{CLICKS, pair};
 
 /// Three Javas share the machine with the services and with other tests.
 const GOES_ON_WITHIN: Duration = Duration::from_secs(120);
+
+/// Facts that are there before.
+const FIRST: usize = 1_000;
+/// Facts of a part.
+const PART: usize = 500;
+
+fn both(facts: usize) -> (u64, u64) {
+    (facts as u64, facts as u64)
+}
 
 fn ring() -> Ring {
     // A busy machine is no reason to say that a node is gone.
@@ -29,42 +40,54 @@ fn a_node_of_the_database_may_die_and_come_back_while_facts_are_published() {
         ("MILLRACE_CQL_KEYSPACE", "ring".to_owned()),
         ("MILLRACE_CQL_CREATE", "datacenter1=3".to_owned()),
     ]);
-    let first = place.clicks("first.csv", 0..1_000);
+    let first = place.clicks("first.csv", 0..FIRST);
     let report = place.cli().publish([pair("clicks", &first)]).expect("published");
-    assert_eq!((report.sent, report.accepted), (1_000, 1_000), "{report:?}");
-    assert_eq!(place.settled_counts(), expected_counts(1_000));
+    assert_eq!((report.sent, report.accepted), both(FIRST), "{report:?}");
+    assert_eq!(place.settled_counts(), expected_counts(FIRST));
 
-    let second = place.clicks("second.csv", 1_000..7_000);
-    let report = thread::scope(|scope| {
-        let (cli, source) = (place.cli(), pair("clicks", &second));
-        let publishing = scope.spawn(move || cli.publish([source, "--rate".into(), "500".into()]));
-        let moves = |what: &str| {
-            let before = place.counts();
-            wait_until(what, GOES_ON_WITHIN, || {
-                (place.counts() != before || publishing.is_finished()).then_some(())
-            });
+    // Parts are published one after another, some before the node goes, some without it, some as it comes.
+    let (done, parts) = mpsc::channel();
+    let goes_on = AtomicBool::new(true);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (cli, goes_on, file) = (place.cli(), &goes_on, folder.path().join("part.csv"));
+    let published = thread::scope(|scope| {
+        let publishing = scope.spawn(move || {
+            let mut published = FIRST;
+            while goes_on.load(Ordering::Acquire) {
+                let part = published..published + PART;
+                let rows = [CLICKS.to_owned()].into_iter().chain(clicks(part.clone()));
+                fs::write(&file, rows.collect::<Vec<_>>().join("\n")).expect("it is written");
+                let report = cli.publish([pair("clicks", &file)]).expect("published");
+                assert_eq!((report.sent, report.accepted), both(PART), "{report:?}");
+                published = part.end;
+                done.send(()).expect("somebody counts");
+            }
+            published
+        });
+        let another = |what: &str| {
+            parts.recv_timeout(GOES_ON_WITHIN).unwrap_or_else(|_| panic!("{what}"));
         };
-        moves("the first of it");
+        another("a part with all nodes");
         ring.node(1).kill().expect("it can be killed");
-        moves("more of it without a node");
-        if publishing.is_finished() {
-            panic!("it ended without a node: {:?}", publishing.join());
-        }
+        // What is told by now, and one part more, may have been acknowledged before.
+        while parts.try_recv().is_ok() {}
+        another("a part as the node goes");
+        another("a part without the node");
         ring.node(1).start_again().expect("it starts again");
-        publishing.join().expect("no panic").expect("published")
+        another("a part as the node comes");
+        goes_on.store(false, Ordering::Release);
+        publishing.join().expect("no panic")
     });
-    assert_eq!((report.sent, report.accepted), (6_000, 6_000), "{report:?}");
-    assert_eq!(place.settled_counts(), expected_counts(7_000));
+    assert_eq!(place.settled_counts(), expected_counts(published));
 
     ring.node(2).kill().expect("it can be killed");
     place.kill_and_start("join");
-    assert_eq!(place.settled_counts(), expected_counts(7_000));
-    for (file, sent) in [(&first, 1_000), (&second, 6_000)] {
-        let report = place.cli().publish([pair("clicks", file)]).expect("published");
-        assert_eq!((report.sent, report.duplicate), (sent, sent), "{report:?}");
-    }
-    let third = place.clicks("third.csv", 7_000..8_000);
-    let report = place.cli().publish([pair("clicks", &third)]).expect("published");
-    assert_eq!((report.sent, report.accepted), (1_000, 1_000), "{report:?}");
-    assert_eq!(place.settled_counts(), expected_counts(8_000));
+    assert_eq!(place.settled_counts(), expected_counts(published));
+    let again = place.clicks("again.csv", 0..published);
+    let report = place.cli().publish([pair("clicks", &again)]).expect("published");
+    assert_eq!((report.sent, report.duplicate), both(published), "{report:?}");
+    let last = place.clicks("last.csv", published..published + PART);
+    let report = place.cli().publish([pair("clicks", &last)]).expect("published");
+    assert_eq!((report.sent, report.accepted), both(PART), "{report:?}");
+    assert_eq!(place.settled_counts(), expected_counts(published + PART));
 }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use millrace_e2e_tests::{Apart, ApartOptions, Finished, Scrape, wait_until};
@@ -240,7 +241,7 @@ fn a_set_is_taken_up_again_where_its_call_broke() {
         ["-o", "json", "training"].into_iter().chain(args).chain(["--out", file.as_str()]),
     );
     let mut command = command.expect("the binary");
-    command.stdout(std::process::Stdio::piped());
+    command.stdout(Stdio::piped());
     let child = command.spawn().expect("it starts");
     // Some rows are there, and more are to come.
     wait_until("rows", Duration::from_secs(60), || {
@@ -260,6 +261,115 @@ fn a_set_is_taken_up_again_where_its_call_broke() {
     let same = fs::read(&out).expect("the set") == fs::read(site.path("whole.ndjson")).expect("it");
     assert!(same, "a set that was taken up again differs");
     assert_eq!(partial(&site), [""; 0]);
+}
+
+/// A client that takes no rows keeps its memory and its turn no longer than `--response-stall` says; who
+/// asks meanwhile is answered, and when it reads on it ends up with the same set.
+#[test]
+fn a_client_that_stops_reading_is_cut_off_and_goes_on_later() {
+    const ROWS: usize = 400_000;
+    const SOON: Duration = Duration::from_secs(60);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut options = ApartOptions::on(&folder.path().join("data"));
+    let stall = [("MILLRACE_RESPONSE_STALL", "1s"), ("RUST_LOG", "info,millrace_grpc=debug")];
+    options.env = stall.map(|(name, value)| (name, value.to_owned())).to_vec();
+    let services = Apart::start(&options).expect("the services start");
+    let cli = services.cli();
+    let apply = cli.run(["apply".as_ref(), catalog("clickprofile.yaml").as_os_str()]);
+    apply.and_then(|done| done.expect_code(0)).expect("the catalog is applied");
+    let write = |name: &str, text: String| {
+        let path = folder.path().join(name);
+        fs::write(&path, text).expect("a file can be written");
+        path
+    };
+    let click = |n: usize| format!("e{n},{n},2026-03-01T10:00:00Z,,,{n},1.5,a\n");
+    let clicks =
+        write("clicks.csv", format!("{CLICKS}\n{}", (0..5).map(click).collect::<String>()));
+    assert_eq!(cli.publish([pair("clicks", &clicks)]).expect("published").accepted, 5);
+    services.settle();
+    let row = |n: usize| format!("{},2026-03-01T12:00:{:02}Z\n", n % 7, n % 60);
+    let rows = (0..ROWS).map(row).collect::<String>();
+    let spine = write("spine.csv", format!("user_id,at\n{rows}")).display().to_string();
+    let args = |out: &Path| {
+        let args = ["-o", "json", "training", VIEW, "--spine", &spine, "--known-at", "latest"];
+        args.map(str::to_owned).into_iter().chain(["--out".into(), out.display().to_string()])
+    };
+
+    let out = folder.path().join("stopped.csv");
+    let mut command = cli.command(args(&out)).expect("the binary");
+    let child = command.stdout(Stdio::piped()).spawn().expect("it starts");
+    wait_until("rows", SOON, || {
+        let found = fs::read_dir(folder.path()).ok()?.flatten().find(|entry| {
+            let is_set = entry.file_name().to_string_lossy().contains("stopped");
+            is_set && entry.metadata().is_ok_and(|m| m.len() > 0)
+        });
+        found.map(|_| ())
+    });
+    let signal = |name: &str| {
+        let status = Command::new("kill").args(["-s", name, &child.id().to_string()]).status();
+        assert!(status.expect("kill").success());
+    };
+    signal("STOP");
+    // It waits for its turn no longer than the stall, which nobody else's memory pays for.
+    let other = folder.path().join("other.csv");
+    cli.run(args(&other)).and_then(|done| done.expect_code(0)).expect("the other is answered");
+    wait_until("the end of its connection", SOON, || {
+        let log = services.log("feature-serving");
+        log.contains("a response was not taken in time").then_some(())
+    });
+    assert!(!out.exists(), "a set that is not whole has no file");
+    signal("CONT");
+    let done = child.wait_with_output().expect("it ends");
+    assert!(done.status.success(), "{done:?}");
+    let told: Value = serde_json::from_slice(&done.stdout).expect("JSON");
+    assert_eq!((&told["rows"], &told["resumed"]), (&ROWS.into(), &true.into()), "{told}");
+    let same = fs::read(&out).expect("the set") == fs::read(&other).expect("the set");
+    assert!(same, "a set that was taken up again differs");
+}
+
+/// Marks lag behind what is acknowledged: who asks while nobody owns the slots waits for an owner.
+#[test]
+fn what_is_asked_for_while_join_is_down_lacks_nothing() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let options = ApartOptions::on(&folder.path().join("data"));
+    let mut services = Apart::start(&options).expect("the services start");
+    let cli = services.cli();
+    let apply = cli.run(["apply".as_ref(), catalog("clickprofile.yaml").as_os_str()]);
+    apply.and_then(|done| done.expect_code(0)).expect("the catalog is applied");
+    let write = |name: &str, lines: &[String]| {
+        let path = folder.path().join(name);
+        fs::write(&path, lines.join("\n")).expect("a file can be written");
+        path
+    };
+    let click = |n: usize| format!("e{n},1,2026-03-01T10:00:00Z,,,{n},1.5,a");
+    let lines: Vec<String> = std::iter::once(CLICKS.to_owned()).chain((0..9).map(click)).collect();
+    let clicks = write("clicks.csv", &lines);
+    assert_eq!(cli.publish([pair("clicks", &clicks)]).expect("published").accepted, 9);
+    services.kill("join").expect("it can be killed");
+
+    let spine = write("spine.csv", &["user_id,at", "1,2026-03-01T12:00:00Z"].map(str::to_owned));
+    let (spine, out) = (spine.display().to_string(), folder.path().join("set.ndjson"));
+    let file = out.display().to_string();
+    let set = ["training", VIEW, "--spine", &spine, "--known-at", "latest", "--out", &file];
+    let at = "2026-03-01T12:00:00Z";
+    let explained = ["explain", VIEW, "1", "clicks", "--at", at];
+    let asked: Vec<_> = [&set[..], &explained[..]]
+        .map(|args| {
+            let mut command = cli.command(["-o", "json"].iter().chain(args)).expect("the binary");
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts")
+        })
+        .into();
+    services.start_again("join").expect("it starts again");
+    let told: Vec<Value> = asked
+        .into_iter()
+        .map(|child| child.wait_with_output().expect("it ends"))
+        .map(|done| {
+            assert!(done.status.success(), "{done:?}");
+            serde_json::from_slice(&done.stdout).expect("JSON")
+        })
+        .collect();
+    assert_eq!(rows(&out)[0]["clicks"], 9);
+    assert_eq!(told[1]["value"], 9, "{}", told[1]);
 }
 
 /// Views of two kinds of entity, joined to the same rows.
