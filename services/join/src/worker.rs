@@ -93,6 +93,8 @@ pub(crate) struct WorkerStart {
 struct Slot {
     core: SlotCore,
     epoch: u64,
+    /// The end of the log of before.
+    recovered_to: Position,
     /// When it was taken over.
     since: Instant,
     /// It is on its way to another owner, or to nobody.

@@ -152,11 +152,17 @@ impl Slot {
         loaded: &[(Entity, Option<EntityState>)],
         node: &NodeId,
     ) -> Option<Stop> {
-        let end = self.core.confirmed().0;
         let states = loaded.iter().filter_map(|(entity, state)| Some((entity, state.as_ref()?)));
-        let beyond = |(_, state): &(&Entity, &EntityState)| state.applied() > end;
+        let end_of = |epoch| match epoch < self.epoch {
+            true => self.recovered_to,
+            false => self.core.confirmed().0,
+        };
+        let beyond = |(_, state): &(&Entity, &EntityState)| {
+            let applied = state.applied();
+            applied > end_of(applied.epoch)
+        };
         let (entity, state) = states.into_iter().find(beyond)?;
-        let applied = state.applied();
+        let (applied, end) = (state.applied(), end_of(state.applied().epoch));
         if applied.epoch > self.epoch {
             return Some(Stop::Fenced(node.clone()));
         }

@@ -85,6 +85,7 @@ impl Worker {
         self.clock.raise(core.known_at());
         self.clock.raise(epoch.floor);
         let known_at = core.known_at();
+        let recovered_to = core.confirmed().0;
         core.open_epoch(epoch.epoch);
         let id = core.slot();
         let Some(confirmed) = self.confirmed.get(id.0 as usize).cloned() else { return };
@@ -102,6 +103,7 @@ impl Worker {
         let slot = Slot {
             core,
             epoch: epoch.epoch,
+            recovered_to,
             since: Instant::now(),
             leaving: None,
             pace: Pace::default(),
