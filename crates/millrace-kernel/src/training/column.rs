@@ -6,6 +6,7 @@ use millrace_catalog::{Aggregate, FieldSource, Source};
 use millrace_types::{FieldType, ValueRef};
 
 use super::cells::Cells;
+use super::known::{Known, NOTHING};
 use super::live::LiveFacts;
 use crate::plan::{Series, ViewPlan};
 
@@ -13,6 +14,8 @@ use crate::plan::{Series, ViewPlan};
 #[derive(Debug)]
 pub(super) struct Column<'a> {
     pub(super) ats: Cow<'a, [i64]>,
+    /// When the event of each was known; empty where all were by their instants.
+    pub(super) known: Cow<'a, [i64]>,
     values: Values<'a>,
     /// Of an int64 that is summed up: the sum of the values before each, and of all. No sum of as many
     /// int64 as memory holds overflows 128 bits.
@@ -83,14 +86,17 @@ pub(super) fn has_totals(series: &Series) -> bool {
     is_int && matches!(series.feature.aggregate, Aggregate::Sum | Aggregate::Mean)
 }
 
-/// The columns of these series over the live facts of an entity, by stream of the kind.
+/// The columns of these series over the live facts of an entity, by stream of the kind, for rows that see what
+/// was known.
 pub(super) fn columns<'a>(
     view: &ViewPlan,
     series: &[&Series],
     live: &[LiveFacts<'a>],
+    known: &'a Known,
 ) -> Vec<Column<'a>> {
     let of = |series: &&Series| {
-        let mut column = whole(view, series, live).unwrap_or_else(|| picked(view, series, live));
+        let whole = whole(view, series, live, known);
+        let mut column = whole.unwrap_or_else(|| picked(view, series, live, known));
         if has_totals(series) {
             column.sum_up();
         }
@@ -100,10 +106,15 @@ pub(super) fn columns<'a>(
 }
 
 /// The column of a series that keeps every event.
-fn whole<'a>(view: &ViewPlan, series: &Series, live: &[LiveFacts<'a>]) -> Option<Column<'a>> {
+fn whole<'a>(
+    view: &ViewPlan,
+    series: &Series,
+    live: &[LiveFacts<'a>],
+    known: &'a Known,
+) -> Option<Column<'a>> {
     let events = live[view.events];
     // A live END of an event stream, were there one, is no event.
-    if series.feature.filter.is_some() || events.any_end() {
+    if series.feature.filter.is_some() || events.any_end() || known.any_never(view.events) {
         return None;
     }
     let first = events.first;
@@ -118,17 +129,24 @@ fn whole<'a>(view: &ViewPlan, series: &Series, live: &[LiveFacts<'a>]) -> Option
         }
         Some(_) => return None,
     };
-    Some(Column { ats: Cow::Borrowed(events.ats), values, totals: Vec::new() })
+    let known = Cow::Borrowed(known.of_stream(view.events));
+    Some(Column { ats: Cow::Borrowed(events.ats), known, values, totals: Vec::new() })
 }
 
 /// The column of a series, event by event.
-fn picked<'a>(view: &ViewPlan, series: &Series, live: &[LiveFacts<'a>]) -> Column<'a> {
+fn picked<'a>(
+    view: &ViewPlan,
+    series: &Series,
+    live: &[LiveFacts<'a>],
+    known: &'a Known,
+) -> Column<'a> {
     let events = live[view.events];
-    let mut versions = Versions::new(view, live);
-    let (mut ats, mut places) = (Vec::new(), Vec::new());
+    // Series that read joins are folded here only where every version was known by its instant.
+    let mut versions = Versions::new(view, live, &NOTHING);
+    let (mut ats, mut known_ats, mut places) = (Vec::new(), Vec::new(), Vec::new());
     let mut found: Option<&'a Cells> = None;
     for (event, at) in events.ats.iter().enumerate() {
-        if events.is_end(event) {
+        if events.is_end(event) || known.is_never(view.events, event) {
             continue;
         }
         if series.reads_joins {
@@ -149,12 +167,13 @@ fn picked<'a>(view: &ViewPlan, series: &Series, live: &[LiveFacts<'a>]) -> Colum
             places.push(place);
         }
         ats.push(*at);
+        known_ats.extend(known.of_stream(view.events).get(event));
     }
     let values = match found {
         Some(cells) => Values::Picked { cells, places },
         None => Values::None,
     };
-    Column { ats: Cow::Owned(ats), values, totals: Vec::new() }
+    Column { ats: Cow::Owned(ats), known: Cow::Owned(known_ats), values, totals: Vec::new() }
 }
 
 /// An event with the versions it meets.
@@ -187,16 +206,24 @@ impl FieldSource for JoinedRow<'_, '_> {
 pub(super) struct Versions<'a> {
     /// By changelog of the view: its versions, and how many of them began.
     begun: Vec<(LiveFacts<'a>, usize)>,
+    /// By changelog of the view: when each version was known; empty where all were by their instants.
+    known: Vec<&'a [i64]>,
+    at: i64,
 }
 
 impl<'a> Versions<'a> {
-    pub(super) fn new(view: &ViewPlan, live: &[LiveFacts<'a>]) -> Self {
-        Self { begun: view.joins.iter().map(|stream| (live[*stream], 0)).collect() }
+    pub(super) fn new(view: &ViewPlan, live: &[LiveFacts<'a>], known: &'a Known) -> Self {
+        Self {
+            begun: view.joins.iter().map(|stream| (live[*stream], 0)).collect(),
+            known: view.joins.iter().map(|stream| known.of_stream(*stream)).collect(),
+            at: i64::MIN,
+        }
     }
 
     /// Goes on to an instant that is not before the last one.
     #[inline]
     pub(super) fn go_on_to(&mut self, at: i64) {
+        self.at = at;
         for (versions, begun) in &mut self.begun {
             while versions.ats.get(*begun).is_some_and(|since| *since <= at) {
                 *begun += 1;
@@ -208,7 +235,10 @@ impl<'a> Versions<'a> {
     #[inline]
     fn in_force(&self, join: usize) -> Option<(LiveFacts<'a>, usize)> {
         let (versions, begun) = self.begun[join];
-        let last = begun.checked_sub(1)?;
+        let last = match self.known[join] {
+            [] => begun.checked_sub(1)?,
+            known => known[..begun].iter().rposition(|known| *known <= self.at)?,
+        };
         (!versions.is_end(last)).then_some((versions, last))
     }
 

@@ -1,14 +1,134 @@
-//! Rows that see what was known at their own instant, where that is not what happened up to it:
-//! facts take effect in the order in which they became known.
+//! Rows that see what was known at their own instant, where that is not what happened up to it.
+//!
+//! Where every fact has an id of its own, a row sees those that happened and were known: windows slide over
+//! them, up to the first that is not known yet, and the few behind it are added for the row. Otherwise facts
+//! take effect in the order in which they became known, and rows are read from the state they make.
+
+use std::iter::Peekable;
+use std::vec::IntoIter;
 
 use millrace_types::{KnownAt, Micros, Status};
 
+use super::chunks::Place;
 use super::gather::EntityFacts;
+use super::live::LiveFacts;
 use super::sweep::{Sweeper, Swept};
 use super::{Cell, Sink};
 use crate::entity::EntityState;
 
+/// Facts behind the first that is not known yet, a row on average: beyond it rows are read from a state, which
+/// costs about as much.
+const BEYOND_MAX: u64 = 1_000;
+
+/// When facts were known, of one entity: by stream of the kind, of each live fact in order, or nothing
+/// where every one was by its instant.
+#[derive(Debug)]
+pub(super) struct Known {
+    streams: Vec<Vec<i64>>,
+    /// The last row: what is known later is never seen.
+    last: i64,
+}
+
+/// Every fact was known by its instant, or rows see all of them.
+pub(super) static NOTHING: Known = Known { streams: Vec::new(), last: i64::MAX };
+
+impl Known {
+    /// True for [`NOTHING`].
+    pub(super) fn is_nothing(&self) -> bool {
+        self.streams.is_empty()
+    }
+
+    fn new<B: AsRef<[u8]>>(
+        entity: &EntityFacts<'_, B>,
+        live: &[LiveFacts<'_>],
+        rows: &[Micros],
+    ) -> Self {
+        let of = |facts: &LiveFacts<'_>| match facts.are.in_time {
+            true => Vec::new(),
+            false => {
+                let facts = (0..facts.ats.len()).map(|fact| entity.known_at(facts.place(fact)).0);
+                facts.collect()
+            }
+        };
+        Self {
+            streams: live.iter().map(of).collect(),
+            last: rows.last().map_or(i64::MIN, |row| row.0),
+        }
+    }
+
+    /// When the facts of a stream of the kind were known; nothing where all were by their instants.
+    #[inline]
+    pub(super) fn of_stream(&self, stream: usize) -> &[i64] {
+        self.streams.get(stream).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether no row sees a fact.
+    #[inline]
+    pub(super) fn is_never(&self, stream: usize, fact: usize) -> bool {
+        self.of_stream(stream).get(fact).is_some_and(|known| *known > self.last)
+    }
+
+    /// Whether there is a fact of a stream that no row sees.
+    pub(super) fn any_never(&self, stream: usize) -> bool {
+        self.of_stream(stream).iter().any(|known| *known > self.last)
+    }
+
+    /// The first instant at which a fact of a stream had happened and was known.
+    fn first(&self, stream: usize, ats: &[i64]) -> Option<i64> {
+        match self.of_stream(stream) {
+            [] => ats.first().copied(),
+            known => known.iter().zip(ats).map(|(known, at)| *known.max(at)).min(),
+        }
+    }
+
+    /// How many facts of a stream stand behind the first that is not known, over all rows.
+    fn beyond(&self, stream: usize, ats: &[i64], rows: &[Micros]) -> u64 {
+        let known = self.of_stream(stream);
+        if known.is_empty() {
+            return 0;
+        }
+        let (mut front, mut end, mut beyond) = (0, 0, 0);
+        for t in rows {
+            while ats.get(end).is_some_and(|at| *at < t.0) {
+                end += 1;
+            }
+            while front < end && (known[front] <= t.0 || known[front] > self.last) {
+                front += 1;
+            }
+            beyond += (end - front) as u64;
+        }
+        beyond
+    }
+}
+
 impl Sweeper {
+    /// When the facts of an entity were known, if windows can slide over them nevertheless.
+    pub(super) fn known<B: AsRef<[u8]>>(
+        &self,
+        entity: &EntityFacts<'_, B>,
+        live: &[LiveFacts<'_>],
+        rows: &[Micros],
+    ) -> Option<Known> {
+        let view = &self.plan.views[self.view];
+        if !self.streams.iter().all(|stream| live[*stream].are.single) {
+            return None;
+        }
+        // What an event meets changes when a version becomes known later.
+        let reads_joins = self.series.iter().any(|series| self.plan.series[*series].reads_joins);
+        if reads_joins && !view.joins.iter().all(|join| live[*join].are.in_time) {
+            return None;
+        }
+        let known = Known::new(entity, live, rows);
+        let beyond = known.beyond(view.events, live[view.events].ats, rows);
+        (beyond <= BEYOND_MAX * rows.len() as u64).then_some(known)
+    }
+
+    /// The first instant at which the view has a fact of the entity that is known.
+    pub(super) fn first_known(&self, live: &[LiveFacts<'_>], known: &Known) -> Option<Micros> {
+        let first = |stream: &usize| known.first(*stream, live[*stream].ats);
+        self.streams.iter().filter_map(first).min().map(Micros)
+    }
+
     /// Sweeps an entity, whose first live fact is `first`, as it became known.
     pub(super) fn sweep_as_known<B: AsRef<[u8]>>(
         &self,
@@ -17,22 +137,10 @@ impl Sweeper {
         rows: &[Micros],
         sink: &mut impl Sink,
     ) -> Swept {
-        let known = |(stream, place)| (entity.known_at(place), stream, place);
-        let mut facts: Vec<_> = entity.places().map(known).collect();
-        facts.sort_by_key(|(known_at, ..)| *known_at);
-        let mut facts = facts.into_iter().peekable();
-        let mut state = EntityState::new(entity.plan().clone());
+        let mut growing = Growing::new(entity);
         let mut swept = Swept { rows: rows.len() as u64, ..Swept::default() };
-        // What a base chunk forgets depends on what was known, for ids with facts before and after it.
-        let is_cut = entity.has_cut_id();
         for t in rows {
-            if is_cut {
-                state = entity.state(|place| entity.known_at(place).0 <= t.0);
-            }
-            let is_due = |known_at: KnownAt| !is_cut && known_at.0 <= t.0;
-            while let Some((_, stream, place)) = facts.next_if(|(known_at, ..)| is_due(*known_at)) {
-                state.apply(stream, &entity.fact(place), u64::MAX);
-            }
+            let state = growing.at(*t);
             let view = &self.plan.views[self.view];
             let absent = !state.has_live_fact(view, *t);
             swept.missing += u64::from(absent);
@@ -46,5 +154,41 @@ impl Sweeper {
             }
         }
         swept
+    }
+}
+
+/// The state of an entity as its facts become known.
+pub(super) struct Growing<'e, 'a, B> {
+    entity: &'e EntityFacts<'a, B>,
+    facts: Peekable<IntoIter<(KnownAt, usize, Place)>>,
+    state: EntityState,
+    /// What a base chunk forgets depends on what was known, for ids with facts before and after it.
+    is_cut: bool,
+}
+
+impl<'e, 'a, B: AsRef<[u8]>> Growing<'e, 'a, B> {
+    pub(super) fn new(entity: &'e EntityFacts<'a, B>) -> Self {
+        let known = |(stream, place)| (entity.known_at(place), stream, place);
+        let mut facts: Vec<_> = entity.places().map(known).collect();
+        facts.sort_by_key(|(known_at, ..)| *known_at);
+        Self {
+            entity,
+            facts: facts.into_iter().peekable(),
+            state: EntityState::new(entity.plan().clone()),
+            is_cut: entity.has_cut_id(),
+        }
+    }
+
+    /// The state as known at an instant that is not before the last one.
+    pub(super) fn at(&mut self, t: Micros) -> &mut EntityState {
+        if self.is_cut {
+            self.state = self.entity.state(|place| self.entity.known_at(place).0 <= t.0);
+            return &mut self.state;
+        }
+        while let Some((_, stream, place)) = self.facts.next_if(|(known_at, ..)| known_at.0 <= t.0)
+        {
+            self.state.apply(stream, &self.entity.fact(place), u64::MAX);
+        }
+        &mut self.state
     }
 }

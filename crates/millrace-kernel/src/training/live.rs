@@ -92,9 +92,9 @@ impl Collected {
         };
         let mut live_starts = Vec::with_capacity(starts.len());
         live_starts.push(0);
-        let mut are_plain = Vec::with_capacity(entities);
+        let mut are = Vec::with_capacity(entities);
         for of_entity in starts.windows(2) {
-            are_plain.push(sorting.entity(of_entity[0]..of_entity[1]));
+            are.push(sorting.entity(of_entity[0]..of_entity[1]));
             live_starts.push(sorting.live.len() as u32);
         }
         let live = sorting.live;
@@ -106,7 +106,7 @@ impl Collected {
         };
         let ats = found().map(|fact| self.ats[fact]).collect();
         let cells = self.cells.into_iter().map(|cells| cells.picked(found())).collect();
-        Live { fields: self.fields, starts, places, live_starts, live, ats, ends, cells, are_plain }
+        Live { fields: self.fields, starts, places, live_starts, live, ats, ends, cells, are }
     }
 }
 
@@ -144,9 +144,8 @@ struct Sorting<'c, B> {
 }
 
 impl<'c, B: AsRef<[u8]>> Sorting<'c, B> {
-    /// Appends the live facts of the entity whose facts stand in this range of `order`. Gives whether
-    /// every fact was known by its instant, and no two have one id.
-    fn entity(&mut self, range: Range<u32>) -> bool {
+    /// Appends the live facts of the entity whose facts stand in this range of `order`.
+    fn entity(&mut self, range: Range<u32>) -> Are {
         let before = self.live.len();
         let (mut all_in_time, mut retracts) = (true, false);
         self.ids.clear();
@@ -158,17 +157,17 @@ impl<'c, B: AsRef<[u8]>> Sorting<'c, B> {
         }
         self.ids.sort_unstable();
         let may_repeat = self.ids.windows(2).any(|two| two[0] == two[1]);
-        let mut is_plain = all_in_time;
+        let mut single = true;
         if retracts || may_repeat {
             let facts: Vec<FactView<'c>> = range.clone().map(|place| self.fact(place)).collect();
             let same = same_ids(&facts);
-            is_plain &= !retracts && same.is_empty();
+            single = !retracts && same.is_empty();
             self.live.extend(self.live_of(range, &facts, same));
         } else {
             self.live.extend(range);
         }
         self.sort(before);
-        is_plain
+        Are { in_time: all_in_time, single }
     }
 
     /// Facts mostly come in order, and few share an instant: only those are decoded once more.
@@ -222,6 +221,15 @@ impl<'c, B: AsRef<[u8]>> Sorting<'c, B> {
     }
 }
 
+/// What holds for all facts of a stream of one entity.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Are {
+    /// Every one was known by its instant.
+    pub(super) in_time: bool,
+    /// No two have one id, and none is a RETRACT: each is live from when it is known.
+    pub(super) single: bool,
+}
+
 /// The facts of a stream by entity.
 #[derive(Debug)]
 pub(super) struct Live {
@@ -238,9 +246,8 @@ pub(super) struct Live {
     /// By live fact, whether it is an END; empty where none is.
     ends: Vec<bool>,
     cells: Vec<Cells>,
-    /// By entity: whether every fact was known by its instant, and no two have one id. What was known
-    /// at an instant is then what happened up to it.
-    are_plain: Vec<bool>,
+    /// By entity.
+    are: Vec<Are>,
 }
 
 /// The live facts of a stream of one entity, in order.
@@ -250,7 +257,7 @@ pub(super) struct LiveFacts<'a> {
     pub(super) ats: &'a [i64],
     /// The place of the first in the stream's columns.
     pub(super) first: usize,
-    pub(super) is_plain: bool,
+    pub(super) are: Are,
 }
 
 impl Live {
@@ -265,7 +272,7 @@ impl Live {
         let entity = entity as usize;
         let first = self.live_starts[entity] as usize;
         let ats = &self.ats[first..self.live_starts[entity + 1] as usize];
-        LiveFacts { stream: self, ats, first, is_plain: self.are_plain[entity] }
+        LiveFacts { stream: self, ats, first, are: self.are[entity] }
     }
 }
 

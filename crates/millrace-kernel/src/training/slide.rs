@@ -56,6 +56,39 @@ impl Span {
     }
 }
 
+/// The places of a column's values that are in a window, of events that are known.
+#[derive(Debug, Default)]
+pub(super) struct Reach {
+    /// Those up to the first that is not known.
+    pub(super) span: Span,
+    /// Where what happened ends.
+    end: usize,
+    /// Those behind it that are known, in order.
+    pub(super) beyond: Vec<usize>,
+}
+
+impl Reach {
+    /// Goes on to an instant that is not before the last one.
+    #[inline]
+    pub(super) fn go_on_to(&mut self, t: Micros, window: Window, column: &Column<'_>) {
+        if column.known.is_empty() {
+            return self.span.go_on_to(t, window, &column.ats);
+        }
+        let known = |place: &usize| column.known[*place] <= t.0;
+        let mut all = Span { start: self.span.start, end: self.end };
+        all.go_on_to(t, window, &column.ats);
+        // What left the window need not be known.
+        let mut front = self.span.end.max(all.start);
+        while front < all.end && known(&front) {
+            front += 1;
+        }
+        self.span = Span { start: all.start, end: front };
+        self.end = all.end;
+        self.beyond.clear();
+        self.beyond.extend((front..all.end).filter(known));
+    }
+}
+
 /// Whether an instant may lie before the window at `t`: a window starts a hop early at most.
 #[inline]
 fn may_leave(at: i64, t: Micros, window: Window) -> bool {
@@ -125,46 +158,63 @@ impl<'p> Slide<'p> {
     #[inline]
     pub(super) fn hand<R>(
         &mut self,
-        window: Span,
+        Reach { span: window, beyond, .. }: &Reach,
         column: &Column<'_>,
         take: impl FnOnce(Cell<'_>, Status) -> R,
     ) -> R {
         if !matches!(self.kept, Kept::Nothing) {
-            self.go_on_to(window, column);
+            self.go_on_to(*window, column);
         }
-        let Span { start, end } = window;
-        match (&self.kept, self.feature.aggregate) {
+        let Span { start, end } = *window;
+        let rows = (end - start + beyond.len()) as u64;
+        let mut places = (start..end).chain(beyond.iter().copied());
+        let total = || {
+            let of = |place: &usize| column.total(*place, place + 1);
+            column.total(start, end) + beyond.iter().map(of).sum::<i128>()
+        };
+        match (&mut self.kept, self.feature.aggregate) {
             (Kept::Sum(partial), _) => {
-                let (value, status) = partial.finish(self.feature);
-                take((&value).into(), status)
+                let value = |place: &usize| column.value(*place);
+                beyond.iter().for_each(|p| partial.add(nowhere(column.ats[*p]), value(p)));
+                let (sum, status) = partial.finish(self.feature);
+                beyond.iter().for_each(|p| partial.remove(value(p)));
+                take((&sum).into(), status)
             }
-            (Kept::Extremes { places, .. }, _) => {
-                one(places.front().map(|place| column.value(*place)), take)
+            (Kept::Extremes { places, least }, _) => {
+                let of_all = places.front().into_iter().chain(beyond);
+                let values = of_all.map(|place| column.value(*place));
+                let beyond_all = |best: ValueRef<'_>, value: &ValueRef<'_>| {
+                    let order = value.total_cmp(best);
+                    if *least { order.is_lt() } else { order.is_gt() }
+                };
+                let best = values
+                    .reduce(|best, value| if beyond_all(best, &value) { value } else { best });
+                one(best, take)
             }
             (Kept::Nothing, Aggregate::Sum) => {
-                let (value, status) = int_sum((end - start) as u64, column.total(start, end));
+                let (value, status) = int_sum(rows, total());
                 take(Cell::Scalar(value), status)
             }
             (Kept::Nothing, Aggregate::Mean) => {
-                let (value, status) = int_mean((end - start) as u64, column.total(start, end));
+                let (value, status) = int_mean(rows, total());
                 take(Cell::Scalar(value), status)
             }
             (Kept::Nothing, Aggregate::First) => {
-                one((start < end).then(|| column.value(start)), take)
+                one(places.next().map(|place| column.value(place)), take)
             }
             (Kept::Nothing, Aggregate::Last) => {
-                one((start < end).then(|| column.value(end - 1)), take)
+                one(places.next_back().map(|place| column.value(place)), take)
             }
             (Kept::Nothing, Aggregate::FirstN { n }) => {
-                let values = (start..end).take(n).map(|place| column.value(place));
+                let values = places.take(n).map(|place| column.value(place));
                 take(Cell::List(values.collect()), Status::Present)
             }
             (Kept::Nothing, Aggregate::LastN { n }) => {
-                let values = (start..end).rev().take(n).map(|place| column.value(place));
+                let values = places.rev().take(n).map(|place| column.value(place));
                 take(Cell::List(values.collect()), Status::Present)
             }
             (Kept::Nothing, _) => {
-                let (value, status) = count((end - start) as u64);
+                let (value, status) = count(rows);
                 take(Cell::Scalar(value), status)
             }
         }

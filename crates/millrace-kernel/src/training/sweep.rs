@@ -7,9 +7,12 @@ use millrace_types::{Micros, OrderKey, Status, ValueRef};
 
 use super::column::{Column, Versions, columns};
 use super::gather::{EntityFacts, GatheredSlot};
+use super::known::{Growing, Known, NOTHING};
 use super::live::LiveFacts;
-use super::slide::{Slide, Span, slides};
+use super::slide::{Reach, Slide, slides};
 use super::{AsKnown, Cell, Sink};
+use crate::entity::EntityState;
+use crate::evaluate::Evaluation;
 use crate::plan::{FeaturePlan, KindPlan, Series};
 
 /// How a feature is answered.
@@ -41,12 +44,12 @@ pub struct Sweeper {
     pub(super) view: usize,
     pub(super) features: Vec<usize>,
     /// The streams of the view.
-    streams: Vec<usize>,
+    pub(super) streams: Vec<usize>,
     ways: Vec<Way>,
     /// The windows that slide, each once.
     windows: Vec<Window>,
     /// By column: its series.
-    series: Vec<usize>,
+    pub(super) series: Vec<usize>,
     /// The features that are evaluated, and their places among all.
     evaluated: Vec<usize>,
 }
@@ -111,34 +114,50 @@ impl Sweeper {
         let live: Vec<LiveFacts<'_>> =
             (0..self.plan.streams.len()).map(|stream| entity.live(stream)).collect();
         let first = self.first(&live);
-        let is_plain = |stream: &usize| live[*stream].is_plain;
-        if entity.known() == AsKnown::AtEvent && !self.streams.iter().all(is_plain) {
-            return self.sweep_as_known(entity, first, rows, sink);
+        let is_plain = |stream: &usize| live[*stream].are.in_time && live[*stream].are.single;
+        let is_plain = entity.known() != AsKnown::AtEvent || self.streams.iter().all(is_plain);
+        if is_plain {
+            return self.slide(entity, (&live, &NOTHING, first), rows, sink);
         }
-        let mut state = (!self.evaluated.is_empty()).then(|| entity.state(|_| true));
+        match self.known(entity, &live, rows) {
+            Some(known) => self.slide(entity, (&live, &known, first), rows, sink),
+            None => self.sweep_as_known(entity, first, rows, sink),
+        }
+    }
+
+    /// Sweeps an entity, whose first live fact is `first`, by windows that slide over what is known.
+    fn slide<B: AsRef<[u8]>>(
+        &self,
+        entity: &EntityFacts<'_, B>,
+        (live, known, first): (&[LiveFacts<'_>], &Known, Option<Micros>),
+        rows: &[Micros],
+        sink: &mut impl Sink,
+    ) -> Swept {
+        let mut evaluates = Evaluates::new(self, entity, known);
         let view = &self.plan.views[self.view];
         let series: Vec<&Series> = self.series.iter().map(|s| &self.plan.series[*s]).collect();
-        let columns: Vec<Column<'_>> = columns(view, &series, &live);
+        let columns: Vec<Column<'_>> = columns(view, &series, live, known);
         let (mut spans, mut slides) = self.slides(&series, &columns);
-        let mut versions = Versions::new(view, &live);
+        let mut versions = Versions::new(view, live, known);
+        let first_known = self.first_known(live, known);
         let mut swept = Swept { rows: rows.len() as u64, ..Swept::default() };
         for t in rows {
-            let absent = first.is_none_or(|first| first > *t);
+            let absent = first_known.is_none_or(|first| first > *t);
             swept.missing += u64::from(absent);
+            swept.unknown += u64::from(absent && first.is_some_and(|first| first <= *t));
             let missing = absent && !view.forgets;
             let status = |status| if missing { Status::MissingEntity } else { status };
             versions.go_on_to(t.0);
-            for Spanned { window, column, span } in &mut spans {
-                span.go_on_to(*t, self.windows[*window], &columns[*column].ats);
+            for Spanned { window, column, reach } in &mut spans {
+                reach.go_on_to(*t, self.windows[*window], &columns[*column]);
             }
-            let evaluation =
-                state.as_mut().and_then(|s| s.evaluate(self.view, &self.evaluated, *t));
+            let evaluation = evaluates.at(self, *t);
             let mut evaluated = evaluation.iter().flat_map(|e| &e.features);
             for (place, (way, slide)) in self.ways.iter().zip(&mut slides).enumerate() {
                 match (way, slide) {
                     (Way::Slides { column, .. }, Some((span, slide))) => {
-                        let (column, window) = (&columns[*column], spans[*span].span);
-                        slide.hand(window, column, |cell, s| sink.cell(place, cell, status(s)));
+                        let (column, reach) = (&columns[*column], &spans[*span].reach);
+                        slide.hand(reach, column, |cell, s| sink.cell(place, cell, status(s)));
                     }
                     (Way::Latest { join, field }, _) => {
                         let value = versions.value(*join, *field);
@@ -196,7 +215,7 @@ impl Sweeper {
             };
             let same = |s: &Spanned| s.window == window && same_ats(s.column);
             let span = spans.iter().position(same).unwrap_or_else(|| {
-                spans.push(Spanned { window, column, span: Span::default() });
+                spans.push(Spanned { window, column, reach: Reach::default() });
                 spans.len() - 1
             });
             Some((span, Slide::new(&features[*index].feature, series[column])))
@@ -211,7 +230,38 @@ impl Sweeper {
 struct Spanned {
     window: usize,
     column: usize,
-    span: Span,
+    reach: Reach,
+}
+
+/// What features that do not slide are evaluated from.
+enum Evaluates<'e, 'a, B> {
+    /// There are none.
+    Nothing,
+    /// All facts.
+    Whole(Box<EntityState>),
+    /// Those that are known.
+    Known(Box<Growing<'e, 'a, B>>),
+}
+
+impl<'e, 'a, B: AsRef<[u8]>> Evaluates<'e, 'a, B> {
+    fn new(sweeper: &Sweeper, entity: &'e EntityFacts<'a, B>, known: &Known) -> Self {
+        if sweeper.evaluated.is_empty() {
+            return Self::Nothing;
+        }
+        match known.is_nothing() {
+            true => Self::Whole(Box::new(entity.state(|_| true))),
+            false => Self::Known(Box::new(Growing::new(entity))),
+        }
+    }
+
+    fn at(&mut self, sweeper: &Sweeper, t: Micros) -> Option<Evaluation> {
+        let state = match self {
+            Self::Nothing => return None,
+            Self::Whole(state) => &mut **state,
+            Self::Known(growing) => growing.at(t),
+        };
+        state.evaluate(sweeper.view, &sweeper.evaluated, t)
+    }
 }
 
 /// By feature: which window it has, and what is kept of it.

@@ -46,6 +46,8 @@ pub struct TrainingNumbers {
     client_peak_rss_bytes: u64,
     /// The slowest first.
     runs: Vec<TrainingRun>,
+    /// The same rows as known at their own instants, the slowest first.
+    at_event: Vec<TrainingRun>,
     import: ImportNumbers,
 }
 
@@ -82,7 +84,7 @@ pub(super) async fn run(options: &BenchTrainingArgs) -> Result<TrainingNumbers, 
     drop(workload);
     super::say("importing");
     let import = import(&client, &child, folder, facts).await?;
-    let args = TrainingArgs {
+    let mut args = TrainingArgs {
         views: vec!["user_activity".to_owned()],
         spine: Some(spine),
         events: false,
@@ -100,11 +102,33 @@ pub(super) async fn run(options: &BenchTrainingArgs) -> Result<TrainingNumbers, 
     let client = child.client()?;
     child.idle().await?;
     super::say("reading the training set");
+    let runs = read(&client, &child, &args).await?;
+    super::say("reading it as known at each click");
+    args.known_at = TrainingKnownAt::AtEvent;
+    let at_event = read(&client, &child, &args).await?;
+    let median = runs[RUNS / 2];
+    Ok(TrainingNumbers {
+        rows_per_second: median.rows_per_second,
+        cpu_seconds_per_million: median.cpu_seconds_per_million,
+        peak_rss_bytes: child.peak_rss_bytes()?,
+        client_peak_rss_bytes: usage::peak_rss_bytes(std::process::id())?,
+        runs,
+        at_event,
+        import,
+    })
+}
+
+/// Reads the set a few times; the slowest first.
+async fn read(
+    client: &Client,
+    child: &Child,
+    args: &TrainingArgs,
+) -> Result<Vec<TrainingRun>, BenchError> {
     let mut runs = Vec::new();
     for _ in 0..RUNS {
         let cpu = child.cpu_seconds()?;
         let begun = Instant::now();
-        let report = training::make(&client, &args).await;
+        let report = training::make(client, args).await;
         let report = report.map_err(|failure| BenchError::Task(failure.to_string()))?;
         let seconds = begun.elapsed().as_secs_f64();
         let millions = report.rows as f64 / 1e6;
@@ -116,15 +140,7 @@ pub(super) async fn run(options: &BenchTrainingArgs) -> Result<TrainingNumbers, 
         });
     }
     runs.sort_by(|a, b| a.rows_per_second.total_cmp(&b.rows_per_second));
-    let median = runs[RUNS / 2];
-    Ok(TrainingNumbers {
-        rows_per_second: median.rows_per_second,
-        cpu_seconds_per_million: median.cpu_seconds_per_million,
-        peak_rss_bytes: child.peak_rss_bytes()?,
-        client_peak_rss_bytes: usage::peak_rss_bytes(std::process::id())?,
-        runs,
-        import,
-    })
+    Ok(runs)
 }
 
 fn write_spine(workload: &Workload, path: &Path) -> Result<(), BenchError> {
@@ -238,6 +254,11 @@ impl Report for TrainingNumbers {
         let mib = |bytes: u64| format!("{:.0}", bytes as f64 / 1_048_576.0);
         row("training set, Parquet to Parquet", format!("{:.0}", self.rows_per_second), "rows/s");
         row("  CPU, client included", format!("{:.2}", self.cpu_seconds_per_million), "s/million");
+        let at_event = self.at_event[RUNS / 2];
+        let rate = format!("{:.0}", at_event.rows_per_second);
+        row("training set, as known at each click", rate, "rows/s");
+        let cpu = at_event.cpu_seconds_per_million;
+        row("  CPU, client included", format!("{cpu:.2}"), "s/million");
         row("  server memory, peak", mib(self.peak_rss_bytes), "MiB");
         row("  client memory, peak, workload included", mib(self.client_peak_rss_bytes), "MiB");
         row("import", format!("{:.0}", self.import.facts_per_second), "facts/s");

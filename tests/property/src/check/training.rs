@@ -23,7 +23,8 @@ impl Check<'_> {
             some => *self.rng.pick(some),
         };
         let oracle = self.oracle.clone();
-        for known in [AsKnown::At(KnownAt::MAX), AsKnown::At(known_at)] {
+        let ways = [AsKnown::At(KnownAt::MAX), AsKnown::At(known_at), AsKnown::AtEvent];
+        for known in ways {
             self.compare_sweep(&oracle, &log, known, false)?;
         }
         if !self.judged_late.is_empty() {
@@ -35,7 +36,7 @@ impl Check<'_> {
             if !self.bases.is_empty() {
                 self.sim.reach("training, late included, with base chunks");
             }
-            for known in [AsKnown::At(KnownAt::MAX), AsKnown::At(known_at)] {
+            for known in ways {
                 self.compare_sweep(&with_late, &log, known, true)?;
             }
         }
