@@ -92,7 +92,8 @@ pub struct FrameLimits {
     pub others: u32,
 }
 
-/// How long each step of going down may take.
+/// How long each step of going down may take. The server has its part of the time and no more, so that
+/// what is saved after its last call has the rest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DrainLimits {
     /// Calls are still taken this long after health says NOT_SERVING, so that load balancers
@@ -100,7 +101,11 @@ pub struct DrainLimits {
     pub notice: Duration,
     /// How long streams have to end by themselves; then they are ended with SERVER_DRAINING.
     pub streams: Duration,
-    /// When everything is over, whatever a client does. Counted from the signal.
+    /// When connections that are still open are cut, whatever their clients do; the server is over a
+    /// second later. Counted from the signal.
+    pub connections: Duration,
+    /// When everything is over, what the services save included. Counted from the signal; the process
+    /// keeps it, since it knows what there is to save.
     pub bound: Duration,
 }
 
@@ -150,6 +155,8 @@ impl Default for DrainLimits {
         Self {
             notice: Duration::ZERO,
             streams: Duration::from_secs(2),
+            // Time for the ends of streams to get through, and most of the bound is left for heads.
+            connections: Duration::from_secs(4),
             bound: Duration::from_secs(10),
         }
     }

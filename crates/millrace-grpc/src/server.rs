@@ -34,7 +34,7 @@ pub use connection::PeerInfo;
 
 use crate::{Drain, Health, Security, ServerLimits};
 
-/// How long connections that were cut may take to notice.
+/// How long connections that were cut, and what their calls began, may take to end.
 const CUT_GRACE: Duration = Duration::from_secs(1);
 
 /// A server that is being put together.
@@ -56,7 +56,7 @@ pub struct Drained {
     pub calls_cut: u64,
     /// Connections that were cut; 0 when all ended.
     pub connections_cut: u64,
-    /// Tasks of [`Drain::tasks`] that had not ended at the bound.
+    /// Tasks of [`Drain::tasks`] that had not ended when the server was over.
     pub tasks_left: usize,
 }
 
@@ -156,7 +156,8 @@ impl GrpcServer {
 
     /// Serves until `stop` resolves and then goes down in order: health says NOT_SERVING, a notice
     /// passes, handlers are asked to end their streams and no connection is taken any more, calls
-    /// still open are ended with SERVER_DRAINING, and at the bound connections are cut.
+    /// still open are ended with SERVER_DRAINING, and at last connections are cut. A second after that
+    /// it is over in any case.
     ///
     /// # Errors
     /// [`ServeError`]. A client cannot cause one.
@@ -184,10 +185,10 @@ impl GrpcServer {
             }
             () = &mut stop => {}
         }
-        let bound = Instant::now() + limits.drain.bound;
+        let cut = Instant::now() + limits.drain.connections.min(limits.drain.bound);
         health.set_serving(false).await;
         // Serving goes on through the notice, so the transport is polled beside it.
-        let step = |until: Duration| (Instant::now() + until).min(bound);
+        let step = |until: Duration| (Instant::now() + until).min(cut);
         let mut ended = timeout_at(step(limits.drain.notice), &mut served).await.is_ok();
         drain.start();
         if !ended {
@@ -195,7 +196,7 @@ impl GrpcServer {
         }
         drain.cut_calls();
         if !ended {
-            ended = timeout_at(bound, &mut served).await.is_ok();
+            ended = timeout_at(cut, &mut served).await.is_ok();
         }
         let mut drained = Drained::default();
         if !ended {
@@ -203,11 +204,10 @@ impl GrpcServer {
             drained.connections_cut = drain.connections_open();
             drain.cut_connections();
             // Cut connections end at their next poll, which the cut itself causes.
-            let _ = timeout_at(Instant::now() + CUT_GRACE, &mut served).await;
+            let _ = timeout_at(cut + CUT_GRACE, &mut served).await;
         }
         drain.tasks().close();
-        let tasks_until = bound.max(Instant::now());
-        if timeout_at(tasks_until, drain.tasks().wait()).await.is_err() {
+        if timeout_at(cut + CUT_GRACE, drain.tasks().wait()).await.is_err() {
             drained.tasks_left = drain.tasks().len();
         }
         Ok(drained)

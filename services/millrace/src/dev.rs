@@ -10,10 +10,9 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use millrace_config::Share;
-use millrace_grpc::{Drain, GrpcServer, Security};
+use millrace_grpc::{Drain, DrainLimits, GrpcServer, Security};
 use millrace_telemetry::admin::AdminPort;
 use millrace_telemetry::{AdminServer, Metrics, Traces};
 use tokio::net::TcpListener;
@@ -26,9 +25,7 @@ pub(crate) use parts::incarnation;
 
 use crate::cli::DevArgs;
 use crate::exit::Exit;
-
-/// How long going down may take after the server has ended its calls.
-const DRAIN: Duration = Duration::from_secs(8);
+use crate::going_down::{Serving, go_down};
 
 /// What a process that runs everything is started with.
 #[derive(Debug, Clone)]
@@ -72,8 +69,7 @@ impl From<&DevArgs> for DevOptions {
 /// All services, running.
 pub struct Dev {
     address: SocketAddr,
-    stop: oneshot::Sender<()>,
-    server: tokio::task::JoinHandle<Result<(), DevError>>,
+    server: Serving,
     parts: Arc<Parts>,
     admin: Option<AdminPort>,
     traces: Option<Traces>,
@@ -106,11 +102,9 @@ impl Dev {
             port.serves(move || health.is_serving());
             port.measures(parts.join.clone());
         }
-        let (stop, stopped) = oneshot::channel();
-        let serve = serve(server, listener, stopped);
-        let server = tokio::spawn(serve);
+        let server = serve(server, listener);
         health.set_serving(true).await;
-        Ok(Self { address, stop, server, parts, admin, traces })
+        Ok(Self { address, server, parts, admin, traces })
     }
 
     /// Where gRPC is served.
@@ -131,37 +125,28 @@ impl Dev {
     }
 
     /// Goes down in order: calls end, what is in flight lands, heads and marks are saved, slots are
-    /// released. Bounded by ten seconds.
+    /// released. Bounded by [`DrainLimits::bound`].
     ///
     /// # Errors
     /// [`DevError`] when something could not be saved in time; nothing acknowledged is lost.
     pub async fn stop(self) -> Result<(), DevError> {
-        // The server may have ended by itself already.
-        let _ = self.stop.send(());
-        let served = match self.server.await {
-            Ok(served) => served,
-            Err(error) => Err(DevError::Task(error.to_string())),
-        };
-        let drained = tokio::time::timeout(DRAIN, self.parts.drain()).await;
-        if let Some(traces) = self.traces {
-            traces.shut_down().await;
-        }
-        served?;
-        drained.map_err(|_| DevError::DrainCut)
+        let limits = DrainLimits::default();
+        go_down(&limits, self.server, self.parts.drain(), self.traces).await
     }
 }
 
-pub(crate) async fn serve(
-    server: GrpcServer,
-    listener: TcpListener,
-    stopped: oneshot::Receiver<()>,
-) -> Result<(), DevError> {
-    let stop = async {
-        // A dropped sender is a stop too.
-        let _ = stopped.await;
-    };
-    server.serve(listener, stop).await.map_err(DevError::Serve)?;
-    Ok(())
+/// Serves in a task of its own.
+pub(crate) fn serve(server: GrpcServer, listener: TcpListener) -> Serving {
+    let (stop, stopped) = oneshot::channel();
+    let served = tokio::spawn(async move {
+        let stop = async {
+            // A dropped sender is a stop too.
+            let _ = stopped.await;
+        };
+        server.serve(listener, stop).await.map_err(DevError::Serve)?;
+        Ok(())
+    });
+    Serving { stop, served }
 }
 
 async fn apply(parts: &Parts, path: &Path) -> Result<(), DevError> {

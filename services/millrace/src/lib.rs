@@ -15,6 +15,7 @@ pub mod demo;
 pub mod dev;
 pub mod exit;
 pub mod files;
+mod going_down;
 pub mod metrics;
 mod open_files;
 pub mod output;
@@ -64,11 +65,11 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         }
         Command::Dev(args) => {
             telemetry(Role::Service)?;
-            server_runtime()?.block_on(dev::run(&args)).map_err(Failure::from)
+            run_server(async { dev::run(&args).await.map_err(Failure::from) })
         }
         Command::Serve(args) => {
             telemetry(Role::Service)?;
-            server_runtime()?.block_on(serve::run(&args, &global)).map_err(Failure::from)
+            run_server(async { serve::run(&args, &global).await.map_err(Failure::from) })
         }
         Command::Demo(_) => {
             telemetry(Role::Command)?;
@@ -126,6 +127,15 @@ fn server_runtime() -> Result<Runtime, Failure> {
         .enable_all()
         .build()
         .map_err(|e| Failure::Runtime(e.to_string()))
+}
+
+/// Runs a server to its end. What blocks a thread then is not waited for any longer than its bound
+/// allows.
+fn run_server(run: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {
+    let runtime = server_runtime()?;
+    let outcome = runtime.block_on(run);
+    runtime.shutdown_timeout(going_down::CLOSE_WITHIN);
+    outcome
 }
 
 /// Runs a command whose calls are the heads of traces, where the environment asks for them.

@@ -13,7 +13,6 @@ use std::time::Duration;
 use millrace_client::port::PeerPort;
 use millrace_grpc::{Drain, Health};
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
 use tokio_util::task::AbortOnDropHandle;
 
 pub use failure::ServeError;
@@ -24,11 +23,10 @@ use services::{IngestPart, JoinPart, Service, ServingPart, StoreWriterPart};
 use crate::cli::{Global, ServeArgs, ServiceName};
 use crate::dev::{self, DevError, Signals};
 use crate::exit::Exit;
+use crate::going_down::go_down;
 
 /// How often a service looks whether what it needs serves.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// How long going down may take after the server has ended its calls.
-const DRAIN: Duration = Duration::from_secs(8);
 
 /// Runs one service until a signal ends it.
 ///
@@ -58,8 +56,9 @@ pub async fn run(args: &ServeArgs, global: &Global) -> Result<Exit, ServeError> 
     };
     let drain = Drain::new();
     let scheme = if told.protection.tls.is_some() { "https" } else { "http" };
+    let limits = told.limits();
     let server = service
-        .server(told.limits(), drain)
+        .server(limits, drain)
         .with_reflection(millrace_proto::FILE_DESCRIPTOR_SET)
         .with_security(told.protection.clone());
     let health = server.health();
@@ -72,8 +71,7 @@ pub async fn run(args: &ServeArgs, global: &Global) -> Result<Exit, ServeError> 
     }
     let beside = admin.as_ref().map(|port| format!(" (admin: http://{})", port.address()));
     let beside = beside.unwrap_or_default();
-    let (stop, stopped) = oneshot::channel();
-    let server = tokio::spawn(dev::serve(server, listener, stopped));
+    let server = dev::serve(server, listener);
     let name = args.service.name();
     let ready =
         AbortOnDropHandle::new(tokio::spawn(readiness(service.clone(), health, move || {
@@ -84,16 +82,9 @@ pub async fn run(args: &ServeArgs, global: &Global) -> Result<Exit, ServeError> 
         stop = service.failed() => Err(DevError::from(stop)),
     };
     drop(ready);
-    // The server may have ended by itself already.
-    let _ = stop.send(());
-    let served = server.await.unwrap_or_else(|error| Err(DevError::Task(error.to_string())));
-    let drained = tokio::time::timeout(DRAIN, service.drain()).await;
-    if let Some(traces) = traces {
-        traces.shut_down().await;
-    }
+    let drained = go_down(&limits.drain, server, service.drain(), traces).await;
     outcome?;
-    served?;
-    drained.map_err(|_| DevError::DrainCut)?;
+    drained?;
     Ok(Exit::Done)
 }
 

@@ -162,7 +162,8 @@ impl Running {
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (sender, calls) = mpsc::channel(4);
-        let drain = DrainLimits { streams: MOMENT, bound: SOON, notice: Duration::ZERO };
+        let drain =
+            DrainLimits { streams: MOMENT, connections: SOON, bound: SOON, notice: Duration::ZERO };
         let limits = ServerLimits { drain, ..ServerLimits::default() };
         let server = GrpcServer::new(limits, Drain::new())
             .add_service(services::ingest(Played(sender.clone()), &limits))

@@ -12,8 +12,8 @@ use tonic_types::StatusExt as _;
 
 use crate::support::{Running, follow, read, soon};
 
-fn limits(streams: Duration, bound: Duration) -> ServerLimits {
-    let drain = DrainLimits { notice: Duration::ZERO, streams, bound };
+fn limits(streams: Duration, connections: Duration) -> ServerLimits {
+    let drain = DrainLimits { streams, connections, bound: connections, notice: Duration::ZERO };
     ServerLimits { drain, ..ServerLimits::default() }
 }
 

@@ -11,6 +11,7 @@ mod cql;
 mod crash;
 mod demo;
 mod documents;
+mod drain;
 mod erase;
 mod fixture;
 mod folders;

@@ -82,7 +82,7 @@ fn server() -> Vec<Limit> {
         internal_message_bytes_max,
         request_message_bytes_max,
         response_message_bytes_max,
-        drain: DrainLimits { notice, streams, bound },
+        drain: DrainLimits { notice, streams, connections, bound },
     } = ServerLimits::default();
     vec![
         ("connections_max", count(connections_max as u64)),
@@ -118,6 +118,7 @@ fn server() -> Vec<Limit> {
         ("response_message_bytes_max", bytes(response_message_bytes_max as u64)),
         ("drain.notice", time(notice)),
         ("drain.streams", time(streams)),
+        ("drain.connections", time(connections)),
         ("drain.bound", time(bound)),
     ]
 }
