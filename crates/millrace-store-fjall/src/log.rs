@@ -151,6 +151,10 @@ fn release(
 
 #[async_trait]
 impl LogStore for FjallStore {
+    async fn ready(&self) -> Result<(), StoreError> {
+        self.inner.failure.told().map_or(Ok(()), Err)
+    }
+
     async fn renew_node(
         &self,
         node: &NodeId,

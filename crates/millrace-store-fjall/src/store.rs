@@ -28,6 +28,7 @@ pub struct FjallStore {
 pub(crate) struct Inner {
     pub(crate) log: Table,
     pub(crate) snapshots: Table,
+    pub(crate) failure: Arc<Failure>,
     folder: Folder,
 }
 
@@ -77,7 +78,7 @@ impl FjallStore {
             &failure,
         )?;
         folder.finish()?;
-        Ok(Self { inner: Arc::new(Inner { log, snapshots, folder }) })
+        Ok(Self { inner: Arc::new(Inner { log, snapshots, failure, folder }) })
     }
 
     /// The number of slots of the folder.

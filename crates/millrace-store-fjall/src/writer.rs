@@ -210,8 +210,11 @@ fn wait_for_room(database: &Database, rows: &Keyspace) -> fjall::Result<()> {
 mod tests {
     use std::io;
 
+    use millrace_store::LogStore;
+
     use super::*;
-    use crate::settings;
+    use crate::settings::{self, Options};
+    use crate::store::FjallStore;
 
     /// A sync that fails once is final, although the next one would succeed: what it was to make
     /// durable may be gone from the operating system's buffers.
@@ -251,5 +254,15 @@ mod tests {
         drop(writer);
         assert_eq!(thread.join().unwrap(), 2, "nothing was tried after the failure");
         assert_eq!(get(&rows, b"d"), Ok(None));
+    }
+
+    #[tokio::test]
+    async fn a_store_that_can_write_no_more_is_not_ready_and_says_why() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = FjallStore::open(folder.path(), &Options::default()).unwrap();
+        assert_eq!(store.ready().await, Ok(()));
+        store.inner.failure.of_write(&io::Error::from_raw_os_error(28).into());
+        let Err(StoreError::Failed { reason }) = store.ready().await else { panic!("it is ready") };
+        assert!(reason.contains("No space left") && reason.contains("start again"), "{reason}");
     }
 }

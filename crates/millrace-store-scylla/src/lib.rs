@@ -13,6 +13,7 @@
 //!
 //! TLS towards the database is not supported yet.
 
+mod answered;
 mod audit;
 mod catalog;
 mod checks;

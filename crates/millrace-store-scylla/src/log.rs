@@ -171,6 +171,10 @@ impl Reading {
 
 #[async_trait]
 impl LogStore for CqlStore {
+    async fn ready(&self) -> Result<(), StoreError> {
+        self.answers().await
+    }
+
     async fn renew_node(
         &self,
         node: &NodeId,

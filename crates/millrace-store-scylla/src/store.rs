@@ -14,8 +14,9 @@ use scylla::serialize::row::SerializeRow;
 use scylla::statement::prepared::PreparedStatement;
 use scylla::value::{CqlValue, Row};
 
+use crate::answered::Answered;
 use crate::epochs::EpochCache;
-use crate::gate::{Gates, Shard};
+use crate::gate::{Entered, Gates, Shard};
 use crate::landed::Landed;
 use crate::log::LogCache;
 use crate::outcome::store_error;
@@ -31,6 +32,7 @@ pub struct CqlStore {
     pub(crate) statements: Statements,
     pub(crate) keyspace: String,
     pub(crate) gates: Gates,
+    pub(crate) answered: Answered,
     pub(crate) epochs: Mutex<EpochCache>,
     pub(crate) log: Mutex<LogCache>,
     pub(crate) landed: Mutex<Landed>,
@@ -49,6 +51,7 @@ impl CqlStore {
             statements,
             keyspace,
             gates: Gates::new(in_flight_max),
+            answered: Answered::now(),
             epochs: Mutex::default(),
             log: Mutex::default(),
             landed: Mutex::default(),
@@ -67,7 +70,7 @@ impl CqlStore {
             self.gates.enter(self.shard(&said, prepared, &values), statement.urgency()).await;
         let (span, began) = (said.span(), Instant::now());
         let outcome = self.session.execute_unpaged(prepared, values).await;
-        entered.leave(&outcome, began.elapsed());
+        self.leave(entered, &outcome, began);
         outcome.map_err(|error| failed(&span, &said, &error))
     }
 
@@ -140,7 +143,7 @@ impl CqlStore {
             self.gates.enter(self.shard(&said, &prepared, values), statement.urgency()).await;
         let (span, began) = (said.span(), Instant::now());
         let outcome = self.session.execute_single_page(&prepared, values, from).await;
-        entered.leave(&outcome, began.elapsed());
+        self.leave(entered, &outcome, began);
         let (result, state) = outcome.map_err(|error| failed(&span, &said, &error))?;
         let unreadable = |error: &dyn std::error::Error| unreadable(&said, error);
         let result = result.into_rows_result().map_err(|error| unreadable(&error))?;
@@ -151,6 +154,15 @@ impl CqlStore {
             PagingStateResponse::NoMorePages => None,
         };
         Ok((rows, next))
+    }
+
+    /// A request that began then is over.
+    fn leave<T>(&self, entered: Entered, outcome: &Result<T, ExecutionError>, began: Instant) {
+        let took = began.elapsed();
+        entered.leave(outcome, took);
+        if outcome.is_ok() {
+            self.answered.at(began + took);
+        }
     }
 
     /// The shard that a statement goes to first, if that is known.

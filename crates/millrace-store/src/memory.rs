@@ -310,6 +310,10 @@ fn name(call: Call) -> &'static str {
 
 #[async_trait]
 impl LogStore for MemoryStore {
+    async fn ready(&self) -> Result<(), StoreError> {
+        if *lock(&self.failed) { Err(disk_full()) } else { Ok(()) }
+    }
+
     async fn renew_node(
         &self,
         node: &NodeId,
@@ -532,6 +536,7 @@ mod tests {
             // A full disk stays full, for this handle alone.
             let again = store.put_catalog(2, "b".into()).await;
             assert_eq!(again.is_err(), fault == Fault::Failed, "{fault:?}");
+            assert_eq!(store.ready().await.err(), again.err(), "{fault:?}");
             assert_eq!(root.put_catalog(3, "c".into()).await, Ok(Applied::Yes));
         }
     }

@@ -220,6 +220,13 @@ pub struct Mark {
 /// The slot log and who owns it.
 #[async_trait]
 pub trait LogStore: Send + Sync + 'static {
+    /// Whether it can be written, as far as it knows: for readiness, asked a few times a second. It tries
+    /// nothing where calls are answered anyway.
+    ///
+    /// # Errors
+    /// Why it cannot, and the way out.
+    async fn ready(&self) -> Result<(), StoreError>;
+
     /// Writes or renews the lease of one run of a node. Applied unless this run was fenced: a
     /// fence is for good, also when later runs of the node wrote leases since (a paused run that
     /// wakes up must not get its lease back). The ceiling is the node's, over all its runs, and

@@ -39,6 +39,10 @@ impl Port {
 
 #[async_trait]
 impl LogStore for Port {
+    async fn ready(&self) -> Result<(), StoreError> {
+        self.store.ready().await
+    }
+
     async fn renew_node(
         &self,
         node: &NodeId,

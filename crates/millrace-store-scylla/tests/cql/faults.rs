@@ -112,13 +112,19 @@ async fn a_frozen_database_leaves_writes_unknown() {
     store.insert_epoch(SlotId(1), first_epoch()).await.unwrap();
     store.append(vec![append(1, 10)]).await.unwrap();
 
+    assert_eq!(store.ready().await, Ok(()));
+
     server.freeze().unwrap();
     let outcome = store.append(vec![append(2, 20)]).await;
     assert!(matches!(outcome, Err(StoreError::Unknown { .. })), "{outcome:?}");
     let outcome = store.confirm(&NodeId("join-0".into()), RUN).await;
     assert!(matches!(outcome, Err(StoreError::Unavailable { .. })), "{outcome:?}");
+    // The last answer is seconds old by now.
+    let ready = store.ready().await;
+    assert!(matches!(ready, Err(StoreError::Unavailable { .. })), "{ready:?}");
     server.thaw().unwrap();
     until_done(|| store.append(vec![append(2, 20)])).await;
+    assert_eq!(store.ready().await, Ok(()));
 
     server.kill().unwrap();
     let key = EntityKey::try_new(&[KeyPart::Int64(1)]).unwrap();
@@ -130,13 +136,19 @@ async fn a_frozen_database_leaves_writes_unknown() {
         matches!(outcome, Err(StoreError::Unknown { .. } | StoreError::Unavailable { .. })),
         "{outcome:?}"
     );
+    until_done(|| async { store.ready().await.map_or(Ok(()), |()| Err(still_there())) }).await;
     server.start_again().unwrap();
+    until_done(|| store.ready()).await;
     until_done(|| store.put(vec![head.clone()])).await;
     let found = store.load(vec![(entity, Part::Head)]).await.unwrap();
     assert_eq!(found, [Some((KnownAt(5), Bytes::from_static(b"head")))]);
     // What was acknowledged before it was killed is there.
     let page = store.read_log(SlotId(1), Position::START, Position::END, usize::MAX).await;
     assert_eq!(page.unwrap().chunks.len(), 2);
+}
+
+fn still_there() -> StoreError {
+    StoreError::Failed { reason: "it answered within the last second".into() }
 }
 
 async fn until_done<F: Future<Output = Result<(), StoreError>>>(call: impl Fn() -> F) {

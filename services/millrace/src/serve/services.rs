@@ -120,27 +120,47 @@ fn slots(told: &Told) -> Result<Slots, ServeError> {
     Ok(Slots::try_new(told.settings.slots).map_err(DevError::Slots)?)
 }
 
+/// The store that store-writer depends on.
+struct StorePeer {
+    name: &'static str,
+    store: Arc<dyn Store>,
+}
+
+#[async_trait]
+impl PeerPort for StorePeer {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    async fn serves(&self) -> Result<(), String> {
+        self.store.ready().await.map_err(|error| error.to_string())
+    }
+}
+
 /// store-writer, with the embedded store inside or a database behind it.
 pub(super) struct StoreWriterPart {
     writer: Arc<StoreWriter>,
     store: Arc<dyn Store>,
+    needs: Vec<Arc<dyn PeerPort>>,
 }
 
 impl StoreWriterPart {
     pub(super) async fn start(told: &Told) -> Result<Self, ServeError> {
-        let store: Arc<dyn Store> = match &told.cql {
+        let (name, store): (_, Arc<dyn Store>) = match &told.cql {
             None => {
                 let open = Options { slots: Some(told.settings.slots), ..Options::default() };
                 let store = FjallStore::open(&told.settings.data, &open);
-                Arc::new(store.map_err(DevError::Open)?)
+                ("data folder", Arc::new(store.map_err(DevError::Open)?))
             }
             Some(config) => {
                 let clock = SystemClock::default();
-                Arc::new(CqlStore::open(config, || clock.now()).await?)
+                ("database", Arc::new(CqlStore::open(config, || clock.now()).await?))
             }
         };
         let writer = Arc::new(StoreWriter::spawn(store.clone(), Default::default()));
-        Ok(Self { writer, store })
+        let needs: Vec<Arc<dyn PeerPort>> =
+            vec![Arc::new(StorePeer { name, store: store.clone() })];
+        Ok(Self { writer, store, needs })
     }
 }
 
@@ -153,7 +173,7 @@ impl Service for StoreWriterPart {
     }
 
     fn needs(&self) -> &[Arc<dyn PeerPort>] {
-        &[]
+        &self.needs
     }
 
     async fn drain(&self) {

@@ -2,10 +2,16 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::thread;
+use std::time::Duration;
 
-use millrace_e2e_tests::PublishReport;
+use millrace_e2e_tests::{PublishReport, http_get, wait_until};
 
+use crate::apart::Place;
 use crate::fixture::{CLICKS, Site, pair};
+
+/// A disk of this size is full within, on a machine that builds beside the tests.
+const FULL_WITHIN: Duration = Duration::from_secs(120);
 
 /// A small file system in memory, unmounted when dropped.
 struct SmallDisk {
@@ -149,4 +155,45 @@ fn a_full_disk_refuses_clearly_and_loses_nothing() {
     }
     let report = publish(&site, &refused).expect("there is room again");
     assert_eq!(report.accepted + report.duplicate, report.sent, "{report:?}");
+}
+
+/// Apart, join ends and store-writer stays, for reads: it is not ready and says why. Once there is room
+/// and both were started again, all goes on, and nothing that was acknowledged is lost.
+#[test]
+fn a_store_writer_that_cannot_write_is_not_ready_and_says_why() {
+    let Some(disk) = SmallDisk::mount(40) else { return };
+    let mut place = Place::made(|options| {
+        options.data = disk.path().join("data");
+        options.admin = true;
+    });
+    let ready = |admin| http_get(admin, "/readyz").map_or(0, |(status, _)| status);
+    let admin = place.services.admin("store-writer").expect("an admin port");
+    assert_eq!(ready(admin), 200);
+    let mut lines = vec![CLICKS.to_owned()];
+    lines.extend((0..40).flat_map(|part| clicks(part).into_iter().skip(1)));
+    let file = pair("clicks", &place.write("clicks.csv", &lines.join("\n")));
+    let (cli, total) = (place.cli(), lines.len() as u64 - 1);
+    let publishing = {
+        let file = file.clone();
+        thread::spawn(move || cli.publish([file]))
+    };
+    wait_until("store-writer to say that it cannot write", FULL_WITHIN, || {
+        (ready(admin) == 503).then_some(())
+    });
+    let log = place.services.log("store-writer");
+    assert!(log.contains("not serving") && log.contains("Make room"), "{log}");
+    let read = ["user_activity", "1", "--at", "2026-03-02T00:00:00Z", "--features", "clicks"];
+    assert_eq!(place.cli().get(read).expect("reads go on").len(), 1);
+    assert_ne!(place.services.wait("join", FULL_WITHIN).expect("it ends"), 0);
+
+    disk.grow(400);
+    for service in ["store-writer", "join"] {
+        place.kill_and_start(service);
+    }
+    let refused = publishing.join().expect("no panic").expect_err("it does not fit");
+    assert!(refused.to_string().contains("cannot write"), "{refused}");
+    let report = place.cli().publish([&file]).expect("there is room again");
+    assert_eq!((report.sent, report.accepted + report.duplicate), (total, total), "{report:?}");
+    assert!(report.duplicate > 0, "what was acknowledged is there: {report:?}");
+    assert_eq!(ready(place.services.admin("store-writer").expect("an admin port")), 200);
 }
