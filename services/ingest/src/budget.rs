@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// How much may be in flight: received and not answered yet. Bytes are those of encoded requests;
-/// in memory the encoded facts add one to three times as much for each entity kind of the stream.
+/// How much may be in flight: received and not answered yet. Bytes are those of encoded requests, with
+/// what typed rows take once they are decoded; in memory the encoded facts add one to three times a
+/// request's bytes for each entity kind of the stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BudgetLimits {
     /// Facts of all calls together; at most 2^31.
@@ -17,11 +18,25 @@ pub struct BudgetLimits {
     pub call_facts: u32,
     /// Bytes of one call.
     pub call_bytes: u32,
+    /// Bytes of batches that are decoded and wait for room, over all calls; at most 2^31. A call whose
+    /// batch finds no place among them ends with OVERLOADED.
+    pub waiting_bytes: u32,
+    /// A batch that takes no more waits beside them: a call waits with one batch, calls are bounded, and
+    /// nobody is turned away for the large batches of others.
+    pub waiting_small_bytes: u32,
 }
 
 impl Default for BudgetLimits {
     fn default() -> Self {
-        Self { facts: 1 << 20, bytes: 64 << 20, call_facts: 1 << 18, call_bytes: 16 << 20 }
+        Self {
+            facts: 1 << 20,
+            bytes: 64 << 20,
+            call_facts: 1 << 18,
+            call_bytes: 16 << 20,
+            waiting_bytes: 64 << 20,
+            // As much as an equal share of the budget where there are as many calls as may be.
+            waiting_small_bytes: 128 << 10,
+        }
     }
 }
 
@@ -40,6 +55,7 @@ pub struct Budget {
     limits: BudgetLimits,
     facts: Arc<Semaphore>,
     bytes: Arc<Semaphore>,
+    waiting: Arc<Semaphore>,
     calls: AtomicUsize,
 }
 
@@ -48,6 +64,12 @@ pub struct Budget {
 pub struct Permit {
     _facts: OwnedSemaphorePermit,
     _bytes: OwnedSemaphorePermit,
+}
+
+/// A batch's place among those that wait; dropping it gives it back.
+#[derive(Debug)]
+pub struct Place {
+    _bytes: Option<OwnedSemaphorePermit>,
 }
 
 /// A call that has a share of the budget; dropping it gives the share to the others.
@@ -66,12 +88,14 @@ impl Budget {
         let limits = BudgetLimits {
             facts: limits.facts.clamp(1, 1 << 31),
             bytes: limits.bytes.clamp(1, 1 << 31),
+            waiting_bytes: limits.waiting_bytes.clamp(1, 1 << 31),
             ..limits
         };
         Arc::new(Self {
             limits,
             facts: Arc::new(Semaphore::new(limits.facts as usize)),
             bytes: Arc::new(Semaphore::new(limits.bytes as usize)),
+            waiting: Arc::new(Semaphore::new(limits.waiting_bytes as usize)),
             calls: AtomicUsize::new(0),
         })
     }
@@ -103,6 +127,24 @@ impl Budget {
         let facts = Arc::clone(&self.facts).try_acquire_many_owned(cost.facts).ok()?;
         let bytes = Arc::clone(&self.bytes).try_acquire_many_owned(cost.bytes).ok()?;
         Some(Permit { _facts: facts, _bytes: bytes })
+    }
+
+    /// Takes a place for a batch that has to wait for room, if there is one. What waits is in memory
+    /// already, and those who send it need not mind their credits.
+    #[must_use]
+    pub fn try_wait(&self, cost: Cost) -> Option<Place> {
+        if cost.bytes <= self.limits.waiting_small_bytes {
+            return Some(Place { _bytes: None });
+        }
+        let bytes = cost.bytes.min(self.limits.waiting_bytes);
+        let taken = Arc::clone(&self.waiting).try_acquire_many_owned(bytes).ok()?;
+        Some(Place { _bytes: Some(taken) })
+    }
+
+    /// Bytes of batches that wait now, small ones left out.
+    #[must_use]
+    pub fn waiting_bytes(&self) -> u32 {
+        self.limits.waiting_bytes.saturating_sub(self.waiting.available_permits() as u32)
     }
 
     /// What is in flight now.
@@ -165,7 +207,14 @@ mod tests {
     use super::*;
 
     fn small() -> Arc<Budget> {
-        Budget::new(BudgetLimits { facts: 10, bytes: 100, call_facts: 6, call_bytes: 60 })
+        Budget::new(BudgetLimits {
+            facts: 10,
+            bytes: 100,
+            call_facts: 6,
+            call_bytes: 60,
+            waiting_bytes: 50,
+            waiting_small_bytes: 5,
+        })
     }
 
     #[test]
@@ -192,7 +241,27 @@ mod tests {
         drop(first);
         assert!(waits.as_mut().now_or_never().is_some());
         assert_eq!(budget.in_flight(), Cost::default());
-        // More than there is gets all there is.
+    }
+
+    #[test]
+    fn large_batches_wait_in_a_bounded_place_and_small_ones_beside_it() {
+        let budget = small();
+        let large = |bytes| budget.try_wait(Cost { facts: 1, bytes });
+        let places = [large(6).unwrap(), large(44).unwrap()];
+        assert_eq!(budget.waiting_bytes(), 50);
+        assert!(large(6).is_none());
+        assert!((0..100).all(|_| large(5).is_some()));
+        drop(places);
+        // Larger than all of it: it waits alone.
+        let alone = large(1 << 30).unwrap();
+        assert!(large(6).is_none());
+        drop(alone);
+        assert_eq!(budget.waiting_bytes(), 0);
+    }
+
+    #[test]
+    fn more_than_there_is_gets_all_there_is() {
+        let budget = small();
         assert!(budget.try_acquire(Cost { facts: 70_000, bytes: 1 << 30 }).is_some());
     }
 }

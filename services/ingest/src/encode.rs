@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use millrace_catalog::{Catalog, Stream};
 use millrace_placement::Slots;
-use millrace_proto::v1::TypedRow;
+use millrace_proto::v1::{TypedRow, Value};
 use millrace_store::Seen;
 use millrace_types::{KnownAt, Micros, SlotId};
 
@@ -54,7 +54,23 @@ impl Payload {
             Self::Typed(rows) => rows.len(),
         }
     }
+
+    /// What its facts take in memory beside the bytes of the request, which they share, about.
+    #[must_use]
+    pub fn decoded_bytes(&self) -> usize {
+        match self {
+            Self::Empty | Self::Arrow(_) => 0,
+            Self::Typed(rows) => {
+                let entries: usize = rows.iter().map(|row| row.values.capacity()).sum();
+                rows.len() * size_of::<TypedRow>() + entries * ENTRY_BYTES
+            }
+        }
+    }
 }
+
+/// A value of a typed row, with its name: a place in a table that is at most seven eighths full, and the
+/// least that a name takes elsewhere. Two bytes of a request may become one.
+const ENTRY_BYTES: usize = (size_of::<(String, Value)>() + 1) * 8 / 7 + 16;
 
 /// What to encode, and what it depends on.
 #[derive(Debug, Clone, Copy)]

@@ -86,6 +86,18 @@ pub const IN_FLIGHT_BYTES_LIMIT: Metric = Metric::gauge(
     &[],
     "Bytes of requests that may be in flight, of all calls together",
 );
+/// Bytes that wait.
+pub const WAITING_BYTES: Metric = Metric::gauge(
+    "millrace_ingest_waiting_bytes",
+    &[],
+    "Bytes of batches that wait until they may be in flight, small ones left out",
+);
+/// Their bound.
+pub const WAITING_BYTES_LIMIT: Metric = Metric::gauge(
+    "millrace_ingest_waiting_bytes_limit",
+    &[],
+    "Bytes of batches that may wait, small ones left out",
+);
 /// Calls that publish.
 pub const CALLS: Metric =
     Metric::gauge("millrace_ingest_calls", &[], "Open Publish calls, which share the budget");
@@ -118,7 +130,7 @@ pub const SLOT_CREDIT_BYTES: Metric =
     Metric::gauge("millrace_ingest_slot_credit_bytes", &[], "The same in bytes of encoded facts");
 
 /// All of them.
-pub const ALL: [Metric; 18] = [
+pub const ALL: [Metric; 20] = [
     FACTS,
     QUEUED,
     ROWS_REPAIRED,
@@ -131,6 +143,8 @@ pub const ALL: [Metric; 18] = [
     IN_FLIGHT_FACTS_LIMIT,
     IN_FLIGHT_BYTES,
     IN_FLIGHT_BYTES_LIMIT,
+    WAITING_BYTES,
+    WAITING_BYTES_LIMIT,
     CALLS,
     CREDIT_FACTS,
     CREDIT_BYTES,
@@ -218,6 +232,8 @@ pub(crate) fn observe(ingest: &Arc<Ingest>) {
     IN_FLIGHT_FACTS_LIMIT.set_to(of(|i| i.budget().limits().facts.into()));
     IN_FLIGHT_BYTES.set_to(of(|i| i.budget().in_flight().bytes.into()));
     IN_FLIGHT_BYTES_LIMIT.set_to(of(|i| i.budget().limits().bytes.into()));
+    WAITING_BYTES.set_to(of(|i| i.budget().waiting_bytes().into()));
+    WAITING_BYTES_LIMIT.set_to(of(|i| i.budget().limits().waiting_bytes.into()));
     CALLS.set_to(of(|i| i.budget().calls() as f64));
     CREDIT_FACTS.set_to(of(|i| i.budget().share().facts.into()));
     CREDIT_BYTES.set_to(of(|i| i.budget().share().bytes.into()));

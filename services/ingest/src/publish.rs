@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use tonic::{Code, Status};
 
 use crate::arrow::ArrowStreams;
-use crate::budget::{CallShare, Cost, Permit};
+use crate::budget::{CallShare, Cost, Permit, Place};
 use crate::error::IngestError;
 use crate::flight::Flight;
 use crate::ingest::{Batch, Ingest};
@@ -54,6 +54,14 @@ pub(crate) struct Window {
     shrunk: Notify,
 }
 
+/// How a batch is taken in.
+enum Admission {
+    /// There is room.
+    Now(InFlight, Permit),
+    /// It waits for room, and has a place meanwhile.
+    Waits(Place),
+}
+
 /// A batch's part of the window; dropping it makes room.
 pub(crate) struct InFlight(Arc<Window>, Cost);
 
@@ -63,18 +71,25 @@ impl Window {
         loop {
             // Registered before looking, so that no wake-up in between is lost.
             let shrunk = self.shrunk.notified();
-            let (facts, bytes) =
-                (self.facts.load(Ordering::Acquire), self.bytes.load(Ordering::Acquire));
-            let now = share.now();
-            let fits = facts + u64::from(cost.facts) <= u64::from(now.facts)
-                && bytes + u64::from(cost.bytes) <= u64::from(now.bytes);
-            if fits || bytes == 0 {
-                self.facts.fetch_add(u64::from(cost.facts), Ordering::AcqRel);
-                self.bytes.fetch_add(u64::from(cost.bytes), Ordering::AcqRel);
-                return InFlight(Arc::clone(self), cost);
+            if let Some(entered) = self.try_enter(cost, share) {
+                return entered;
             }
             shrunk.await;
         }
+    }
+
+    /// Lets a batch in if it fits now. One task of a call does so, so nothing comes in between.
+    fn try_enter(self: &Arc<Self>, cost: Cost, share: &CallShare) -> Option<InFlight> {
+        let facts = self.facts.load(Ordering::Acquire);
+        let bytes = self.bytes.load(Ordering::Acquire);
+        let now = share.now();
+        let fits = facts + u64::from(cost.facts) <= u64::from(now.facts)
+            && bytes + u64::from(cost.bytes) <= u64::from(now.bytes);
+        (fits || bytes == 0).then(|| {
+            self.facts.fetch_add(u64::from(cost.facts), Ordering::AcqRel);
+            self.bytes.fetch_add(u64::from(cost.bytes), Ordering::AcqRel);
+            InFlight(Arc::clone(self), cost)
+        })
     }
 }
 
@@ -176,15 +191,36 @@ impl Call {
     ) -> Result<(), IngestError> {
         let latest_at = self.ingest.latest_at();
         let batch = Batch::read(request, streams, latest_at)?;
-        producers.attach(&self.ingest, &batch).await?;
         let cost = batch.cost();
-        let in_flight = self.window.enter(cost, &self.share).await;
-        let permit = self.ingest.budget.acquire(cost).await;
+        let admission = self.admit(cost, &batch)?;
+        producers.attach(&self.ingest, &batch).await?;
+        let (in_flight, permit) = match admission {
+            Admission::Now(in_flight, permit) => (in_flight, permit),
+            Admission::Waits(_place) => {
+                let in_flight = self.window.enter(cost, &self.share).await;
+                (in_flight, self.ingest.budget.acquire(cost).await)
+            }
+        };
         let flight = self.ingest.prepare(batch).await?;
         let flight = self.ingest.launch(flight, false).await?;
         // Nobody takes items any more when an answer could not be given: the call is over.
         let _ = self.items.send(Item::Flight(Box::new(flight), in_flight, permit)).await;
         Ok(())
+    }
+
+    /// Takes room for a batch that is decoded, or a place among those that wait: before anything is
+    /// waited for, so that all that is in memory is counted.
+    fn admit(&self, cost: Cost, batch: &Batch) -> Result<Admission, IngestError> {
+        if let Some(in_flight) = self.window.try_enter(cost, &self.share)
+            && let Some(permit) = self.ingest.budget.try_acquire(cost)
+        {
+            return Ok(Admission::Now(in_flight, permit));
+        }
+        let Some(place) = self.ingest.budget.try_wait(cost) else {
+            self.ingest.withheld(&batch.stream, &batch.producer);
+            return Err(IngestError::Full);
+        };
+        Ok(Admission::Waits(place))
     }
 
     async fn end(&self, status: Status) {

@@ -79,7 +79,8 @@ impl Batch {
     pub fn cost(&self) -> Cost {
         Cost {
             facts: self.sequences.facts() as u32, // at most BATCH_FACTS_MAX
-            bytes: u32::try_from(self.request_bytes).unwrap_or(u32::MAX),
+            bytes: u32::try_from(self.request_bytes + self.payload.decoded_bytes())
+                .unwrap_or(u32::MAX),
         }
     }
 }

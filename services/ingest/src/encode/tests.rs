@@ -226,3 +226,15 @@ fn typed_rows_say_the_same_as_columns() {
     assert_eq!(facts[&0][0].body.row.view().get(9).to_value(), Value::Double(3.0));
     assert_eq!(facts[&1][0].body.at, Micros(NOON));
 }
+
+/// Rows of two bytes each, and rows of many small values, take far more decoded than on the wire.
+#[test]
+fn typed_rows_count_with_what_they_take_once_decoded() {
+    let decoded = |row: TypedRow| Payload::Typed(vec![row; 1_000]).decoded_bytes();
+    assert!(decoded(TypedRow::default()) >= 1_000 * size_of::<TypedRow>());
+    let values = (0..20).map(|n| (n.to_string(), millrace_proto::v1::Value::default())).collect();
+    // A table of twenty takes 32 places of a name and a value; each name is elsewhere.
+    let least = 28 * size_of::<(String, millrace_proto::v1::Value)>() + 20 * 8;
+    assert!(decoded(TypedRow { values }) >= 1_000 * least);
+    assert_eq!(Payload::Empty.decoded_bytes(), 0);
+}

@@ -4,12 +4,14 @@ use millrace_client::port::SlotGrant;
 use millrace_ingest::budget::BudgetLimits;
 use millrace_placement::Slots;
 use millrace_proto::v1;
+use millrace_proto::v1::value::Kind;
 use millrace_types::entity::entity_hash;
 use millrace_types::fact::records;
 use millrace_types::{EntityKey, KeyPart};
+use tokio::task::JoinSet;
 use tonic_types::StatusExt as _;
 
-use crate::support::{Running, batch, clicks, counts, visit};
+use crate::support::{Running, batch, click_with, clicks, counts, soon, visit};
 
 #[tokio::test]
 async fn several_requests_are_in_flight_and_are_answered_in_order() {
@@ -45,7 +47,13 @@ async fn several_requests_are_in_flight_and_are_answered_in_order() {
 
 #[tokio::test]
 async fn what_is_in_flight_is_bounded_and_shared() {
-    let budget = BudgetLimits { facts: 8, bytes: 1 << 20, call_facts: 8, call_bytes: 1 << 20 };
+    let budget = BudgetLimits {
+        facts: 8,
+        bytes: 1 << 20,
+        call_facts: 8,
+        call_bytes: 1 << 20,
+        ..BudgetLimits::default()
+    };
     let server = Running::with(|config| config.budget = budget).await;
     server.join.pause();
     let mut one = server.call().await;
@@ -84,7 +92,13 @@ async fn what_is_in_flight_is_bounded_and_shared() {
 
 #[tokio::test]
 async fn a_request_beyond_the_whole_budget_goes_alone() {
-    let budget = BudgetLimits { facts: 2, bytes: 64, call_facts: 2, call_bytes: 64 };
+    let budget = BudgetLimits {
+        facts: 2,
+        bytes: 64,
+        call_facts: 2,
+        call_bytes: 64,
+        ..BudgetLimits::default()
+    };
     let server = Running::with(|config| config.budget = budget).await;
     let mut call = server.call().await;
     for first in [0, 5] {
@@ -93,6 +107,49 @@ async fn a_request_beyond_the_whole_budget_goes_alone() {
     assert_eq!(counts(&call.result().await)[0], 5);
     assert_eq!(counts(&call.result().await)[2], 5);
     call.finish().await;
+    server.stop().await;
+}
+
+/// Calls that each send a message as large as one may be, while nothing is let in: what they sent is in
+/// memory, so few may wait, and the others are told. Who sends little waits all the same.
+#[tokio::test]
+async fn a_flood_of_large_messages_does_not_take_the_memory() {
+    const CALLS: usize = 200;
+    let (message, waiting_bytes) = (3_900_000, 16 << 20);
+    let budget = BudgetLimits { facts: 2, waiting_bytes, ..BudgetLimits::default() };
+    let server = Running::with(|config| config.budget = budget).await;
+    server.join.pause();
+    let mut first = server.call().await;
+    first.send(clicks(0, &["a", "b"])).await;
+    server.join.until_batches(1).await;
+    let mut flood = JoinSet::new();
+    for number in 0..CALLS {
+        let mut call = server.call().await;
+        flood.spawn(async move {
+            let note = Kind::String("x".repeat(message));
+            let row = click_with("large", number as i64, 0, &[("note", note)]);
+            let producer_id = format!("flood-{number}");
+            call.send(v1::PublishRequest { producer_id, ..batch("clicks", 0, vec![row]) }).await;
+            call.next().await.unwrap()
+        });
+    }
+    let may_wait = waiting_bytes as usize / message;
+    for _ in may_wait..CALLS {
+        let status = soon(flood.join_next()).await.unwrap().unwrap().unwrap_err();
+        assert_eq!(status.code(), tonic::Code::ResourceExhausted, "{status:?}");
+        assert!(status.get_details_retry_info().unwrap().retry_delay.is_some());
+    }
+    let waiting = server.ingest.budget().waiting_bytes();
+    assert!(waiting as usize >= may_wait * message && waiting <= waiting_bytes, "{waiting}");
+    let mut fair = server.call().await;
+    fair.send(v1::PublishRequest { producer_id: "fair".to_owned(), ..clicks(0, &["c"]) }).await;
+    server.join.resume();
+    assert_eq!(counts(&fair.result().await)[0], 1);
+    assert_eq!(counts(&first.result().await)[0], 2);
+    while let Some(answer) = soon(flood.join_next()).await {
+        assert_eq!(counts(&answer.unwrap().unwrap().result.unwrap()).iter().sum::<u64>(), 1);
+    }
+    assert_eq!(server.ingest.budget().waiting_bytes(), 0);
     server.stop().await;
 }
 

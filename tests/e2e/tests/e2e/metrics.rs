@@ -24,9 +24,10 @@ fn scrape(site: &Site) -> Scrape {
 }
 
 /// Gauges and the gauges that say how much they may be.
-const BOUNDED: [(&str, &str); 12] = [
+const BOUNDED: [(&str, &str); 13] = [
     ("millrace_ingest_in_flight_facts", "millrace_ingest_in_flight_facts_limit"),
     ("millrace_ingest_in_flight_bytes", "millrace_ingest_in_flight_bytes_limit"),
+    ("millrace_ingest_waiting_bytes", "millrace_ingest_waiting_bytes_limit"),
     ("millrace_join_queue_bytes", "millrace_join_queue_bytes_limit"),
     ("millrace_join_slot_queue_facts_max", "millrace_join_slot_queue_facts_limit"),
     ("millrace_join_at_hand_bytes", "millrace_join_at_hand_bytes_limit"),

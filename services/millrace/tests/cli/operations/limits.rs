@@ -136,12 +136,21 @@ fn admin_port() -> Vec<Limit> {
 }
 
 fn ingest() -> Vec<Limit> {
-    let BudgetLimits { facts, bytes: in_flight, call_facts, call_bytes } = BudgetLimits::default();
+    let BudgetLimits {
+        facts,
+        bytes: in_flight,
+        call_facts,
+        call_bytes,
+        waiting_bytes,
+        waiting_small_bytes,
+    } = BudgetLimits::default();
     vec![
         ("budget.facts", count(facts)),
         ("budget.bytes", bytes(in_flight)),
         ("budget.call_facts", count(call_facts)),
         ("budget.call_bytes", bytes(call_bytes)),
+        ("budget.waiting_bytes", bytes(waiting_bytes)),
+        ("budget.waiting_small_bytes", bytes(waiting_small_bytes)),
         ("batch.facts", count(types::BATCH_FACTS_MAX as u64)),
         ("batch.span", count(millrace_ingest::batch::SPAN_MAX)),
         ("arrow.schemas", count(millrace_ingest::arrow::SCHEMAS_MAX as u64)),
