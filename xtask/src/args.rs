@@ -16,7 +16,8 @@ The developer's commands of Millrace.
         build    everything, the `millrace` binary included
         test     unit, property, conformance, architecture and end-to-end tests
         doctest  the examples in the docs
-        cluster  `cluster up --store cql`, facts in, features out, traces, `cluster down`
+        cluster  `cluster up`, facts in, features out, `kill join-0`, `start join-0`, all there,
+                 `cluster down`; the same on `--store cql` with traces in place of the kill
         compose  docker-compose reads the compose files
         doc      cargo doc, warnings denied
         fuzz     every decoder of what comes from outside, under libFuzzer

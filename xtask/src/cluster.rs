@@ -1,6 +1,7 @@
 //! `cargo xtask cluster`: the four services as processes of their own on loopback.
 
 mod state;
+mod told;
 
 use std::fs::{self, File};
 use std::net::TcpListener;
@@ -14,6 +15,7 @@ use crate::probe::{self, Endpoints};
 use crate::servers::Servers;
 use crate::workspace::Workspace;
 use state::{Process, State, Stores};
+use told::Told;
 
 /// How long a service may take to be ready; a restart replays what its marks do not cover.
 const READY_WITHIN: Duration = Duration::from_secs(120);
@@ -101,8 +103,9 @@ pub(crate) fn run(action: &Action) -> Result<(), Failure> {
     }
 }
 
-/// Starts all four services on Cassandra and Redis, puts facts in, reads features back, finds their
-/// traces in Jaeger, and ends what it started.
+/// Starts all four services, puts facts in and reads features back as `cluster.json` says, and ends what it
+/// started: on the embedded store, where join dies and comes back in between, and on Cassandra and Redis,
+/// whose traces it finds in Jaeger.
 ///
 /// # Errors
 ///
@@ -114,23 +117,50 @@ pub(crate) fn check() -> Result<(), Failure> {
     if State::read(&cluster.folder)?.is_some() {
         return Err(up_already());
     }
-    let up = cluster.up(&Plan { is_cql: true, ..Plan::default() });
-    let probed = up.and_then(|()| cluster.probe());
-    probed.and(cluster.down())
+    cluster.check_on(&Plan::default(), |endpoints| cluster.restart_join(endpoints))?;
+    cluster.check_on(&Plan { is_cql: true, ..Plan::default() }, |_| cluster.find_traces())
 }
 
 impl Cluster {
-    fn probe(&self) -> Result<(), Failure> {
+    fn check_on(
+        &self,
+        plan: &Plan,
+        more: impl FnOnce(&Endpoints) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let up = self.up(plan);
+        let checked = up.and_then(|()| {
+            let endpoints = Endpoints(Told::read(&self.folder)?.env()?);
+            endpoints.probe(&self.workspace.binary(), &self.probed())?;
+            more(&endpoints)
+        });
+        checked.and(self.down())
+    }
+
+    fn restart_join(&self, endpoints: &Endpoints) -> Result<(), Failure> {
+        let before = Told::read(&self.folder)?.pid("join-0")?;
+        self.kill("join-0")?;
+        if Told::read(&self.folder)?.pid("join-0").is_ok() {
+            return Err(Failure::Other(
+                "cluster.json tells of a join-0 that was killed".to_owned(),
+            ));
+        }
+        self.start_again("join-0")?;
+        if Told::read(&self.folder)?.pid("join-0")? == before {
+            return Err(Failure::Other("cluster.json tells of join-0 as it was".to_owned()));
+        }
+        endpoints.probe_again(&self.workspace.binary(), &self.probed())
+    }
+
+    fn find_traces(&self) -> Result<(), Failure> {
         let none = || Failure::Other("the cluster does not say where Jaeger is".to_owned());
         let state = State::read(&self.folder)?.ok_or_else(none)?;
-        let endpoints = Endpoints {
-            ingest: state.endpoints("ingest"),
-            join: state.endpoints("join"),
-            serving: state.endpoints("feature-serving"),
-        };
-        endpoints.probe(&self.workspace.binary(), &self.folder.join("probe"))?;
         let jaeger = state.stores.as_ref().and_then(|told| told.jaeger.strip_prefix("http://"));
         probe::jaeger(jaeger.ok_or_else(none)?)
+    }
+
+    /// Where a probe has its files.
+    fn probed(&self) -> PathBuf {
+        self.folder.join("probe")
     }
 
     fn up(&self, plan: &Plan) -> Result<(), Failure> {

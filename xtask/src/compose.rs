@@ -138,7 +138,7 @@ impl Stack<'_> {
         let [ingest, join, serving, ..] =
             address.clone().map(|address| format!("http://{address}"));
         let folder = self.workspace.target.join("compose").join("probe");
-        Endpoints { ingest, join, serving }.probe(&self.workspace.binary(), &folder)?;
+        Endpoints::at(ingest, join, serving).probe(&self.workspace.binary(), &folder)?;
         let [.., jaeger, prometheus] = address;
         probe::jaeger(&jaeger)?;
         probe::prometheus(&prometheus)

@@ -42,20 +42,28 @@ c3,42,2026-03-01T10:40:00Z,20
 c2,42,2026-03-01T10:20:00Z,0.25
 c1,42,2026-03-01T10:00:00Z,9.5
 ";
-/// What `publish` says of them,
-const COUNTS: &str = "\"sent\":4,\"accepted\":3,\"repaired\":0,\"duplicate\":1,";
+/// What `publish` says of them at first,
+const NEW: &str = "\"sent\":4,\"accepted\":3,\"repaired\":0,\"duplicate\":1,";
+/// what when they are there,
+const REPEATED: &str = "\"sent\":4,\"accepted\":0,\"repaired\":0,\"duplicate\":4,";
 /// and what `get` does.
 const FEATURES: [&str; 2] = ["42,clicks_1h,3,PRESENT,", "42,spend_24h,29.75,PRESENT,"];
 
-/// Where they are.
+/// Where they are: variables of the command line's environment.
 #[derive(Debug)]
-pub(crate) struct Endpoints {
-    pub(crate) ingest: String,
-    pub(crate) join: String,
-    pub(crate) serving: String,
-}
+pub(crate) struct Endpoints(pub(crate) Vec<(String, String)>);
 
 impl Endpoints {
+    /// Services at these addresses.
+    pub(crate) fn at(ingest: String, join: String, serving: String) -> Self {
+        let named = |name: &str, endpoint| (name.to_owned(), endpoint);
+        Self(vec![
+            named("MILLRACE_INGEST_ENDPOINT", ingest),
+            named("MILLRACE_JOIN_ENDPOINT", join),
+            named("MILLRACE_SERVING_ENDPOINT", serving),
+        ])
+    }
+
     /// Puts facts in and reads features back, with the program given, on an empty store. What it needs
     /// for that goes into a folder.
     ///
@@ -67,29 +75,50 @@ impl Endpoints {
         fs::create_dir_all(folder).map_err(failed)?;
         fs::write(folder.join("catalog.yaml"), CATALOG).map_err(failed)?;
         fs::write(folder.join("clicks.csv"), CLICKS).map_err(failed)?;
-        let millrace = |args: &[&str]| {
-            let mut command = Command::new(program);
-            command.current_dir(folder).args(args);
-            command.env("MILLRACE_INGEST_ENDPOINT", &self.ingest);
-            command.env("MILLRACE_JOIN_ENDPOINT", &self.join);
-            command.env("MILLRACE_SERVING_ENDPOINT", &self.serving);
-            command
-        };
-        run(&mut millrace(&["apply", "catalog.yaml"]), NOT_BUILT)?;
+        run(&mut self.millrace(program, folder, &["apply", "catalog.yaml"]), NOT_BUILT)?;
+        self.publish(program, folder, NEW)?;
+        self.read(program, folder)
+    }
+
+    /// Finds what a probe of this folder put in, and that it does not count once more.
+    ///
+    /// # Errors
+    ///
+    /// As [`Endpoints::probe`].
+    pub(crate) fn probe_again(&self, program: &Path, folder: &Path) -> Result<(), Failure> {
+        self.read(program, folder)?;
+        self.publish(program, folder, REPEATED)?;
+        self.read(program, folder)
+    }
+
+    fn publish(&self, program: &Path, folder: &Path, counts: &str) -> Result<(), Failure> {
         let mut said = String::new();
         let publish = ["publish", "clicks=clicks.csv", "-o", "json"];
-        run_reading(&mut millrace(&publish), NOT_BUILT, |line| said.push_str(line))?;
-        if !said.contains(COUNTS) {
-            return Err(Failure::Other(format!("publish: expected {COUNTS} got:\n{said}")));
+        let mut publish = self.millrace(program, folder, &publish);
+        run_reading(&mut publish, NOT_BUILT, |line| said.push_str(line))?;
+        if said.contains(counts) {
+            return Ok(());
         }
+        Err(Failure::Other(format!("publish: expected {counts} got:\n{said}")))
+    }
+
+    fn read(&self, program: &Path, folder: &Path) -> Result<(), Failure> {
         // Stored heads follow what is acknowledged within a second.
         let get = ["get", "user_activity", "42", "--at", "2026-03-01T11:00:00Z", "-o", "csv"];
-        let read = || output(&mut millrace(&get)).unwrap_or_default();
+        let read = || output(&mut self.millrace(program, folder, &get)).unwrap_or_default();
         until("the features of user 42", read, |said| {
             FEATURES.iter().all(|feature| said.lines().any(|line| line.starts_with(feature)))
         })?;
-        let status = || output(&mut millrace(&["status", "-o", "json"])).unwrap_or_default();
+        let status = ["status", "-o", "json"];
+        let status = || output(&mut self.millrace(program, folder, &status)).unwrap_or_default();
         until("status", status, |said| said.starts_with("{\"serving\":true,"))
+    }
+
+    fn millrace(&self, program: &Path, folder: &Path, args: &[&str]) -> Command {
+        let mut command = Command::new(program);
+        command.current_dir(folder).args(args);
+        command.envs(self.0.iter().map(|(name, endpoint)| (name, endpoint)));
+        command
     }
 }
 

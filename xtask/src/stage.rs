@@ -15,7 +15,7 @@ pub(crate) enum Stage {
     Test,
     /// Doc tests.
     DocTest,
-    /// `cargo xtask cluster`, on Cassandra and Redis.
+    /// `cargo xtask cluster`, on the embedded store, and on Cassandra and Redis.
     Cluster,
     /// The compose files, read by docker-compose; running them is `cargo xtask compose`.
     Compose,
