@@ -31,6 +31,9 @@ pub struct Settings {
     /// `resident_bytes`: memory for the state of entities, over all slots, in bytes, from 1 MiB to
     /// 1 TiB. What does not fit is read from the store. Default 1 GiB.
     pub resident_bytes: u64,
+    /// `subscribe_bytes`: memory for the facts that subscriptions hold, of all together, in bytes, from 1
+    /// MiB to 1 TiB. One that needs more is cut off. Default 1 GiB.
+    pub subscribe_bytes: u64,
     /// `backfill_bytes_per_second`: how much of the log a thread of join reads a second to fill in new
     /// features, from 1 KiB to 1 TiB. Default 32 MiB.
     pub backfill_bytes_per_second: u64,
@@ -97,6 +100,7 @@ impl Default for Settings {
             slots: 64,
             at_hand_bytes: 64 * MIB,
             resident_bytes: 1_024 * MIB,
+            subscribe_bytes: 1_024 * MIB,
             backfill_bytes_per_second: 32 * MIB,
             page_cache_bytes: 64 * MIB,
             hot_heads_for: Duration::from_millis(50),
@@ -141,6 +145,7 @@ impl Config {
         }
         within("at_hand_bytes", s.at_hand_bytes, 0..=1024 * GIB)?;
         within("resident_bytes", s.resident_bytes, MIB..=1024 * GIB)?;
+        within("subscribe_bytes", s.subscribe_bytes, MIB..=1024 * GIB)?;
         within("backfill_bytes_per_second", s.backfill_bytes_per_second, 1024..=1024 * GIB)?;
         within("page_cache_bytes", s.page_cache_bytes, 0..=1024 * GIB)?;
         lasts("hot_heads_for", s.hot_heads_for, Duration::ZERO..=Duration::from_secs(1))?;

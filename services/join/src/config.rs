@@ -67,6 +67,8 @@ pub struct JoinConfig {
     pub backfill: BackfillLimits,
     /// Facts that all subscriptions together may hold.
     pub subscribe_facts: u64,
+    /// Bytes that these facts and their entities may take.
+    pub subscribe_bytes: u64,
 }
 
 impl Default for JoinConfig {
@@ -88,6 +90,7 @@ impl Default for JoinConfig {
             rebuild_entities: 1_024,
             backfill: BackfillLimits::default(),
             subscribe_facts: 20_000_000,
+            subscribe_bytes: 4 << 30,
         }
     }
 }

@@ -28,7 +28,7 @@ use crate::owners::{Me, Owners, Renewals};
 use crate::reach::{Reach, follow_marks};
 use crate::stop::Stop;
 use crate::subscribe::Subscription;
-use crate::subscribe::held::HeldFacts;
+use crate::subscribe::held::{Facts, HeldFacts};
 use crate::worker::{Worker, WorkerStart};
 
 /// How often the lease is renewed.
@@ -173,7 +173,8 @@ impl JoinService {
             let lease = (renewals, ceiling);
             leave = Some(share(me, slots, reach, lease, &confirmed, &mut tasks).await);
         }
-        let subscribed = HeldFacts::new(config.subscribe_facts);
+        let (facts, bytes) = (config.subscribe_facts, config.subscribe_bytes);
+        let subscribed = HeldFacts::new(Facts { facts, bytes });
         let service = Self {
             workers,
             confirmed,

@@ -9,13 +9,14 @@ use bytes::Bytes;
 use millrace_catalog::Catalog;
 use millrace_client::port::{Change, JoinError, StorePort, SubscribeFrom, Subscribed};
 use millrace_kernel::{Plan, ViewChange, ViewFollower};
-use millrace_types::{Entity, Micros, Position, Row, SlotId};
+use millrace_types::chunk::Chunk;
+use millrace_types::{DecodeError, Entity, KindId, Micros, Op, Position, Row, SlotId, Verdict};
 use tokio::sync::mpsc;
 
 use cursor::{Cursor, Partial};
 
 use crate::service::Confirmed;
-use crate::subscribe::held::{HeldFacts, Share};
+use crate::subscribe::held::{Entities, Facts, HeldFacts, Share};
 use crate::worker::decode;
 
 /// Messages a slow reader may leave waiting before the follower waits for it.
@@ -38,6 +39,8 @@ pub(crate) struct Subscription {
     /// The chunk up to which a slot is silent, when the reader lacks the last rows of it.
     partial: Option<Partial>,
     held: Share,
+    entities: Entities,
+    kind: KindId,
     view: String,
     watermark: Option<Micros>,
     sender: Sender,
@@ -57,11 +60,13 @@ impl Subscription {
         view: String,
         from: SubscribeFrom,
     ) -> Result<Subscribed, JoinError> {
+        let unknown = || JoinError::UnknownView(view.clone());
+        let kind = catalog.view(&view).ok_or_else(unknown)?.entity;
         let plan = Plan::new(catalog);
         let followers = (0..confirmed.len())
             .map(|_| ViewFollower::new(&plan, &view))
             .collect::<Option<Vec<_>>>()
-            .ok_or_else(|| JoinError::UnknownView(view.clone()))?;
+            .ok_or_else(unknown)?;
         let begins = match from {
             SubscribeFrom::Start => Cursor::at(vec![Position::START; confirmed.len()]),
             SubscribeFrom::Now => Cursor::at(confirmed.iter().map(|c| c.borrow().0).collect()),
@@ -89,6 +94,8 @@ impl Subscription {
             silent,
             partial,
             held: facts.share(),
+            entities: Entities::default(),
+            kind,
             view,
             watermark,
             sender,
@@ -145,15 +152,18 @@ impl Subscription {
                 .await
                 .map_err(|e| Some(JoinError::Store(e)))?;
             let mut out = Outgoing::default();
+            let mut more = Facts::default();
             for (position, bytes) in &page.chunks {
                 let chunk =
                     decode(id, *position, bytes.as_ref()).map_err(|e| Some(JoinError::Store(e)))?;
-                let changes = self.followers[slot].chunk(*position, &chunk).map_err(|e| {
+                let damaged = |error: DecodeError| {
                     Some(JoinError::Store(millrace_store::StoreError::Damaged {
                         what: format!("chunk {position} of slot {slot}"),
-                        reason: e.to_string(),
+                        reason: error.to_string(),
                     }))
-                })?;
+                };
+                let changes = self.followers[slot].chunk(*position, &chunk).map_err(damaged)?;
+                more = more + kept(&chunk, self.kind, &mut self.entities).map_err(damaged)?;
                 let known = self.known_rows(slot, *position);
                 let (erasures, retention) = (&chunk.header.erasures, &chunk.header.retention);
                 let is_rewritten = erasures.as_ref().is_some_and(|e| e.is_rewritten)
@@ -177,7 +187,7 @@ impl Subscription {
                 }
             }
             self.send(out.take()).await?;
-            self.check_budget()?;
+            self.held.hold(more).map_err(Some)?;
             if page.complete || page.chunks.is_empty() {
                 return Ok(());
             }
@@ -192,11 +202,6 @@ impl Subscription {
             return Some(0);
         }
         self.partial.take_if(|p| p.slot == slot && position == silent).map(|p| p.rows)
-    }
-
-    fn check_budget(&mut self) -> Result<(), Option<JoinError>> {
-        let facts: u64 = self.followers.iter().map(ViewFollower::facts).sum();
-        self.held.hold(facts).map_err(Some)
     }
 
     /// Tells the view's watermark, the least over the slots that have one, when it moved.
@@ -222,6 +227,29 @@ impl Subscription {
         let positions = self.followers.iter().zip(&self.silent);
         cursor::text(&self.view, positions.map(|(f, silent)| f.position().max(*silent)), last)
     }
+}
+
+/// What a chunk adds to what a follower of this kind holds: its facts whole, until they are forgotten.
+fn kept<B: AsRef<[u8]>>(
+    chunk: &Chunk<B>,
+    kind: KindId,
+    entities: &mut Entities,
+) -> Result<Facts, DecodeError> {
+    let mut kept = Facts::default();
+    for (record, verdict) in chunk.records().zip(chunk.header.all_verdicts()) {
+        let record = record?;
+        let is_kept = match verdict {
+            Verdict::Late | Verdict::Rejected(_) => false,
+            Verdict::Duplicate => record.body.op == Op::Retract,
+            Verdict::Accepted | Verdict::Repaired { .. } | Verdict::Queued => true,
+        };
+        if is_kept && record.kind == kind {
+            let bytes = record.key.len() + record.body.bytes.len();
+            let is_first = entities.meet(record.key);
+            kept = kept + if is_first { Facts::first(bytes) } else { Facts::one(bytes) };
+        }
+    }
+    Ok(kept)
 }
 
 /// Changes on their way into a message.

@@ -56,6 +56,9 @@ pub struct ServeKeys {
     /// join: bytes of memory for entities
     #[arg(long, env = "MILLRACE_RESIDENT_BYTES", hide_env_values = true, value_name = "N")]
     pub resident_bytes: Option<u64>,
+    /// join: bytes of memory for the facts that subscriptions hold, of all together
+    #[arg(long, env = "MILLRACE_SUBSCRIBE_BYTES", hide_env_values = true, value_name = "N")]
+    pub subscribe_bytes: Option<u64>,
     /// join: bytes of the log a thread reads a second to fill in new features
     #[arg(long, env = "MILLRACE_BACKFILL_BYTES_PER_SECOND", hide_env_values = true, value_name = "N",
           value_parser = clap::value_parser!(u64).range(1..))]
@@ -229,28 +232,30 @@ pub(super) fn told(args: &ServeArgs, global: &Global) -> Result<Told, ServeError
     let flags = args.keys.clone();
     let default = Settings::default();
     let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, args.service.port()));
+    let bytes = |flag: Option<u64>, file: Option<u64>, usual| flag.or(file).unwrap_or(usual);
     let settings = Settings {
         listen: flags.listen.or(file.listen).unwrap_or(listen),
         data: flags.data.or(file.data).unwrap_or(default.data),
         slots: flags.slots.or(file.slots).unwrap_or(default.slots),
         at_hand_bytes: flags.at_hand_bytes.or(file.at_hand_bytes).unwrap_or(default.at_hand_bytes),
-        resident_bytes: flags
-            .resident_bytes
-            .or(file.resident_bytes)
-            .unwrap_or(default.resident_bytes),
-        backfill_bytes_per_second: flags
-            .backfill_bytes_per_second
-            .or(file.backfill_bytes_per_second)
-            .unwrap_or(default.backfill_bytes_per_second),
-        page_cache_bytes: flags
-            .page_cache_bytes
-            .or(file.page_cache_bytes)
-            .unwrap_or(default.page_cache_bytes),
+        resident_bytes: bytes(flags.resident_bytes, file.resident_bytes, default.resident_bytes),
+        subscribe_bytes: bytes(
+            flags.subscribe_bytes,
+            file.subscribe_bytes,
+            default.subscribe_bytes,
+        ),
+        backfill_bytes_per_second: bytes(
+            flags.backfill_bytes_per_second,
+            file.backfill_bytes_per_second,
+            default.backfill_bytes_per_second,
+        ),
+        page_cache_bytes: bytes(
+            flags.page_cache_bytes,
+            file.page_cache_bytes,
+            default.page_cache_bytes,
+        ),
         hot_heads_for: flags.hot_heads_for.or(file.hot_heads_for).unwrap_or(default.hot_heads_for),
-        training_bytes: flags
-            .training_bytes
-            .or(file.training_bytes)
-            .unwrap_or(default.training_bytes),
+        training_bytes: bytes(flags.training_bytes, file.training_bytes, default.training_bytes),
         parity_sample: flags.parity_sample.or(file.parity_sample).unwrap_or(default.parity_sample),
         parity_ring: flags.parity_ring.or(file.parity_ring).unwrap_or(default.parity_ring),
         hedge_after: flags.hedge_after.or(file.hedge_after),

@@ -202,6 +202,7 @@ impl JoinPart {
             slots: settings.slots,
             at_hand_bytes: usize::try_from(settings.at_hand_bytes).unwrap_or(usize::MAX),
             resident_bytes: usize::try_from(settings.resident_bytes).unwrap_or(usize::MAX),
+            subscribe_bytes: settings.subscribe_bytes,
             backfill: BackfillLimits {
                 bytes_per_second: settings.backfill_bytes_per_second,
                 ..BackfillLimits::default()

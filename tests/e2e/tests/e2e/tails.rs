@@ -92,6 +92,30 @@ fn a_tail_that_reads_nothing_is_cut_off_and_goes_on_later() {
     assert_eq!(follower.stop_after(&sum, "at the end").rows, sum.rows);
 }
 
+/// What a subscription holds of facts is bounded in bytes: it ends with the reason, and once there is more
+/// room it goes on from its last cursor.
+#[test]
+fn a_tail_that_holds_too_much_is_cut_off_with_a_cursor() {
+    let mut place = Place::with(&[("MILLRACE_SUBSCRIBE_BYTES", "1048576")]);
+    place.publish(0, 10 * ROWS);
+    let cut = place.services.cli().run(["tail", "user_activity", "--from", "start"]);
+    let cut = cut.expect("it ends by itself");
+    assert_ne!(cut.code, 0, "{}", cut.stderr);
+    assert!(cut.stderr.contains("1048576 bytes of facts"), "{}", cut.stderr);
+    let first = JoinedRows::sum(&cut.stdout).expect("in order");
+    assert!((1..10 * ROWS).contains(&first.rows.len()), "{} rows", first.rows.len());
+
+    place.services.kill("join").expect("it can be killed");
+    place.services.start_again_with("join", Vec::new()).expect("it starts again");
+    let cursor = first.cursors.last().expect("a cursor");
+    let rest = ["tail", "user_activity", "--from", cursor.as_str(), "--until-idle"];
+    let rest = place.services.cli().run(rest).and_then(|tail| tail.expect_code(0));
+    let whole = [cut.stdout, rest.expect("it goes on").stdout].concat();
+    let whole = JoinedRows::sum(&whole).expect("in order");
+    assert_eq!(whole.rows, place.sum().rows);
+    assert_eq!(whole.rows.len(), 10 * ROWS);
+}
+
 /// Records of one chunk have cursors of their own: whoever was killed in its middle goes on right
 /// there, also on a server that was killed too.
 #[test]

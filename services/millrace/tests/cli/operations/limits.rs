@@ -177,6 +177,7 @@ fn join() -> Vec<Limit> {
         rebuild_entities,
         backfill,
         subscribe_facts,
+        subscribe_bytes,
     } = JoinConfig::default();
     vec![
         ("at_hand_bytes", bytes(at_hand_bytes as u64)),
@@ -193,6 +194,7 @@ fn join() -> Vec<Limit> {
         ("backfill.entities", count(backfill.entities as u64)),
         ("backfill.bytes", bytes(backfill.bytes as u64)),
         ("subscribe_facts", count(subscribe_facts)),
+        ("subscribe_bytes", bytes(subscribe_bytes)),
         ("repair_rows", count(types::REPAIR_ROWS_MAX)),
     ]
 }
