@@ -259,6 +259,7 @@ fn an_overload_of_ten_times_is_survived() {
         after.end();
         producers::fair(after, "after".to_owned()).await;
         let recovery = ended.elapsed();
+        assert!(recovery < RECOVERED_WITHIN, "a batch was acknowledged after {recovery:?}");
         everything_is_there(&scene).await;
         // Entities have grown meanwhile, and grown ones cost more: the same few producers once more.
         let again = scene.again();
