@@ -72,7 +72,7 @@ pub fn training_start(start: v1::TrainingSetStart) -> bool {
 /// When a row that was taken has no key.
 #[must_use]
 pub fn spine(catalog: &Catalog, view: &View, payload: Bytes) -> bool {
-    let mut spine = Spine::new(SpineKind::of(catalog, &[view]), Micros::MAX);
+    let mut spine = Spine::new(SpineKind::of(catalog, &[view]), 0, Micros::MAX);
     if spine.accept(payload).is_err() {
         return false;
     }

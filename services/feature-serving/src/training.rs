@@ -8,6 +8,7 @@
 mod assemble;
 mod batches;
 mod columns;
+mod cursor;
 mod events;
 pub(crate) mod grpc;
 mod kept;
@@ -23,7 +24,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use arrow_schema::{ArrowError, SchemaRef};
+use arrow_schema::ArrowError;
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use millrace_grpc::PeerNetwork;
@@ -38,6 +39,7 @@ use crate::error::ReadError;
 use crate::read::Reader;
 use batches::{Rows, encode, encode_schema};
 use columns::Layout;
+pub(crate) use cursor::EventCursor;
 use kept::Kept;
 pub(crate) use question::Question;
 use question::{KnownAsked, Resolved, RowsFrom};
@@ -45,7 +47,7 @@ use routed::Routed;
 use slot::{SlotError, Slots, SpineRows, blocking};
 use spine::Section;
 pub(crate) use spine::{Spine, SpineKind};
-pub(crate) use version::{EventCursor, SetVersion};
+pub(crate) use version::SetVersion;
 
 /// Parts of an answer made ahead of the client.
 const AHEAD: usize = 4;
@@ -112,6 +114,8 @@ struct Making {
     spine_stall: Duration,
     /// Rows of a section answered together at most; less after an answer was too large.
     rows_at_once: usize,
+    /// Rows that were sent.
+    sent: u64,
 }
 
 fn arrow(error: ArrowError) -> ReadError {
@@ -162,17 +166,17 @@ impl Reader {
             at_once: self.cores,
             spine_stall: self.spine_stall,
             rows_at_once: usize::MAX,
+            sent: 0,
         };
         match question.rows {
-            RowsFrom::Spine => {
-                let kinds = resolved.spine_kinds.clone();
-                making.spine(Spine::new(kinds, now), spine, self.training_bytes / 8).await?;
+            RowsFrom::Spine { before } => {
+                let named = Spine::new(resolved.spine_kinds.clone(), before, now);
+                making.spine(named, spine, self.training_bytes / 8).await?;
             }
             RowsFrom::Events { from, to } => {
-                let cursor =
-                    question.cursor.as_deref().map_or(Ok(EventCursor::default()), |c| {
-                        EventCursor::parse(c, self.slots.count()).map_err(ReadError::CursorInvalid)
-                    })?;
+                let parse = |c| EventCursor::parse(c, self.slots.count());
+                let cursor = question.cursor.as_deref().map(parse).transpose();
+                let cursor = cursor.map_err(ReadError::CursorInvalid)?;
                 making.events((from, to), cursor).await?;
             }
         }
@@ -307,7 +311,7 @@ impl Making {
             match self.rows(&section, from..to).await {
                 Ok(rows) => {
                     self.slots.instruments.section(true);
-                    self.send(first + from as u64, rows).await?;
+                    self.send(rows).await?;
                     from = to;
                 }
                 Err(SlotError::TooMuch) if to - from > 1 => {
@@ -373,42 +377,32 @@ impl Making {
         all.unknown += swept.unknown;
     }
 
-    async fn send(&mut self, first: u64, rows: Rows) -> Result<(), ReadError> {
+    async fn send(&mut self, rows: Rows) -> Result<(), ReadError> {
         let rows = Arc::new(rows);
         let encoded = (0..rows.batches()).map(|number| {
             let rows = Arc::clone(&rows);
             blocking(move || rows.batch(number).and_then(|batch| encode(&batch)))
         });
         let mut encoded = futures::stream::iter(encoded).buffered(self.at_once);
-        let mut sent = first;
         while let Some(messages) = encoded.next().await {
-            sent = self.tell_rows(sent, messages?.map_err(arrow)?, |_| None).await?;
+            for (rows, arrow_ipc) in messages?.map_err(arrow)? {
+                self.tell_rows(rows, arrow_ipc, None).await?;
+            }
         }
         Ok(())
     }
 
-    /// Sends messages whose first row has this number, with the cursor behind so many of their rows.
-    /// Gives the number after the last.
+    /// Sends a message with so many rows, and the cursor behind them.
     async fn tell_rows(
         &mut self,
-        mut first: u64,
-        messages: Vec<(usize, Bytes)>,
-        cursor: impl Fn(u64) -> Option<EventCursor>,
-    ) -> Result<u64, ReadError> {
-        let mut done = 0;
-        for (rows, arrow_ipc) in messages {
-            done += rows as u64;
-            let cursor = cursor(done);
-            self.slots.instruments.rows(rows);
-            self.outlet.tell(Told::Rows { first, rows, arrow_ipc, cursor }).await?;
-            first += rows as u64;
-        }
-        Ok(first)
-    }
-
-    /// The columns of all batches.
-    fn schema(&self) -> SchemaRef {
-        Arc::clone(&self.slots.resolved.schema)
+        rows: usize,
+        arrow_ipc: Bytes,
+        cursor: Option<EventCursor>,
+    ) -> Result<(), ReadError> {
+        self.slots.instruments.rows(rows);
+        let first = self.sent;
+        self.sent += rows as u64;
+        self.outlet.tell(Told::Rows { first, rows, arrow_ipc, cursor }).await
     }
 }
 

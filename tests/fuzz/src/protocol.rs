@@ -115,7 +115,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
     let position = v1::LogPosition::from(Position { epoch: 1, sequence: 5 });
     let start = v1::TrainingSetStart {
         views: vec![v1::TrainingView { view: "view".to_owned(), features: Vec::new() }],
-        rows: Some(v1::training_set_start::Rows::Spine(v1::SpineRows {})),
+        rows: Some(v1::training_set_start::Rows::Spine(v1::SpineRows::default())),
         known_at: Some(v1::training_set_start::KnownAt::Latest(v1::AsKnownLatest {})),
         ..Default::default()
     };

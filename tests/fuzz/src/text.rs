@@ -32,7 +32,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         (9, "clicks=clicks.csv.gz"),
         (10, "1,a"),
         (11, "AQEBAgAAAQI"),
-        (12, "1:20"),
+        (12, "AQABAwIBYQoAAmUx"),
     ];
     seeds.iter().map(|(which, text)| [&[*which], text.as_bytes()].concat()).collect()
 }

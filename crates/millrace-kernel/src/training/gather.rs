@@ -261,6 +261,15 @@ impl<B: AsRef<[u8]>> GatheredSlot<B> {
         self.entities.get(number).1
     }
 
+    /// The hash and the key of an entity, which is what [`GatheredSlot::in_order`] goes by.
+    ///
+    /// # Panics
+    /// When there is no entity of this number.
+    #[must_use]
+    pub fn place(&self, number: u32) -> (u64, &EntityKey) {
+        self.entities.get(number)
+    }
+
     /// Before which facts may be missing in the chunks taken in: rows are to be held against these
     /// ([`KindPlan::too_early`]).
     #[must_use]

@@ -179,11 +179,11 @@ impl Sweeper {
 
     /// The live events of an entity with `from ≤ at < to`, in order: the rows of a training set that
     /// has no spine.
-    pub fn events<B: AsRef<[u8]>>(
+    pub fn events<'a, B: AsRef<[u8]>>(
         &self,
-        entity: &EntityFacts<'_, B>,
+        entity: &EntityFacts<'a, B>,
         (from, to): (Micros, Micros),
-        mut take: impl FnMut(OrderKey<'_>),
+        mut take: impl FnMut(OrderKey<'a>),
     ) {
         let live = entity.live(self.plan.views[self.view].events);
         let first = live.ats.partition_point(|at| *at < from.0);

@@ -5,92 +5,93 @@ use std::sync::Arc;
 
 use arrow_array::builder::{Int64Builder, StringBuilder, TimestampMicrosecondBuilder};
 use arrow_array::{ArrayRef, RecordBatch};
-use arrow_schema::SchemaRef;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use millrace_kernel::training::{GatheredSlot, Swept};
 use millrace_proto::convert::id_text;
-use millrace_types::{KeyPart, KeyType, Micros, SlotId};
+use millrace_types::{KeyPart, KeyType, Micros, OrderKey, SlotId};
 
 use super::assemble;
 use super::batches::{BATCH_ROWS, encode};
-use super::columns::ViewRows;
+use super::columns::{Part, ViewRows};
+use super::cursor::{EventCursor, EventPlace};
 use super::kept::check_read;
 use super::slot::{ALL, Gathered, Slots, blocking, sweeper};
-use super::version::EventCursor;
 use super::{Making, arrow};
 use crate::error::ReadError;
 
-/// The rows of some entities of a slot.
+/// The rows of some entities of a slot, as they are sent.
 struct Events {
-    batches: Vec<RecordBatch>,
+    messages: Vec<Message>,
     swept: Swept,
 }
 
+struct Message {
+    rows: usize,
+    arrow_ipc: Bytes,
+    /// Behind its rows.
+    cursor: EventCursor,
+}
+
+/// What of a slot is wanted: events whose `at` lies in a range, of these only those behind a row.
+#[derive(Clone)]
+struct Wanted {
+    slot: SlotId,
+    range: (Micros, Micros),
+    after: Option<Arc<EventPlace>>,
+}
+
 impl Making {
-    /// Answers with the events whose `at` lies in a range, from the start included to the end excluded.
+    /// Answers with the events whose `at` lies in a range, from the start included to the end excluded;
+    /// only those behind the cursor, where the set was begun by another call.
     pub(super) async fn events(
         &mut self,
-        range: (Micros, Micros),
-        cursor: EventCursor,
+        asked: (Micros, Micros),
+        cursor: Option<EventCursor>,
     ) -> Result<(), ReadError> {
         let slots = Arc::clone(&self.slots);
-        let schema = self.schema();
-        // The same instant for every slot, though some could answer earlier ones.
-        let from = slots.kept.events_from(&slots.resolved)?;
-        self.summary.rows_from = (from > range.0).then_some(from);
-        let range = (range.0.max(from), range.1);
-        let ahead = (cursor.slot..slots.ends.len() as u32).map(|slot| {
-            let (slots, schema) = (Arc::clone(&slots), schema.clone());
-            async move {
-                Ok::<_, ReadError>((slot, of_slot(&slots, SlotId(slot), schema, range).await?))
+        let (from, first, after) = match cursor {
+            // What has been forgotten meanwhile may not be left out of the rest alone.
+            Some(EventCursor { from, slot, row }) => {
+                slots.kept.check_events(&slots.resolved, from, slot)?;
+                (from, slot, Some(Arc::new(row)))
             }
+            // The same instant for every slot, though some could answer earlier ones.
+            None => (slots.kept.events_from(&slots.resolved)?, 0, None),
+        };
+        self.summary.rows_from = (from > asked.0).then_some(from);
+        let range = (asked.0.max(from), asked.1);
+        let ahead = (first..slots.ends.len() as u32).map(|slot| {
+            let slots = Arc::clone(&slots);
+            let after = after.clone().filter(|_| slot == first);
+            let wanted = Wanted { slot: SlotId(slot), range, after };
+            async move { of_slot(&slots, wanted).await }
         });
         let mut ahead = futures::stream::iter(ahead).buffered(self.at_once);
-        let mut sent = 0;
-        while let Some(found) = ahead.next().await {
-            let (slot, parts) = found?;
-            // What the client has of the slot where it goes on.
-            let mut skip = if slot == cursor.slot { cursor.rows as usize } else { 0 };
-            let mut done = 0;
-            for part in parts {
-                self.count(part.swept);
-                for batch in part.batches {
-                    let rows = batch.num_rows();
-                    let gone = skip.min(rows);
-                    skip -= gone;
-                    done += gone as u64;
-                    if gone < rows {
-                        let batch = batch.slice(gone, rows - gone);
-                        let before = done;
-                        let cursor = |behind| Some(EventCursor { slot, rows: before + behind });
-                        let messages = encode(&batch).map_err(arrow)?;
-                        sent = self.tell_rows(sent, messages, cursor).await?;
-                        done += (rows - gone) as u64;
-                    }
+        while let Some(parts) = ahead.next().await {
+            for Events { messages, swept } in parts? {
+                self.count(swept);
+                for Message { rows, arrow_ipc, cursor } in messages {
+                    self.tell_rows(rows, arrow_ipc, Some(cursor)).await?;
                 }
             }
         }
-        self.summary.swept.rows = sent;
         Ok(())
     }
 }
 
 /// The rows of a slot.
-async fn of_slot(
-    slots: &Arc<Slots>,
-    slot: SlotId,
-    schema: SchemaRef,
-    range: (Micros, Micros),
-) -> Result<Vec<Events>, ReadError> {
-    let mut pending: Vec<RangeInclusive<u64>> = vec![ALL];
+async fn of_slot(slots: &Arc<Slots>, wanted: Wanted) -> Result<Vec<Events>, ReadError> {
+    let kind_name = slots.kind_name();
+    let first = wanted.after.as_ref().map_or(*ALL.start(), |row| row.entity(&kind_name).0);
+    let mut pending: Vec<RangeInclusive<u64>> = vec![first..=*ALL.end()];
     let mut out = Vec::new();
     while let Some(hashes) = pending.pop() {
         let facts = slots.facts_of(&slots.resolved.kinds[0])?.within(hashes.clone());
-        match slots.gather(slot, facts, None).await? {
+        match slots.gather(wanted.slot, facts, None).await? {
             Gathered::Whole(facts) => {
-                let (slots, schema) = (Arc::clone(slots), schema.clone());
-                out.push(blocking(move || sweep(&slots, slot, &facts, &schema, range)).await??);
+                let (slots, wanted) = (Arc::clone(slots), wanted.clone());
+                out.push(blocking(move || sweep(&slots, &wanted, &facts)).await??);
             }
             Gathered::DivideAt(middle) => {
                 pending.extend([middle + 1..=*hashes.end(), *hashes.start()..=middle]);
@@ -100,59 +101,97 @@ async fn of_slot(
     Ok(out)
 }
 
-fn sweep(
-    slots: &Slots,
-    slot: SlotId,
-    facts: &GatheredSlot<Bytes>,
-    schema: &SchemaRef,
-    range: (Micros, Micros),
-) -> Result<Events, ReadError> {
+fn sweep(slots: &Slots, wanted: &Wanted, facts: &GatheredSlot<Bytes>) -> Result<Events, ReadError> {
     let asked = &slots.resolved.views[0];
-    check_read(&slots.resolved, asked, slot, Some(range.0), facts.boundaries())?;
+    let Wanted { slot, range, after } = wanted;
+    check_read(&slots.resolved, asked, *slot, Some(range.0), facts.boundaries())?;
     let sweeper = sweeper(facts, &asked.name, &asked.features)?;
+    let kind_name = slots.kind_name();
+    let after = after.as_ref().map(|row| (row.entity(&kind_name), row.event()));
     let mut rows = ViewRows::new(&asked.types, 1_024);
     let mut named = Named::new(slots);
     let mut swept = Swept::default();
     let mut instants = Vec::new();
     for number in facts.in_order() {
+        let place = facts.place(number);
+        if after.is_some_and(|(last, _)| place < last) {
+            continue;
+        }
+        let behind = after.filter(|(last, _)| place == *last).map(|(_, event)| event);
         instants.clear();
         let entity = facts.entity(number);
-        let before = named.rows;
-        sweeper.events(&entity, range, |event| {
-            instants.push(event.at);
-            named.push(event.at, event.id);
+        named.begin(number);
+        sweeper.events(&entity, *range, |event| {
+            if behind.is_none_or(|last| event > last) {
+                instants.push(event.at);
+                named.push(event);
+            }
         });
-        let key: Vec<KeyPart<'_>> = facts.key(number).parts().collect();
-        named.keys(&key, named.rows - before);
+        let key: Vec<KeyPart<'_>> = place.1.parts().collect();
+        named.keys(&key, instants.len());
         let found = sweeper.sweep(&entity, &instants, &mut rows);
+        swept.rows += found.rows;
         swept.missing += found.missing;
         swept.unknown += found.unknown;
     }
-    let named = named.finish();
-    let mut batches = Vec::new();
+    let messages = messages(slots, wanted, facts, &rows.finish(), named)?;
+    Ok(Events { messages, swept })
+}
+
+/// Rows as they are sent, each message with the cursor behind it.
+fn messages(
+    slots: &Slots,
+    wanted: &Wanted,
+    facts: &GatheredSlot<Bytes>,
+    parts: &[Part],
+    named: Named<'_>,
+) -> Result<Vec<Message>, ReadError> {
+    let (columns, order) = named.finish();
+    let mut messages = Vec::new();
     let mut start = 0;
-    for part in rows.finish() {
-        let part = [part];
-        for from in (0..part[0].rows).step_by(BATCH_ROWS) {
-            let count = BATCH_ROWS.min(part[0].rows - from);
+    for part in parts {
+        for from in (0..part.rows).step_by(BATCH_ROWS) {
+            let count = BATCH_ROWS.min(part.rows - from);
             let places: Vec<(u32, u32)> =
                 (from..from + count).map(|place| (0, place as u32)).collect();
-            let columns = assemble::columns(&part, &places).map_err(arrow)?;
-            let names = named.iter().map(|column| column.slice(start, count));
-            let batch = RecordBatch::try_new(schema.clone(), names.chain(columns).collect());
-            batches.push(batch.map_err(arrow)?);
-            start += count;
+            let features = assemble::columns(std::slice::from_ref(part), &places).map_err(arrow)?;
+            let names = columns.iter().map(|column| column.slice(start, count));
+            let schema = Arc::clone(&slots.resolved.schema);
+            let batch = RecordBatch::try_new(schema, names.chain(features).collect());
+            for (rows, arrow_ipc) in encode(&batch.map_err(arrow)?).map_err(arrow)? {
+                start += rows;
+                let (number, event) = order.last_of(start);
+                let row = EventPlace::new(facts.key(number), event);
+                let cursor = EventCursor { from: wanted.range.0, slot: wanted.slot.0, row };
+                messages.push(Message { rows, arrow_ipc, cursor });
+            }
         }
     }
-    Ok(Events { batches, swept })
+    Ok(messages)
+}
+
+/// Which rows there are, in their order.
+#[derive(Default)]
+struct RowOrder<'a> {
+    events: Vec<OrderKey<'a>>,
+    /// Entities by number, each with how many rows come before it.
+    entities: Vec<(usize, u32)>,
+}
+
+impl<'a> RowOrder<'a> {
+    /// The entity and the event of the last of so many rows, at least one.
+    fn last_of(&self, rows: usize) -> (u32, OrderKey<'a>) {
+        let entity = self.entities.partition_point(|(before, _)| *before < rows) - 1;
+        (self.entities[entity].1, self.events[rows - 1])
+    }
 }
 
 /// The columns that name the rows.
-struct Named {
+struct Named<'a> {
     keys: Vec<KeyBuilder>,
     ats: TimestampMicrosecondBuilder,
     ids: StringBuilder,
-    rows: usize,
+    order: RowOrder<'a>,
 }
 
 enum KeyBuilder {
@@ -160,7 +199,7 @@ enum KeyBuilder {
     Text(StringBuilder),
 }
 
-impl Named {
+impl<'a> Named<'a> {
     fn new(slots: &Slots) -> Self {
         let types = slots.resolved.spine_kinds.first().into_iter().flat_map(|k| k.columns());
         let keys = types.map(|(_, ty)| match ty {
@@ -168,13 +207,18 @@ impl Named {
             KeyType::String => KeyBuilder::Text(StringBuilder::new()),
         });
         let ats = TimestampMicrosecondBuilder::new().with_timezone("UTC");
-        Self { keys: keys.collect(), ats, ids: StringBuilder::new(), rows: 0 }
+        Self { keys: keys.collect(), ats, ids: StringBuilder::new(), order: RowOrder::default() }
     }
 
-    fn push(&mut self, at: Micros, id: &[u8]) {
-        self.ats.append_value(at.0);
-        self.ids.append_value(id_text(id));
-        self.rows += 1;
+    /// The rows of this entity come next.
+    fn begin(&mut self, number: u32) {
+        self.order.entities.push((self.order.events.len(), number));
+    }
+
+    fn push(&mut self, event: OrderKey<'a>) {
+        self.ats.append_value(event.at.0);
+        self.ids.append_value(id_text(event.id));
+        self.order.events.push(event);
     }
 
     /// The key of the rows pushed last.
@@ -194,7 +238,7 @@ impl Named {
         }
     }
 
-    fn finish(mut self) -> Vec<ArrayRef> {
+    fn finish(mut self) -> (Vec<ArrayRef>, RowOrder<'a>) {
         let mut columns: Vec<ArrayRef> = Vec::new();
         for key in &mut self.keys {
             columns.push(match key {
@@ -204,6 +248,6 @@ impl Named {
         }
         columns.push(Arc::new(self.ats.finish()));
         columns.push(Arc::new(self.ids.finish()));
-        columns
+        (columns, self.order)
     }
 }

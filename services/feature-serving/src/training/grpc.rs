@@ -98,7 +98,7 @@ fn message(told: Told) -> v1::GetTrainingSetResponse {
             arrow_ipc,
             first_row: first,
             rows: rows as u64,
-            cursor: cursor.map(super::EventCursor::text).unwrap_or_default(),
+            cursor: cursor.as_ref().map(super::EventCursor::text).unwrap_or_default(),
         }),
         Told::Summary(summary) => Part::Summary(v1::TrainingSetSummary {
             rows: summary.swept.rows,

@@ -70,6 +70,25 @@ impl Kept {
         }
         Ok(from)
     }
+
+    /// Refuses to go on with events of the first view from an instant on, in this slot and those behind it,
+    /// where they were forgotten since the set was begun.
+    ///
+    /// # Errors
+    /// [`ReadError::TooEarly`].
+    pub(super) fn check_events(
+        &self,
+        resolved: &Resolved,
+        from: Micros,
+        slot: u32,
+    ) -> Result<(), ReadError> {
+        let Some(view) = resolved.views.first() else { return Ok(()) };
+        let mut slots = self.0.iter().skip(slot as usize);
+        match slots.find_map(|slot| too_early(resolved, view, from, slot)) {
+            Some(early) => Err(ReadError::TooEarly { early, row: None }),
+            None => Ok(()),
+        }
+    }
 }
 
 /// Refuses rows of a view that need what the chunks that were read may lack; `least` is the earliest of

@@ -17,6 +17,8 @@ use crate::read::{find_features, find_view};
 
 /// Views of one training set at most.
 const VIEWS_MAX: usize = 16;
+/// Rows of a spine before those of a call at most: far more than anybody reads, and still counted on from.
+const ROWS_BEFORE_MAX: u64 = 1 << 60;
 
 /// What is asked.
 #[derive(Debug, Clone)]
@@ -34,12 +36,10 @@ pub(crate) struct Question {
 /// Where the rows come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RowsFrom {
-    Spine,
+    /// A spine of which so many rows were answered before.
+    Spine { before: u64 },
     /// Events with `from ≤ at < to`.
-    Events {
-        from: Micros,
-        to: Micros,
-    },
+    Events { from: Micros, to: Micros },
 }
 
 /// What counts as known.
@@ -64,7 +64,7 @@ impl TryFrom<v1::TrainingSetStart> for Question {
             from_timestamp(at).map_err(|e| invalid(field, e.rule().to_string()))
         };
         let rows = match start.rows {
-            Some(Rows::Spine(_)) => RowsFrom::Spine,
+            Some(Rows::Spine(spine)) => RowsFrom::Spine { before: spine.rows_before },
             Some(Rows::Events(events)) => {
                 let from = events.from.map(|at| instant("events.from", &at)).transpose()?;
                 let to = events.to.map(|at| instant("events.to", &at)).transpose()?;
@@ -84,12 +84,17 @@ impl TryFrom<v1::TrainingSetStart> for Question {
             let rule = format!("between 1 and {VIEWS_MAX} views, not {}", views.len());
             return Err(invalid("start.views", rule));
         }
-        if rows != RowsFrom::Spine && views.len() > 1 {
+        if matches!(rows, RowsFrom::Spine { before } if before > ROWS_BEFORE_MAX) {
+            let rule = format!("at most {ROWS_BEFORE_MAX} rows");
+            return Err(invalid("start.spine.rows_before", rule));
+        }
+        let is_spine = matches!(rows, RowsFrom::Spine { .. });
+        if !is_spine && views.len() > 1 {
             return Err(invalid("start.views", "one view, where the rows are its events"));
         }
         let set = |text: String| (!text.is_empty()).then_some(text);
         let (version, cursor) = (set(start.version), set(start.cursor));
-        if cursor.is_some() && (version.is_none() || rows == RowsFrom::Spine) {
+        if cursor.is_some() && (version.is_none() || is_spine) {
             return Err(invalid("start.cursor", "only with a version, where the rows are events"));
         }
         Ok(Self { views, rows, known, include_late: start.include_late, version, cursor })

@@ -149,6 +149,13 @@ impl Slots {
         })
     }
 
+    /// The name of the kind whose events are the rows.
+    pub(super) fn kind_name(&self) -> String {
+        let kind = self.resolved.kinds.first().map(|kind| kind.kind);
+        let kind = kind.and_then(|kind| self.resolved.plan.catalog.kind(kind));
+        kind.map(|kind| kind.name.clone()).unwrap_or_default()
+    }
+
     /// The rows of a spine that fall to a slot, whose log begins with this page: those of the entities at
     /// these places.
     pub(super) async fn rows(

@@ -122,17 +122,18 @@ pub(crate) struct Spine {
     stream: IpcStream,
     layout: Option<Layout>,
     section: Section,
-    /// Rows taken before this section.
+    /// Rows of the spine before this section.
     before: u64,
     /// No row may lie beyond it.
     latest: Micros,
 }
 
 impl Spine {
-    /// A spine that names keys of these kinds, of rows up to this instant.
-    pub(crate) fn new(kinds: Vec<SpineKind>, latest: Micros) -> Self {
+    /// A spine that names keys of these kinds, of rows up to this instant, which goes on behind so many
+    /// rows.
+    pub(crate) fn new(kinds: Vec<SpineKind>, before: u64, latest: Micros) -> Self {
         let section = Section::new(&kinds);
-        Self { kinds, stream: IpcStream::default(), layout: None, section, before: 0, latest }
+        Self { kinds, stream: IpcStream::default(), layout: None, section, before, latest }
     }
 
     /// The rows that were taken and not yet given out.
@@ -140,7 +141,7 @@ impl Spine {
         &self.section
     }
 
-    /// Gives out the rows taken so far, and the number of the first.
+    /// Gives out the rows taken so far, and the number of the first in the whole spine.
     pub(crate) fn take(&mut self) -> (u64, Section) {
         let section = std::mem::replace(&mut self.section, Section::new(&self.kinds));
         let first = self.before;

@@ -80,32 +80,6 @@ impl SetVersion {
     }
 }
 
-/// Where a training set of events goes on: behind so many rows of a slot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub(crate) struct EventCursor {
-    pub(crate) slot: u32,
-    pub(crate) rows: u64,
-}
-
-impl EventCursor {
-    pub(crate) fn text(self) -> String {
-        format!("{}:{}", self.slot, self.rows)
-    }
-
-    pub(crate) fn parse(text: &str, slots: u32) -> Result<Self, String> {
-        let wrong = || "it is not slot:rows".to_owned();
-        let (slot, rows) = text.split_once(':').ok_or_else(wrong)?;
-        let cursor = Self {
-            slot: slot.parse().map_err(|_| wrong())?,
-            rows: rows.parse().map_err(|_| wrong())?,
-        };
-        if cursor.slot > slots {
-            return Err(format!("slot {} is out of range", cursor.slot));
-        }
-        Ok(cursor)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -128,10 +102,5 @@ mod tests {
         // One of before watermarks were in them.
         let first = SetVersion::parse("AQeAgPnAwcSCAwIAAAOEBw", 2);
         assert!(first.is_ok_and(|v| v.catalog == 7 && v.watermarks.is_empty()));
-        let cursor = EventCursor { slot: 3, rows: 12 };
-        assert_eq!(EventCursor::parse(&cursor.text(), 4), Ok(cursor));
-        for bad in ["", "3", "x:1", "3:y", "9:1"] {
-            assert!(EventCursor::parse(bad, 4).is_err(), "{bad}");
-        }
     }
 }

@@ -146,7 +146,7 @@ async fn compare(
     drop(to);
     let start = v1::TrainingSetStart {
         views: vec![v1::TrainingView { view: view.name.clone(), features: Vec::new() }],
-        rows: Some(v1::training_set_start::Rows::Spine(v1::SpineRows {})),
+        rows: Some(v1::training_set_start::Rows::Spine(v1::SpineRows::default())),
         known_at: Some(v1::training_set_start::KnownAt::Instant(known_at_timestamp(
             first.known_at,
         ))),

@@ -163,7 +163,7 @@ fn start(args: &TrainingArgs) -> v1::TrainingSetStart {
                 from: args.from.map(instant),
                 to: args.to.map(instant),
             }),
-            false => Rows::Spine(v1::SpineRows {}),
+            false => Rows::Spine(v1::SpineRows::default()),
         }),
         known_at: Some(match args.known_at {
             TrainingKnownAt::AtEvent => KnownAt::AtEvent(v1::AsKnownAtEvent {}),
