@@ -206,14 +206,13 @@ impl Client {
         Ok(answers.map(move |answer| answer.map_err(|s| ClientError::of(&s, &role, limit))).boxed())
     }
 
-    /// Reads a training set. `spine` gives the rows, where they do not come from events: record batches
-    /// of one schema, which are taken as fast as the server takes them.
+    /// Reads a training set. `spine` gives the rows, where they do not come from events.
     #[cfg(feature = "arrow")]
     #[must_use]
     pub fn training_set(
         &self,
         start: v1::TrainingSetStart,
-        spine: Option<mpsc::Receiver<arrow_array::RecordBatch>>,
+        spine: Option<crate::training::TrainingSpine>,
     ) -> crate::training::TrainingSet {
         let patience = Patience::new(self.options.reach_within);
         crate::training::TrainingSet::new(self.clone(), start, spine, patience)

@@ -32,5 +32,5 @@ pub use publisher::{Batch, Outcomes, Payload, Published, Publisher, PublisherOpt
 pub use security::ClientSecurity;
 pub use subscription::Subscription;
 #[cfg(feature = "arrow")]
-pub use training::{TrainingRows, TrainingSet};
+pub use training::{TrainingRows, TrainingSet, TrainingSpine};
 pub use trust::{NotTrusted, TrustProblem};

@@ -1,27 +1,26 @@
 //! Training sets, across the end of calls, connections and servers.
 
-use std::collections::VecDeque;
+mod spine;
 
 use arrow_array::RecordBatch;
 use arrow_buffer::Buffer;
-use arrow_ipc::reader::StreamDecoder;
+use arrow_ipc::reader::{StreamDecoder, StreamReader};
 use arrow_schema::{ArrowError, SchemaRef};
 use bytes::Bytes;
 use millrace_proto::v1;
 use millrace_proto::v1::get_training_set_request::Part as Ask;
 use millrace_proto::v1::get_training_set_response::Part;
+use millrace_proto::v1::training_set_start::Rows;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
-use crate::arrow::{ArrowEncodeError, ArrowEncoder};
 use crate::client::Client;
 use crate::error::ClientError;
-use crate::publisher::Payload;
 use crate::reach::Patience;
+use spine::Spine;
+pub use spine::TrainingSpine;
 
-/// Rows of the spine sent in a message at most.
-const MESSAGE_ROWS: usize = 16_384;
 /// Messages handed to the transport and not taken by it yet.
 const AHEAD: usize = 2;
 
@@ -41,9 +40,6 @@ struct Call {
     to: Option<mpsc::Sender<v1::GetTrainingSetRequest>>,
     answers: Streaming<v1::GetTrainingSetResponse>,
     decoder: StreamDecoder,
-    encoder: Option<ArrowEncoder>,
-    /// Of the rows that wait for their answer, how many batches were sent on this call.
-    sent: usize,
 }
 
 /// A training set that is being read. A call that ends although there is more is begun again behind
@@ -52,12 +48,12 @@ struct Call {
 pub struct TrainingSet {
     client: Client,
     start: v1::TrainingSetStart,
-    /// The rest of the spine; `None` once it ended, or where there is none.
-    spine: Option<mpsc::Receiver<RecordBatch>>,
-    /// Rows of the spine that were taken and not answered.
-    waiting: VecDeque<RecordBatch>,
+    /// `None` where the rows are events.
+    spine: Option<Spine>,
     call: Option<Call>,
     header: Option<v1::TrainingSetHeader>,
+    /// Of the features, once there is a header.
+    schema: Option<SchemaRef>,
     summary: Option<v1::TrainingSetSummary>,
     patience: Patience,
     resumed: bool,
@@ -77,24 +73,20 @@ fn damaged(error: &ArrowError) -> ClientError {
     ClientError::Protocol(format!("rows that do not decode: {error}"))
 }
 
-fn unsendable(error: &ArrowEncodeError) -> ClientError {
-    ClientError::InvalidBatch { field: "spine", rule: error.to_string() }
-}
-
 impl TrainingSet {
     pub(crate) fn new(
         client: Client,
         start: v1::TrainingSetStart,
-        spine: Option<mpsc::Receiver<RecordBatch>>,
+        spine: Option<TrainingSpine>,
         patience: Patience,
     ) -> Self {
         Self {
             client,
             start,
-            spine,
-            waiting: VecDeque::new(),
+            spine: spine.map(Spine::new),
             call: None,
             header: None,
+            schema: None,
             summary: None,
             patience,
             resumed: false,
@@ -123,7 +115,22 @@ impl TrainingSet {
     /// The schema of [`TrainingRows::features`]; there once rows were asked for.
     #[must_use]
     pub fn schema(&self) -> Option<SchemaRef> {
-        self.call.as_ref().and_then(|call| call.decoder.schema())
+        self.schema.clone()
+    }
+
+    /// What the set is made under, before any of its rows.
+    ///
+    /// # Errors
+    /// As [`TrainingSet::next`].
+    pub async fn begun(&mut self) -> Result<v1::TrainingSetHeader, ClientError> {
+        loop {
+            if let Some(header) = &self.header {
+                return Ok(header.clone());
+            }
+            if self.go_on().await?.is_some() {
+                return Err(ClientError::Protocol("rows before a header".to_owned()));
+            }
+        }
     }
 
     /// The next rows; `None` at the end.
@@ -132,24 +139,29 @@ impl TrainingSet {
     /// [`ClientError`]: a server that refuses, or that cannot be reached for longer than
     /// [`reach_within`](crate::ClientOptions::reach_within).
     pub async fn next(&mut self) -> Result<Option<TrainingRows>, ClientError> {
-        loop {
-            if self.summary.is_some() {
-                return Ok(None);
+        while self.summary.is_none() {
+            if let Some(rows) = self.go_on().await? {
+                return Ok(Some(rows));
             }
-            let error = match self.step().await {
-                Ok(Some(rows)) => return Ok(Some(rows)),
-                Ok(None) => continue,
-                Err(error) => error,
-            };
-            self.call = None;
-            if self.header.is_none() || !error.is_retryable() {
-                self.patience.wait(self.client.serving(), error).await?;
-                continue;
-            }
-            tracing::info!(%error, "the training set broke off, it is resumed");
-            self.resumed = true;
-            self.patience.pause(self.client.serving(), error).await?;
         }
+        Ok(None)
+    }
+
+    /// Sends or takes one thing. A call that broke is begun again, after a pause.
+    async fn go_on(&mut self) -> Result<Option<TrainingRows>, ClientError> {
+        let error = match self.step().await {
+            Ok(rows) => return Ok(rows),
+            Err(error) => error,
+        };
+        self.call = None;
+        if self.header.is_none() || !error.is_retryable() {
+            self.patience.wait(self.client.serving(), error).await?;
+            return Ok(None);
+        }
+        tracing::info!(%error, "the training set broke off, it is resumed");
+        self.resumed = true;
+        self.patience.pause(self.client.serving(), error).await?;
+        Ok(None)
     }
 
     /// Sends or takes one thing.
@@ -158,58 +170,32 @@ impl TrainingSet {
             self.call = Some(self.begin().await?);
         }
         let Some(call) = &mut self.call else { return Ok(None) };
-        let unsent = call.sent < self.waiting.len();
         let spine = &mut self.spine;
+        let unsent = spine.as_ref().is_some_and(Spine::has_unsent);
+        let goes_on = spine.as_ref().is_some_and(Spine::goes_on);
         let next = tokio::select! {
             biased;
             answer = call.answers.message() => Next::Answer(Box::new(answer)),
             Some(room) = room(call.to.as_ref()), if unsent => {
                 if room { Next::Room } else { Next::Answer(Box::new(call.answers.message().await)) }
             }
-            more = more(spine.as_mut()), if !unsent && spine.is_some() => Next::Spine(more),
+            more = more(spine.as_mut()), if !unsent && goes_on => Next::Spine(more),
+        };
+        let Some(spine) = spine else {
+            return if let Next::Answer(answer) = next { self.take(*answer) } else { Ok(None) };
         };
         match next {
-            Next::Answer(answer) => self.take(*answer),
-            Next::Spine(Some(batch)) => {
-                let cuts = (0..batch.num_rows()).step_by(MESSAGE_ROWS);
-                let cut = |from| batch.slice(from, MESSAGE_ROWS.min(batch.num_rows() - from));
-                self.waiting.extend(cuts.map(cut));
-                Ok(None)
-            }
-            Next::Spine(None) => {
-                self.spine = None;
-                call.to = None;
-                Ok(None)
-            }
-            Next::Room => self.send(),
-        }
-    }
-
-    /// Sends the oldest rows that were not sent on this call.
-    fn send(&mut self) -> Result<Option<TrainingRows>, ClientError> {
-        let Some(call) = &mut self.call else { return Ok(None) };
-        let Some(batch) = self.waiting.get(call.sent) else { return Ok(None) };
-        let first = call.encoder.is_none();
-        let encoder = match &mut call.encoder {
-            Some(encoder) => encoder,
-            none => {
-                let encoder = ArrowEncoder::try_new(batch.schema_ref());
-                none.insert(encoder.map_err(|e| unsendable(&e))?)
-            }
-        };
-        let payload = encoder.encode(batch);
-        let payload = payload.map_err(|e| unsendable(&e))?;
-        if let Payload::Arrow { schema, batches, .. } = payload {
-            let bytes: Bytes =
-                if first { [schema.as_ref(), batches.as_ref()].concat().into() } else { batches };
-            let message = v1::GetTrainingSetRequest { part: Some(Ask::SpineArrowIpc(bytes)) };
-            // There is room; a call that ended says why with its answer.
-            if let Some(to) = &call.to {
-                let _ = to.try_send(message);
+            Next::Answer(answer) => return self.take(*answer),
+            Next::Spine(rows) => spine.take(rows)?,
+            Next::Room => {
+                let message = spine.message()?.map(Ask::SpineArrowIpc);
+                // There is room; a call that ended says why with its answer.
+                if let Some(to) = &call.to {
+                    let _ = to.try_send(v1::GetTrainingSetRequest { part: message });
+                }
             }
         }
-        call.sent += 1;
-        if self.spine.is_none() && call.sent == self.waiting.len() {
+        if spine.is_sent() {
             call.to = None;
         }
         Ok(None)
@@ -228,6 +214,9 @@ impl TrainingSet {
         match part {
             Part::Header(header) => {
                 self.decode(&header.schema_arrow_ipc)?;
+                // The decoder itself tells of a schema once there is something behind it.
+                let schema = StreamReader::try_new(header.schema_arrow_ipc.as_ref(), None);
+                self.schema = Some(schema.map_err(|e| damaged(&e))?.schema());
                 self.start.version.clone_from(&header.version);
                 self.header.get_or_insert(header);
                 Ok(None)
@@ -237,12 +226,8 @@ impl TrainingSet {
                 self.patience.renew();
                 self.start.cursor = rows.cursor;
                 let Some(features) = features else { return Ok(None) };
-                let spine = match &self.start.rows {
-                    Some(v1::training_set_start::Rows::Spine(_)) => {
-                        Some(self.answered(features.num_rows())?)
-                    }
-                    Some(v1::training_set_start::Rows::Events(_)) | None => None,
-                };
+                let answered = |spine: &mut Spine| spine.answered(features.num_rows());
+                let spine = self.spine.as_mut().map(answered).transpose()?;
                 Ok(Some(TrainingRows { spine, features }))
             }
             Part::Summary(summary) => {
@@ -258,43 +243,19 @@ impl TrainingSet {
         call.decoder.decode(&mut buffer).map_err(|e| damaged(&e))
     }
 
-    /// The rows of the spine that were answered: they wait no longer.
-    fn answered(&mut self, rows: usize) -> Result<RecordBatch, ClientError> {
-        let mut parts = Vec::new();
-        let mut left = rows;
-        while left > 0 {
-            let Some(first) = self.waiting.pop_front() else {
-                let what = "more rows than it was asked for".to_owned();
-                return Err(ClientError::Protocol(what));
-            };
-            let taken = left.min(first.num_rows());
-            parts.push(first.slice(0, taken));
-            left -= taken;
-            if taken < first.num_rows() {
-                self.waiting.push_front(first.slice(taken, first.num_rows() - taken));
-            } else if let Some(call) = &mut self.call {
-                call.sent -= 1;
-            }
-        }
-        match parts.as_slice() {
-            [one] => Ok(one.clone()),
-            [] => Err(ClientError::Protocol("rows without any".to_owned())),
-            [first, ..] => {
-                let schema = first.schema();
-                arrow_select::concat::concat_batches(&schema, &parts).map_err(|e| damaged(&e))
-            }
-        }
-    }
-
-    async fn begin(&self) -> Result<Call, ClientError> {
+    async fn begin(&mut self) -> Result<Call, ClientError> {
         let (to, requests) = mpsc::channel(AHEAD);
+        if let Some(spine) = &mut self.spine {
+            let rows_before = spine.restart();
+            self.start.rows = Some(Rows::Spine(v1::SpineRows { rows_before }));
+        }
         let start = v1::GetTrainingSetRequest { part: Some(Ask::Start(self.start.clone())) };
         let _ = to.try_send(start);
         // Where nothing follows, the request ends here: a server may wait for that.
-        let more = self.spine.is_some() || !self.waiting.is_empty();
+        let more = self.spine.as_ref().is_some_and(|spine| !spine.is_sent());
         let to = more.then_some(to);
         let answers = self.client.open_training_set(ReceiverStream::new(requests)).await?;
-        Ok(Call { to, answers, decoder: StreamDecoder::new(), encoder: None, sent: 0 })
+        Ok(Call { to, answers, decoder: StreamDecoder::new() })
     }
 }
 
@@ -304,6 +265,6 @@ async fn room(to: Option<&mpsc::Sender<v1::GetTrainingSetRequest>>) -> Option<bo
 }
 
 /// The next rows of the spine.
-async fn more(spine: Option<&mut mpsc::Receiver<RecordBatch>>) -> Option<RecordBatch> {
-    spine?.recv().await
+async fn more(spine: Option<&mut Spine>) -> Option<RecordBatch> {
+    spine?.next().await
 }

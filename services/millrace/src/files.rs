@@ -31,6 +31,7 @@ mod text;
 pub use batch::{BATCH_BYTES, BATCH_ROWS, BATCH_ROWS_MAX, RejectedRow, RowBatch, arrow_schema};
 pub use error::{CellError, ReadError, RowError};
 pub use format::Format;
+pub(crate) use json::names as json_names;
 pub(crate) use parquet::{Bounded, guarded, widened};
 pub(crate) use source::open_text;
 pub use source::{ContentHash, Input, Progress, hash_content};
@@ -74,6 +75,22 @@ impl RowReader {
                 Box::new(parquet::ParquetReader::open(input, stream, rows_max, progress)?)
             }
         }))
+    }
+
+    /// Opens an NDJSON file whose lines have these fields and no others. Those named in `any` are strings
+    /// that hold any JSON value: the text of a string, and the JSON of all else.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the input cannot be opened.
+    pub(crate) fn open_ndjson(
+        input: &Input,
+        stream: &Stream,
+        any: &[String],
+        rows_max: u64,
+        progress: &Progress,
+    ) -> Result<Self, ReadError> {
+        let reader = ndjson::NdjsonReader::open(input, stream, rows_max, progress)?;
+        Ok(Self(Box::new(reader.of_a_spine(any))))
     }
 
     /// The next batch, or `None` at the end. A batch covers the sequence numbers that follow the

@@ -13,7 +13,6 @@ use millrace_client::Client;
 use millrace_proto::convert::{from_timestamp, known_at_timestamp, to_timestamp};
 use millrace_proto::v1;
 use millrace_types::{EntityKey, FeatureValue, KnownAt, Micros};
-use tokio::sync::mpsc;
 
 pub use report::{Mismatch, ParityReport, ViewParity};
 
@@ -140,10 +139,7 @@ async fn compare(
     // A read as known at an instant ahead of the clock is refused: what is stamped ahead is waited for.
     tokio::time::sleep(until_passed(first.known_at, clock::now())).await;
     let keys: Vec<&EntityKey> = online.iter().map(|o| &o.key).collect();
-    let (to, spine) = mpsc::channel(1);
-    // There is room for one, and it is the only one.
-    let _ = to.try_send(sample::spine(catalog, view, &keys, at)?);
-    drop(to);
+    let spine = sample::spine(catalog, view, &keys, at)?;
     let start = v1::TrainingSetStart {
         views: vec![v1::TrainingView { view: view.name.clone(), features: Vec::new() }],
         rows: Some(v1::training_set_start::Rows::Spine(v1::SpineRows::default())),

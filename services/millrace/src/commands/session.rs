@@ -29,7 +29,15 @@ pub(super) fn client(global: &Global) -> Result<Client, Failure> {
 /// # Errors
 /// [`Failure::Client`], or [`Failure::CatalogNotUnderstood`] when it was made for a newer version.
 pub(super) async fn catalog(client: &Client) -> Result<Catalog, Failure> {
-    let answer = client.get_catalog(None).await?;
+    catalog_of(client, None).await
+}
+
+/// A version of the catalog, or the one in force.
+///
+/// # Errors
+/// As [`catalog`].
+pub(super) async fn catalog_of(client: &Client, version: Option<u32>) -> Result<Catalog, Failure> {
+    let answer = client.get_catalog(version).await?;
     if answer.version == 0 {
         return Ok(Catalog::empty());
     }

@@ -11,11 +11,12 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use millrace_catalog::{Catalog, View};
-use millrace_client::{Client, ClientError, TrainingSet};
+use millrace_client::{Client, ClientError, TrainingSet, TrainingSpine};
 use millrace_proto::convert::to_timestamp;
 use millrace_proto::v1;
 use millrace_types::Micros;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 pub use report::TrainingReport;
 
@@ -24,6 +25,7 @@ use crate::cli::{Global, TrainingArgs, TrainingKnownAt};
 use crate::exit::Exit;
 use crate::output::Printer;
 use out::{OutFile, OutFormat};
+use spine::SpineReader;
 
 /// Batches that wait between reading, the server and writing.
 const BATCHES_AHEAD: usize = 4;
@@ -40,7 +42,7 @@ pub async fn run(args: &TrainingArgs, global: &Global, printer: Printer) -> Resu
     let client = session::client(global)?;
     let report = make(&client, args).await?;
     printer.print(&report)?;
-    hint(&report)?;
+    hint(args, &report)?;
     Ok(Exit::Done)
 }
 
@@ -51,22 +53,19 @@ pub async fn run(args: &TrainingArgs, global: &Global, printer: Printer) -> Resu
 pub(crate) async fn make(client: &Client, args: &TrainingArgs) -> Result<TrainingReport, Failure> {
     let begun = Instant::now();
     let format = OutFormat::of(&args.out)?;
-    let catalog = session::catalog(client).await?;
+    let catalog = catalog(client, args).await?;
     let views = views(args, &catalog)?;
     let spine = match &args.spine {
-        Some(file) => {
-            let (to, from) = mpsc::channel(BATCHES_AHEAD);
-            let reader = spine::open(file, &catalog.key_columns(&views))?;
-            Some((tokio::task::spawn_blocking(move || reader.send(&to)), from))
-        }
+        Some(file) => Some(spine::open(file, &catalog.key_columns(&views))?),
         None => None,
     };
-    let (reading, rows) = spine.unzip();
+    let columns = spine.as_ref().map(SpineReader::schema);
     // Fails on a folder that cannot be written to before anything is read.
     let file = OutFile::create(&args.out)?;
-    let mut set = client.training_set(start(args), rows);
+    let (reading, spine) = spine.map(begin_to_read).unzip();
+    let mut set = client.training_set(start(args), spine);
     let (to, from) = mpsc::channel(BATCHES_AHEAD);
-    let writing = tokio::task::spawn_blocking(move || write::write(file, format, from));
+    let writing = tokio::task::spawn_blocking(move || write::write(file, format, columns, from));
     let pumped = pump(args, &mut set, &to).await;
     let failed = pumped.as_ref().err().cloned();
     let taken = pumped.unwrap_or(0);
@@ -90,6 +89,25 @@ pub(crate) async fn make(client: &Client, args: &TrainingArgs) -> Result<Trainin
     }
     written?;
     Ok(report)
+}
+
+/// The catalog that the set is made under: that of the version asked for, or the one in force.
+async fn catalog(client: &Client, args: &TrainingArgs) -> Result<Catalog, Failure> {
+    if args.set_version.is_none() {
+        return session::catalog(client).await;
+    }
+    // The server alone can tell, and tells before it wants rows.
+    let (_to, rows) = mpsc::channel(1);
+    let spine = args.spine.as_ref().map(|_| TrainingSpine { rows, named_by: Vec::new() });
+    let header = client.training_set(start(args), spine).begun().await?;
+    session::catalog_of(client, Some(header.catalog_version)).await
+}
+
+/// Begins to read a spine on a thread of its own.
+fn begin_to_read(reader: SpineReader) -> (JoinHandle<Result<(), Failure>>, TrainingSpine) {
+    let (to, rows) = mpsc::channel(BATCHES_AHEAD);
+    let named_by = reader.named_by();
+    (tokio::task::spawn_blocking(move || reader.send(&to)), TrainingSpine { rows, named_by })
 }
 
 /// Takes rows of the set to the writer until either ends. Gives how many.
@@ -120,7 +138,7 @@ async fn pump(
     Ok(taken)
 }
 
-async fn join<T>(task: tokio::task::JoinHandle<T>) -> Result<T, Failure> {
+async fn join<T>(task: JoinHandle<T>) -> Result<T, Failure> {
     task.await.map_err(|error| Failure::Runtime(error.to_string()))
 }
 
@@ -190,15 +208,23 @@ fn progress() -> ProgressBar {
 }
 
 /// What somebody who trains on it should know.
-fn hint(report: &TrainingReport) -> io::Result<()> {
+fn hint(args: &TrainingArgs, report: &TrainingReport) -> io::Result<()> {
     let mut err = io::stderr().lock();
-    if report.unknown > 0 {
-        let share = 100.0 * report.unknown as f64 / report.rows.max(1) as f64;
+    if let Some(share) = report.unknown_share(args.views.len()) {
+        let of = match (report.resumed, args.views.len()) {
+            (false, 1) => String::new(),
+            (false, _) => ", counted once for each view,".to_owned(),
+            (true, 1) => format!(" since a call broke, {} in all,", report.counted_rows),
+            (true, _) => format!(
+                " since a call broke, {} in all, counted once for each view,",
+                report.counted_rows
+            ),
+        };
         writeln!(
             err,
-            "warning: {share:.1} % of the rows are empty, because nothing of their entity was known \
-             by then: published history becomes known when it is published. `millrace import` states \
-             when it was known; --known-at latest asks what is known now"
+            "warning: {share:.1} % of the rows{of} are empty, because nothing of their entity was \
+             known by then: published history becomes known when it is published. `millrace import` \
+             states when it was known; --known-at latest asks what is known now"
         )?;
     }
     Ok(())

@@ -15,20 +15,29 @@ use super::text::{self, Cell};
 pub(crate) struct FieldIndex {
     by_name: HashMap<String, usize>,
     fields: usize,
+    /// Whether an object may have no other field.
+    is_closed: bool,
 }
 
 impl FieldIndex {
     pub(crate) fn new(stream: &Stream) -> Self {
         let by_name =
             stream.fields.iter().enumerate().map(|(index, field)| (field.name.clone(), index));
-        Self { by_name: by_name.collect(), fields: stream.fields.len() }
+        Self { by_name: by_name.collect(), fields: stream.fields.len(), is_closed: false }
+    }
+
+    /// The same of objects that have no other fields.
+    pub(crate) fn closed(mut self) -> Self {
+        self.is_closed = true;
+        self
     }
 }
 
-/// Splits a line into the raw JSON of each field, in field order; what has no field is ignored.
+/// Splits a line into the raw JSON of each field, in field order; what has no field is ignored, unless
+/// there may be none.
 ///
 /// # Errors
-/// The rule that is broken when the line is not one JSON object or holds a field twice.
+/// The rule that is broken when the line is not one JSON object or holds a field twice, or one too many.
 pub(crate) fn object<'a>(
     line: &'a str,
     fields: &FieldIndex,
@@ -37,19 +46,51 @@ pub(crate) fn object<'a>(
     let values = ObjectSeed(fields)
         .deserialize(&mut deserializer)
         .and_then(|values| deserializer.end().map(|()| values));
-    values.map_err(|error| {
-        let place = format!(" at line {} column {}", error.line(), error.column());
-        let text = error.to_string();
-        let rule = text.strip_suffix(&place).unwrap_or(&text);
-        if error.is_data() {
-            return rule.to_owned();
+    values.map_err(|error| broken_rule(line, &error))
+}
+
+/// The names of the fields of a line, in their order.
+///
+/// # Errors
+/// The rule that is broken when the line is not one JSON object.
+pub(crate) fn names(line: &str) -> Result<Vec<String>, String> {
+    let mut deserializer = serde_json::Deserializer::from_str(line);
+    let names = deserializer
+        .deserialize_map(NamesVisitor)
+        .and_then(|names| deserializer.end().map(|()| names));
+    names.map_err(|error| broken_rule(line, &error))
+}
+
+fn broken_rule(line: &str, error: &serde_json::Error) -> String {
+    let place = format!(" at line {} column {}", error.line(), error.column());
+    let text = error.to_string();
+    let rule = text.strip_suffix(&place).unwrap_or(&text);
+    if error.is_data() {
+        return rule.to_owned();
+    }
+    let hint = match line.contains("NaN") || line.contains("Infinity") {
+        true => "; NaN and infinities are not JSON and not allowed: write null",
+        false => "",
+    };
+    format!("is not a JSON object: {rule} at column {}{hint}", error.column())
+}
+
+struct NamesVisitor;
+
+impl<'de> Visitor<'de> for NamesVisitor {
+    type Value = Vec<String>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("one JSON object on each line")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut names = Vec::new();
+        while let Some((name, IgnoredAny)) = map.next_entry::<String, IgnoredAny>()? {
+            names.push(name);
         }
-        let hint = match line.contains("NaN") || line.contains("Infinity") {
-            true => "; NaN and infinities are not JSON and not allowed: write null",
-            false => "",
-        };
-        format!("is not a JSON object: {rule} at column {}{hint}", error.column())
-    })
+        Ok(names)
+    }
 }
 
 struct ObjectSeed<'f>(&'f FieldIndex);
@@ -102,8 +143,14 @@ impl<'f> Visitor<'_> for KeySeed<'f> {
         f.write_str("a field name")
     }
 
-    fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
-        Ok(self.0.by_name.get_key_value(name).map(|(name, index)| (*index, name.as_str())))
+    fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<Self::Value, E> {
+        let found = self.0.by_name.get_key_value(name).map(|(name, index)| (*index, name.as_str()));
+        if found.is_none() && self.0.is_closed {
+            let rule =
+                "is no column: the first line names them all, with null where it has no value";
+            return Err(E::custom(format!("field {} {rule}", shortened(name))));
+        }
+        Ok(found)
     }
 }
 
@@ -138,6 +185,22 @@ pub(crate) fn cell<'a>(field: &Field, raw: Option<&'a str>) -> Result<Cell<'a>, 
         }
         (FieldType::Timestamp, _) => return wrong("an RFC 3339 string or an integer"),
     }))
+}
+
+/// Reads raw JSON as text: of a string that which it holds, of all else the JSON. Missing and `null` are
+/// NULL.
+///
+/// # Errors
+/// [`CellError`] for a string that is none.
+pub(crate) fn any(raw: Option<&str>) -> Result<Cell<'_>, CellError> {
+    let Some(raw) = raw else { return Ok(Cell::NULL) };
+    match Kind::of(raw) {
+        Kind::Null => Ok(Cell::NULL),
+        Kind::String => string(raw),
+        Kind::Bool | Kind::Integer | Kind::Decimal | Kind::Array | Kind::Object => {
+            Ok(Cell::Borrowed(ValueRef::String(raw)))
+        }
+    }
 }
 
 /// The text of a string or number, for naming a row.

@@ -15,6 +15,8 @@ pub(crate) struct NdjsonReader {
     reader: Box<dyn BufRead + Send>,
     stream: Stream,
     fields: FieldIndex,
+    /// By field: whether it takes any JSON value, as text.
+    any: Vec<bool>,
     batch: BatchBuilder,
     buffer: Vec<u8>,
     line: u64,
@@ -41,10 +43,18 @@ impl NdjsonReader {
             reader,
             stream: stream.clone(),
             fields: FieldIndex::new(stream),
+            any: vec![false; stream.fields.len()],
             batch: BatchBuilder::new(stream, rows_max),
             buffer: Vec::new(),
             line: 0,
         }
+    }
+
+    /// Lets these string fields hold any JSON value, as text, and lines have no field beside the stream's.
+    pub(crate) fn of_a_spine(mut self, any: &[String]) -> Self {
+        self.fields = self.fields.closed();
+        self.any = self.stream.fields.iter().map(|field| any.contains(&field.name)).collect();
+        self
     }
 
     fn push(&mut self, too_long: bool) {
@@ -64,10 +74,11 @@ impl NdjsonReader {
         match json::object(text, &self.fields) {
             Err(rule) => self.batch.push(self.line, Err(RowError::row(rule)), || None),
             Ok(values) => {
-                let fields = self.stream.fields.iter().zip(&values);
+                let fields = self.stream.fields.iter().zip(&self.any).zip(&values);
                 let cells: Result<Vec<_>, _> = fields
-                    .map(|(field, value)| {
-                        json::cell(field, *value).map_err(|e| RowError::cell(&field.name, &e))
+                    .map(|((field, any), value)| {
+                        let cell = if *any { json::any(*value) } else { json::cell(field, *value) };
+                        cell.map_err(|e| RowError::cell(&field.name, &e))
                     })
                     .collect();
                 let id = || json::text_of(values[self.stream.id_field?]?);

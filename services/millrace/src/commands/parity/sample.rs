@@ -7,9 +7,10 @@ use arrow_array::cast::AsArray as _;
 use arrow_array::types::Int64Type;
 use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use millrace_catalog::{Catalog, View};
-use millrace_client::Client;
+use millrace_client::{Client, TrainingSpine};
 use millrace_proto::v1;
 use millrace_types::{EntityKey, KeyPart, KeyType, Micros};
+use tokio::sync::mpsc;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::commands::Failure;
@@ -85,7 +86,7 @@ pub(super) fn spine(
     view: &View,
     keys: &[&EntityKey],
     at: Micros,
-) -> Result<RecordBatch, Failure> {
+) -> Result<TrainingSpine, Failure> {
     let mut columns: Vec<(String, ArrayRef)> = Vec::new();
     for (_, parts) in catalog.key_columns(&[view]) {
         for (place, part) in parts.iter().enumerate() {
@@ -99,7 +100,13 @@ pub(super) fn spine(
     }
     let ats = Int64Array::from_value(at.0, keys.len());
     columns.push(("at".to_owned(), Arc::new(ats)));
-    RecordBatch::try_from_iter(columns).map_err(|e| Failure::Runtime(e.to_string()))
+    let named_by = columns.iter().map(|(name, _)| name.clone()).collect();
+    let batch = RecordBatch::try_from_iter(columns);
+    let batch = batch.map_err(|e| Failure::Runtime(e.to_string()))?;
+    let (to, rows) = mpsc::channel(1);
+    // There is room for one, and it is the only one.
+    let _ = to.try_send(batch);
+    Ok(TrainingSpine { rows, named_by })
 }
 
 fn number(part: Option<KeyPart<'_>>) -> Option<i64> {

@@ -16,6 +16,8 @@ use crate::output::{Report, Table};
 pub struct TrainingReport {
     /// Rows.
     pub rows: u64,
+    /// Of how many of them the counts below tell: all, unless a call broke and was taken up again.
+    pub counted_rows: u64,
     /// Rows, once a view, whose entity has no live fact up to the row's instant.
     pub missing: u64,
     /// Of those, the ones that have facts, none of which was known by then.
@@ -35,7 +37,7 @@ pub struct TrainingReport {
     pub known_at: Option<JsonInstant>,
     /// How far event time is complete.
     pub watermark: Option<JsonInstant>,
-    /// Whether a call broke and was taken up again; the counts beside `rows` are then of the rows since.
+    /// Whether a call broke and was taken up again.
     pub resumed: bool,
     /// The file.
     pub out: String,
@@ -50,6 +52,7 @@ impl TrainingReport {
         };
         Self {
             rows,
+            counted_rows: summary.rows,
             resumed: set.was_resumed(),
             missing: summary.missing_rows,
             unknown: summary.unknown_rows,
@@ -64,12 +67,21 @@ impl TrainingReport {
         }
     }
 
+    /// The share of the rows of so many views, in percent, that are empty since nothing was known of them;
+    /// `None` where there is none.
+    pub(super) fn unknown_share(&self, views: usize) -> Option<f64> {
+        // Rows of views, as the unknown ones are counted.
+        let counted = self.counted_rows.saturating_mul(views as u64).max(1);
+        (self.unknown > 0).then(|| 100.0 * self.unknown as f64 / counted as f64)
+    }
+
     fn rows(&self) -> Vec<(&'static str, String)> {
         let instant = |at: &Option<JsonInstant>| {
             at.as_ref().map_or_else(|| "none yet".to_owned(), |at| at.0.to_string())
         };
         let mut rows = vec![
             ("rows", self.rows.to_string()),
+            ("counted_rows", self.counted_rows.to_string()),
             ("missing", self.missing.to_string()),
             ("unknown", self.unknown.to_string()),
             ("facts_read", self.facts_read.to_string()),

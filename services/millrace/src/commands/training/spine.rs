@@ -1,5 +1,6 @@
-//! Files of spines. Parquet and Arrow files keep all their columns; of CSV the others are text, and of
-//! NDJSON only what names a row is read.
+//! Files of spines. All their columns are kept: those of Parquet and Arrow files with their types, of CSV
+//! and NDJSON what names no row as text. In NDJSON that is the text of a string, and the JSON of all else,
+//! so that the type of a column does not rest on a row; the fields of the first line are the columns.
 
 use std::fs::File;
 use std::io::{BufRead as _, Read as _};
@@ -13,7 +14,7 @@ use arrow_array::types::{
 };
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_ipc::reader::FileReader;
-use arrow_schema::{DataType, Field as ArrowField, Schema, TimeUnit};
+use arrow_schema::{ArrowError, DataType, Field as ArrowField, Schema, SchemaRef, TimeUnit};
 use millrace_catalog::{
     BeyondRepair, Field, KeyColumn, Kind, Stream, StreamKind, TimeUnit as CatalogUnit,
 };
@@ -23,7 +24,8 @@ use tokio::sync::mpsc;
 
 use crate::commands::Failure;
 use crate::files::{
-    BATCH_ROWS, Bounded, Format, Input, Progress, RowReader, guarded, open_text, widened,
+    BATCH_ROWS, Bounded, Format, Input, Progress, RowReader, arrow_schema, guarded, json_names,
+    open_text, widened,
 };
 
 const UTC: &str = "UTC";
@@ -35,15 +37,21 @@ const LINE_BYTES: u64 = 8 << 20;
 /// A spine that is being read.
 pub(super) struct SpineReader {
     path: String,
-    /// The names that columns of keys may have.
-    keys: Vec<String>,
+    /// The columns that name a row: those of its keys, and `at`.
+    named_by: Vec<String>,
+    /// All columns, as they are sent.
+    schema: SchemaRef,
     source: SpineSource,
 }
 
 enum SpineSource {
     Rows(RowReader),
-    Batches(Box<dyn Iterator<Item = Result<RecordBatch, String>> + Send>),
+    Batches(Batches),
 }
+
+type Batches = Box<dyn Iterator<Item = Result<RecordBatch, String>> + Send>;
+
+type Opened = Result<SpineReader, Failure>;
 
 fn failed(path: &Path, reason: impl ToString) -> Failure {
     Failure::Spine { path: path.display().to_string(), reason: reason.to_string() }
@@ -56,98 +64,97 @@ type Keys<'c> = &'c [(&'c Kind, Vec<KeyColumn>)];
 ///
 /// # Errors
 /// [`Failure::Spine`], [`Failure::Read`].
-pub(super) fn open(path: &Path, kinds: Keys<'_>) -> Result<SpineReader, Failure> {
+pub(super) fn open(path: &Path, kinds: Keys<'_>) -> Opened {
     let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
-    let source = if matches!(extension, "arrow" | "feather" | "ipc") {
+    if matches!(extension, "arrow" | "feather" | "ipc") {
         let file = File::open(path).map_err(|e| failed(path, e))?;
         let reader = FileReader::try_new_buffered(file, None).map_err(|e| failed(path, e))?;
-        check_columns(path, &reader.schema(), kinds)?;
-        SpineSource::Batches(Box::new(reader.map(|batch| batch.map_err(|e| e.to_string()))))
-    } else {
-        match Format::of_name(path) {
-            Some(Format::Parquet) => SpineSource::Batches(parquet(path, kinds)?),
-            Some(format @ (Format::Csv | Format::Ndjson)) => {
-                SpineSource::Rows(rows(path, format, kinds)?)
-            }
-            None => {
-                let reason = "its name does not tell its format: .parquet, .arrow, .csv or .ndjson";
-                return Err(failed(path, reason));
-            }
+        let schema = reader.schema();
+        let batches = Box::new(reader.map(|batch| batch.map_err(|e| e.to_string())));
+        return of_batches(path, &schema, kinds, batches);
+    }
+    match Format::of_name(path) {
+        Some(Format::Parquet) => parquet(path, kinds),
+        Some(format @ (Format::Csv | Format::Ndjson)) => rows(path, format, kinds),
+        None => {
+            let reason = "its name does not tell its format: .parquet, .arrow, .csv or .ndjson";
+            Err(failed(path, reason))
         }
-    };
-    let keys = columns_of(kinds).flat_map(|column| column.names.iter().cloned()).collect();
-    Ok(SpineReader { path: path.display().to_string(), keys, source })
+    }
 }
 
 fn columns_of(kinds: Keys<'_>) -> impl Iterator<Item = &KeyColumn> {
     kinds.iter().flat_map(|(_, columns)| columns)
 }
 
-fn parquet(
-    path: &Path,
-    kinds: Keys<'_>,
-) -> Result<Box<dyn Iterator<Item = Result<RecordBatch, String>> + Send>, Failure> {
+fn of_batches(path: &Path, schema: &SchemaRef, kinds: Keys<'_>, batches: Batches) -> Opened {
+    let have: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
+    let named_by = naming(path, &have, kinds)?;
+    let none = RecordBatch::new_empty(SchemaRef::clone(schema));
+    let schema = named(&none, &named_by).map_err(|e| failed(path, e))?.schema();
+    let path = path.display().to_string();
+    Ok(SpineReader { path, named_by, schema, source: SpineSource::Batches(batches) })
+}
+
+fn parquet(path: &Path, kinds: Keys<'_>) -> Opened {
     let file = File::open(path).map_err(|e| failed(path, e))?;
     let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
     let builder =
         guarded(|| ParquetRecordBatchReaderBuilder::try_new_with_options(Bounded(file), options))
             .map_err(|e| failed(path, e))?;
-    check_columns(path, builder.schema(), kinds)?;
+    let schema = SchemaRef::clone(builder.schema());
     let mut reader =
         guarded(|| builder.with_batch_size(ROWS).build()).map_err(|e| failed(path, e))?;
-    let read = move || guarded(|| Ok(reader.next().transpose()?)).map_err(|e| e.to_string());
-    Ok(Box::new(std::iter::from_fn({
-        let mut read = read;
-        move || read().transpose()
-    })))
+    let mut read = move || guarded(|| Ok(reader.next().transpose()?)).map_err(|e| e.to_string());
+    let batches = Box::new(std::iter::from_fn(move || read().transpose()));
+    of_batches(path, &schema, kinds, batches)
 }
 
-/// Every column that names a row is there.
-fn check_columns(path: &Path, schema: &Schema, kinds: Keys<'_>) -> Result<(), Failure> {
-    let have: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
-    check_names(path, &have, kinds)
-}
-
-fn check_names(path: &Path, have: &[&str], kinds: Keys<'_>) -> Result<(), Failure> {
+/// The columns that name a row, of those that there are: as the server takes them.
+fn naming(path: &Path, have: &[&str], kinds: Keys<'_>) -> Result<Vec<String>, Failure> {
     let lacks = |what: String| {
         failed(path, format!("it has no column {what}; its columns are {}", have.join(", ")))
     };
+    let mut naming = Vec::new();
     for (kind, columns) in kinds {
         for column in columns {
-            if !column.names.iter().any(|name| have.contains(&name.as_str())) {
-                let names: Vec<String> = column.names.iter().map(|n| format!("{n:?}")).collect();
-                return Err(lacks(format!(
-                    "{} with the keys of {}",
-                    names.join(" or "),
-                    kind.name
-                )));
+            match column.names.iter().find(|name| have.contains(&name.as_str())) {
+                Some(name) => naming.push(name.clone()),
+                None => {
+                    let names: Vec<String> =
+                        column.names.iter().map(|n| format!("{n:?}")).collect();
+                    let or = names.join(" or ");
+                    return Err(lacks(format!("{or} with the keys of {}", kind.name)));
+                }
             }
         }
     }
-    if have.contains(&"at") {
-        Ok(())
-    } else {
-        Err(lacks("\"at\" with the instants of the rows".to_owned()))
+    if !have.contains(&"at") {
+        return Err(lacks("\"at\" with the instants of the rows".to_owned()));
     }
+    naming.push("at".to_owned());
+    Ok(naming)
 }
 
 /// Reads text by a stream that has the columns of the spine as its fields.
-fn rows(path: &Path, format: Format, kinds: Keys<'_>) -> Result<RowReader, Failure> {
+fn rows(path: &Path, format: Format, kinds: Keys<'_>) -> Opened {
     let names = first_names(path, format)?;
     let have: Vec<&str> = names.iter().map(String::as_str).collect();
-    check_names(path, &have, kinds)?;
-    let mut fields = Vec::new();
+    let named_by = naming(path, &have, kinds)?;
+    let (mut fields, mut others) = (Vec::new(), Vec::new());
     for name in &names {
         let key = columns_of(kinds).find(|key| {
             let found = key.names.iter().find(|n| names.contains(*n));
             found == Some(name)
         });
-        let ty = match (key.map(|key| key.ty), name.as_str(), format) {
-            (Some(KeyType::Int64), ..) => FieldType::Int64,
-            (Some(KeyType::String), ..) => FieldType::String,
-            (None, "at", _) => FieldType::Timestamp,
-            (None, _, Format::Csv) => FieldType::String,
-            (None, _, Format::Ndjson | Format::Parquet) => continue,
+        let ty = match (key.map(|key| key.ty), name.as_str()) {
+            (Some(KeyType::Int64), _) => FieldType::Int64,
+            (Some(KeyType::String), _) => FieldType::String,
+            (None, "at") => FieldType::Timestamp,
+            (None, _) => {
+                others.push(name.clone());
+                FieldType::String
+            }
         };
         fields.push(Field { name: name.clone(), ty, unit: CatalogUnit::Micros });
     }
@@ -170,15 +177,29 @@ fn rows(path: &Path, format: Format, kinds: Keys<'_>) -> Result<RowReader, Failu
         forgets: false,
         fields,
     };
-    let input = Input::File(path.to_owned());
-    Ok(RowReader::open(&input, format, &stream, BATCH_ROWS, &Progress::default())?)
+    let (input, progress) = (Input::File(path.to_owned()), Progress::default());
+    let reader = match format {
+        Format::Ndjson => RowReader::open_ndjson(&input, &stream, &others, BATCH_ROWS, &progress)?,
+        Format::Csv | Format::Parquet => {
+            RowReader::open(&input, format, &stream, BATCH_ROWS, &progress)?
+        }
+    };
+    let (path, schema) = (path.display().to_string(), arrow_schema(&stream));
+    Ok(SpineReader { path, named_by, schema, source: SpineSource::Rows(reader) })
 }
 
-/// The names of the columns, as the first line of the file has them.
+/// The names of the columns, as the first line of the file that is not blank has them.
 fn first_names(path: &Path, format: Format) -> Result<Vec<String>, Failure> {
-    let mut first = String::new();
     let text = open_text(&Input::File(path.to_owned()), &Progress::default())?;
-    text.take(LINE_BYTES).read_line(&mut first).map_err(|e| failed(path, e))?;
+    let mut text = text.take(LINE_BYTES);
+    let (mut first, mut line) = (String::new(), 0);
+    while first.trim().is_empty() {
+        first.clear();
+        line += 1;
+        if text.read_line(&mut first).map_err(|e| failed(path, e))? == 0 {
+            return Err(failed(path, "it is empty, so that nothing names its columns"));
+        }
+    }
     match format {
         Format::Csv => {
             let mut reader =
@@ -187,14 +208,22 @@ fn first_names(path: &Path, format: Format) -> Result<Vec<String>, Failure> {
             Ok(names.iter().map(str::to_owned).collect())
         }
         Format::Ndjson | Format::Parquet => {
-            let first: serde_json::Map<String, serde_json::Value> =
-                serde_json::from_str(&first).map_err(|e| failed(path, format!("line 1: {e}")))?;
-            Ok(first.into_iter().map(|(name, _)| name).collect())
+            json_names(first.trim()).map_err(|rule| failed(path, format!("line {line}: it {rule}")))
         }
     }
 }
 
 impl SpineReader {
+    /// The columns that name a row.
+    pub(super) fn named_by(&self) -> Vec<String> {
+        self.named_by.clone()
+    }
+
+    /// All columns.
+    pub(super) fn schema(&self) -> SchemaRef {
+        SchemaRef::clone(&self.schema)
+    }
+
     /// Reads the spine through. Ends early where nobody takes rows any more.
     ///
     /// # Errors
@@ -215,7 +244,7 @@ impl SpineReader {
             SpineSource::Batches(batches) => {
                 for batch in batches {
                     let batch = batch.map_err(|e| failed(path, e))?;
-                    let batch = named(&batch, &self.keys).map_err(|e| failed(path, e))?;
+                    let batch = named(&batch, &self.named_by).map_err(|e| failed(path, e))?;
                     if to.blocking_send(batch).is_err() {
                         break;
                     }
@@ -228,15 +257,14 @@ impl SpineReader {
 
 /// The batch with the columns that name rows in the types of the protocol.
 #[expect(clippy::wildcard_enum_match_arm, reason = "the types of Arrow are not ours")]
-fn named(batch: &RecordBatch, keys: &[String]) -> Result<RecordBatch, arrow_schema::ArrowError> {
+fn named(batch: &RecordBatch, named_by: &[String]) -> Result<RecordBatch, ArrowError> {
     let schema = batch.schema();
     let mut fields: Vec<ArrowField> = Vec::new();
     let mut columns: Vec<ArrayRef> = Vec::new();
     for (field, column) in schema.fields().iter().zip(batch.columns()) {
-        let is_key = keys.contains(field.name());
         let column = match field.data_type() {
             DataType::Timestamp(unit, None) if field.name() == "at" => zoned(column, *unit),
-            _ if is_key || field.name() == "at" => widened(column),
+            _ if named_by.contains(field.name()) => widened(column),
             _ => column.clone(),
         };
         fields.push(ArrowField::new(field.name(), column.data_type().clone(), true));

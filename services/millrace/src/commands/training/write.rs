@@ -56,39 +56,30 @@ impl Told {
     }
 }
 
-/// Writes what comes. Without its end nothing is left.
+/// Writes what comes, rows of a spine behind its columns. Without its end nothing is left.
 ///
 /// # Errors
 /// [`Failure::OutFile`], [`Failure::Spine`] where a column of the spine has the name of a feature.
 pub(super) fn write(
     file: OutFile,
     format: OutFormat,
+    spine: Option<SchemaRef>,
     mut from: mpsc::Receiver<Told>,
 ) -> Result<(), Failure> {
-    let mut begun: Option<(Metadata, SchemaRef)> = None;
-    let mut writer: Option<RowWriter> = None;
+    let mut begun: Option<(SchemaRef, RowWriter)> = None;
     while let Some(told) = from.blocking_recv() {
         match told {
-            Told::Begin { metadata, features } => begun = Some((metadata, features)),
+            Told::Begin { metadata, features } => {
+                let schema = joined(spine.as_ref(), &features)?;
+                let writer = file.writer(format, &schema, &metadata)?;
+                begun = Some((schema, writer));
+            }
             Told::Rows(rows) => {
-                let batch = joined(rows)?;
-                let writer = match &mut writer {
-                    Some(writer) => writer,
-                    none => {
-                        let metadata = begun.take().map(|(metadata, _)| metadata);
-                        let schema = batch.schema();
-                        none.insert(file.writer(format, &schema, &metadata.unwrap_or_default())?)
-                    }
-                };
-                writer.write(&batch).map_err(|e| file.failed(e))?;
+                let Some((schema, writer)) = &mut begun else { break };
+                writer.write(&beside(schema, rows)?).map_err(|e| file.failed(e))?;
             }
             Told::End => {
-                let writer = match (writer.take(), begun.take()) {
-                    (Some(writer), _) => writer,
-                    // No rows: the columns of features alone.
-                    (None, Some((metadata, schema))) => file.writer(format, &schema, &metadata)?,
-                    (None, None) => return Ok(()),
-                };
+                let Some((_, writer)) = begun else { break };
                 writer.finish().map_err(|e| file.failed(e))?;
                 return file.finish();
             }
@@ -98,18 +89,23 @@ pub(super) fn write(
 }
 
 /// The columns of the spine, then those of the features.
-fn joined(rows: TrainingRows) -> Result<RecordBatch, Failure> {
-    let Some(spine) = rows.spine else { return Ok(rows.features) };
-    let (left, right) = (spine.schema(), rows.features.schema());
-    for field in right.fields() {
-        if left.field_with_name(field.name()).is_ok() {
+fn joined(spine: Option<&SchemaRef>, features: &SchemaRef) -> Result<SchemaRef, Failure> {
+    let Some(spine) = spine else { return Ok(SchemaRef::clone(features)) };
+    for field in features.fields() {
+        if spine.field_with_name(field.name()).is_ok() {
             let reason =
                 format!("its column {:?} has the name of a feature; give it another", field.name());
             return Err(Failure::Spine { path: "the spine".to_owned(), reason });
         }
     }
-    let fields: Vec<Arc<Field>> = left.fields().iter().chain(right.fields()).cloned().collect();
+    let fields: Vec<Arc<Field>> = spine.fields().iter().chain(features.fields()).cloned().collect();
+    Ok(Arc::new(Schema::new(fields)))
+}
+
+/// Rows of the spine with their features.
+fn beside(schema: &SchemaRef, rows: TrainingRows) -> Result<RecordBatch, Failure> {
+    let Some(spine) = rows.spine else { return Ok(rows.features) };
     let columns = spine.columns().iter().chain(rows.features.columns()).cloned().collect();
-    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
+    RecordBatch::try_new(SchemaRef::clone(schema), columns)
         .map_err(|e| Failure::Runtime(e.to_string()))
 }
