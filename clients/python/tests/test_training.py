@@ -296,6 +296,8 @@ def test_a_call_that_breaks_is_taken_up_where_it_was(
     check(found.to_arrow(), 100)
     assert len(read) == 10
     assert [start.version for start in training.starts] == ["", "", "v1", "v1", "v1"]
+    before = [start.spine.rows_before for start in training.starts]
+    assert before == [0, 0, seen, seen + 7, seen + 7]
     answered = [seen, 7]
     missing = [100 - sum(answered[:i]) for i in range(3)]
     sent = [sum(batch.num_rows for batch in call) for call in training.messages]
@@ -403,6 +405,20 @@ def test_history_that_was_not_known_by_then_is_warned_of(
         found.to_arrow()
     assert found.summary is not None
     assert (found.summary.missing_rows, found.summary.unknown_rows) == (5, 4)
+
+
+def test_unknown_rows_are_told_of_all_rows_of_all_views(
+    training: Training, client: millrace.Client
+) -> None:
+    """They are counted once for each view, and since the last break."""
+    training.counts = {"unknown_rows": 8}
+    found = client.training_set(["one", "two"], spine=spine_of(5), known_at="at_event")
+    with pytest.warns(millrace.UnknownHistoryWarning, match="8 of 10 rows, counted once for each"):
+        found.to_arrow()
+    training.ends = [(7, broken())]
+    found = client.training_set("view", spine=spine_of(20), known_at="at_event")
+    with pytest.warns(millrace.UnknownHistoryWarning, match="8 of 13 rows since a call broke have"):
+        found.to_arrow()
 
 
 def test_an_error_of_the_source_is_raised_as_it_is(

@@ -70,6 +70,11 @@ class TrainingCall:
         finally:
             self.close()
 
+    @property
+    def views(self) -> int:
+        """How many views are read."""
+        return len(self._start.views)
+
     def close(self) -> None:
         """Ends the call in progress."""
         self._is_closed = True
@@ -108,6 +113,9 @@ class TrainingCall:
         call = 0 if self._spine is None else self._spine.restart()
         start = serving_pb2.TrainingSetStart()
         start.CopyFrom(self._start)
+        if self._spine is not None:
+            # What is wrong with a row is told by its number in the whole spine.
+            start.spine.rows_before = self.rows
         return self._messages(start, call)
 
     def _messages(

@@ -34,7 +34,7 @@ class TrainingSummary:
     rows: int
     #: Of how many of these the counts below tell. All, unless a call broke and another one went on.
     counted_rows: int
-    #: Rows for whose entity, in some view, no live fact has an `at` up to the row's.
+    #: Rows, once for each view, for whose entity no live fact of it has an `at` up to the row's.
     missing_rows: int
     #: With `known_at="at_event"`: of those, rows that have such facts, but none known by then.
     unknown_rows: int
@@ -122,12 +122,21 @@ class TrainingSet:
         self.summary = _summary(summary, total)
         if summary.unknown_rows:
             warnings.warn(
-                f"{summary.unknown_rows} of {summary.rows} rows have facts, but none that was "
-                "known by their own instant: history that was published, and not imported, is "
-                'known since it was published; ask with known_at="latest", or import it',
+                f"{summary.unknown_rows} of {_counted(summary, total, self._call.views)} have "
+                "facts, but none that was known by their own instant: history that was published, "
+                "and not imported, is known since it was published; ask with "
+                'known_at="latest", or import it',
                 UnknownHistoryWarning,
                 stacklevel=2,
             )
+
+
+def _counted(summary: serving_pb2.TrainingSetSummary, total: int, views: int) -> str:
+    """The rows among which a summary counts: those of its call, once for each view."""
+    rows = f"{summary.rows * views} rows"
+    if summary.rows != total:
+        rows += " since a call broke"
+    return rows if views == 1 else f"{rows}, counted once for each view,"
 
 
 def _summary(summary: serving_pb2.TrainingSetSummary, total: int) -> TrainingSummary:
