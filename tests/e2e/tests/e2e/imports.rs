@@ -239,7 +239,8 @@ fn long_files(site: &Site, total: usize) -> [String; 2] {
 #[test]
 fn an_import_that_was_killed_is_completed_by_running_it_again() {
     let mut site = Site::new();
-    let total = 60_000;
+    // So many that it takes far longer than to see its first facts.
+    let total = 240_000;
     let files = long_files(&site, total);
     let mut command = site.cli().command(["import", &files[0], &files[1]]).expect("a binary");
     let mut import = command.spawn().expect("it starts");
@@ -255,6 +256,7 @@ fn an_import_that_was_killed_is_completed_by_running_it_again() {
     assert_eq!(report.sent, total as u64, "{report:?}");
     assert_eq!(report.rejected + report.late, 0, "{report:?}");
     assert!(report.duplicate > 0, "some were there: {report:?}");
+    assert!(report.accepted > 0, "it was killed when all were there: {report:?}");
     let again = site.import(&[&files[0], &files[1]]);
     assert_eq!(again.duplicate, total as u64, "{again:?}");
     let counted = |known: &[&str]| -> Vec<(Value, Value)> {

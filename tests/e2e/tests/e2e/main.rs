@@ -36,4 +36,5 @@ mod several;
 mod tails;
 mod traces;
 mod training;
+mod training_sets;
 mod witness;

@@ -168,3 +168,72 @@ fn encode(
     }
     Ok(encoded)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow_array::builder::{Int64Builder, ListBuilder};
+    use arrow_array::{ArrayRef, Int64Array, StringArray, StructArray};
+    use arrow_schema::{DataType, Field};
+    use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+    use super::*;
+
+    /// Rows with scalars, texts, lists and structs, some of which are NULL.
+    fn rows(range: std::ops::Range<i64>) -> RecordBatch {
+        let numbers = Int64Array::from_iter(range.clone().map(|n| (n % 5 > 0).then_some(n)));
+        let texts =
+            StringArray::from_iter(range.clone().map(|n| (n % 3 > 0).then(|| n.to_string())));
+        let mut lists = ListBuilder::new(Int64Builder::new());
+        for n in range {
+            (0..n % 4).for_each(|item| lists.values().append_value(item * n));
+            lists.append(n % 7 > 0);
+        }
+        let fields = [("text", DataType::Utf8), ("number", DataType::Int64)];
+        let fields = fields.map(|(name, ty)| Field::new(name, ty, true));
+        let parts: Vec<ArrayRef> = vec![Arc::new(texts.clone()), Arc::new(numbers.clone())];
+        let of_struct = StructArray::new(fields.to_vec().into(), parts, None);
+        let columns: [(&str, ArrayRef, bool); 4] = [
+            ("number", Arc::new(numbers), true),
+            ("text", Arc::new(texts), true),
+            ("list", Arc::new(lists.finish()), true),
+            ("counted", Arc::new(of_struct), true),
+        ];
+        RecordBatch::try_from_iter_with_nullable(columns).unwrap()
+    }
+
+    /// How many row groups a file of these batches has, and what is read back.
+    fn written(batches: &[RecordBatch], group_rows: usize) -> (usize, RecordBatch) {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let schema = rows(0..0).schema();
+        let out = BufWriter::new(file.reopen().unwrap());
+        let properties = WriterProperties::default();
+        let mut out = ColumnsOut::new(out, &schema, properties, group_rows).unwrap();
+        for batch in batches {
+            out.write(batch).unwrap();
+        }
+        out.finish().unwrap().into_inner().unwrap().sync_all().unwrap();
+        let reader = ParquetRecordBatchReaderBuilder::try_new(file.reopen().unwrap()).unwrap();
+        let groups = reader.metadata().num_row_groups();
+        let batches: Vec<RecordBatch> = reader.build().unwrap().collect::<Result<_, _>>().unwrap();
+        (groups, arrow_select::concat::concat_batches(&schema, &batches).unwrap())
+    }
+
+    #[test]
+    fn rows_of_several_row_groups_read_back() {
+        let whole = rows(0..1_000);
+        let cuts = [0..1, 1..90, 90..530, 530..1_000];
+        let batches: Vec<RecordBatch> =
+            cuts.into_iter().map(|r| whole.slice(r.start, r.len())).collect();
+        for (group_rows, groups) in [(100, 10), (300, 4), (999, 2), (1_000, 1), (5_000, 1)] {
+            assert_eq!(written(&batches, group_rows), (groups, whole.clone()), "{group_rows}");
+        }
+    }
+
+    #[test]
+    fn a_file_without_rows_reads_back() {
+        assert_eq!(written(&[], 100), (0, rows(0..0)));
+        assert_eq!(written(&[rows(0..0)], 100), (0, rows(0..0)));
+    }
+}
