@@ -216,13 +216,14 @@ async fn everything_is_there(scene: &Scene) {
     }
 }
 
+fn seconds(name: &str, usual: Duration) -> Duration {
+    let given = std::env::var(name).ok().and_then(|s| s.parse().ok());
+    given.map_or(usual, Duration::from_secs)
+}
+
 #[test]
 #[expect(clippy::print_stderr, reason = "the rates are for people: a test judges no time")]
 fn an_overload_of_ten_times_is_survived() {
-    let seconds = |name: &str, usual: Duration| {
-        let given = std::env::var(name).ok().and_then(|s| s.parse().ok());
-        given.map_or(usual, Duration::from_secs)
-    };
     let lasts = seconds("MILLRACE_OVERLOAD_SECONDS", LASTS);
     let beside = seconds("MILLRACE_OVERLOAD_BESIDE_SECONDS", BESIDE);
     let folder = tempfile::tempdir().expect("a temporary folder");
