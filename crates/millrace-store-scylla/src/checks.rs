@@ -73,6 +73,17 @@ pub enum CheckError {
         /// The tables that are missing.
         missing: String,
     },
+    /// Tables are to be made where somebody else has theirs.
+    #[error(
+        "keyspace {keyspace} has a table {table}, which is not Millrace's: nothing was made in it; name a \
+         keyspace of its own"
+    )]
+    SomebodyElses {
+        /// The keyspace.
+        keyspace: String,
+        /// The first table that is not ours.
+        table: String,
+    },
     /// Another version of the tables.
     #[error(
         "keyspace {keyspace} has schema version {found}, this program knows {SCHEMA_VERSION}: run \
@@ -199,9 +210,35 @@ async fn clock(session: &Session, node: &Arc<Node>) -> Result<Micros, String> {
     Ok(Micros(millis.saturating_mul(1_000)))
 }
 
+/// Looks whether a keyspace in which tables are to be made has none of somebody else.
+pub(crate) async fn nobody_elses(session: &Session, keyspace: &str) -> Result<(), OpenError> {
+    let found = names(session, keyspace).await?;
+    let ours: BTreeSet<&str> = ddl::names().collect();
+    if ours.iter().all(|table| found.contains(*table)) {
+        // Of a later version, maybe: the version of the schema tells.
+        return Ok(());
+    }
+    match found.into_iter().find(|table| !ours.contains(table.as_str())) {
+        None => Ok(()),
+        Some(table) => {
+            Err(CheckError::SomebodyElses { keyspace: keyspace.to_owned(), table }.into())
+        }
+    }
+}
+
 /// Looks whether every table is there.
 pub(crate) async fn tables(session: &Session, keyspace: &str) -> Result<(), OpenError> {
-    let mut wanted: BTreeSet<&str> = ddl::names().collect();
+    let found = names(session, keyspace).await?;
+    let missing: Vec<&str> = ddl::names().filter(|table| !found.contains(*table)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let missing = missing.join(", ");
+    Err(CheckError::NoTables { keyspace: keyspace.to_owned(), missing }.into())
+}
+
+/// The tables of a keyspace; none where there is no such keyspace.
+async fn names(session: &Session, keyspace: &str) -> Result<BTreeSet<String>, OpenError> {
     let cql =
         format!("SELECT table_name FROM system_schema.tables WHERE keyspace_name = '{keyspace}'");
     let answer = session.query_unpaged(cql, &[]).await;
@@ -209,15 +246,9 @@ pub(crate) async fn tables(session: &Session, keyspace: &str) -> Result<(), Open
     let silent = |reason: String| CheckError::Silent { node: "any".to_owned(), reason };
     let rows = answer.into_rows_result().map_err(|error| silent(error.to_string()))?;
     let rows = rows.rows::<(String,)>().map_err(|error| silent(error.to_string()))?;
-    for row in rows {
-        let (name,) = row.map_err(|error| silent(error.to_string()))?;
-        wanted.remove(name.as_str());
-    }
-    if wanted.is_empty() {
-        return Ok(());
-    }
-    let missing = Vec::from_iter(wanted).join(", ");
-    Err(CheckError::NoTables { keyspace: keyspace.to_owned(), missing }.into())
+    let name = |row: Result<(String,), _>| row.map(|(name,)| name);
+    let names: Result<BTreeSet<String>, _> = rows.map(name).collect();
+    Ok(names.map_err(|error| silent(error.to_string()))?)
 }
 
 /// Looks whether the keyspace is of this version, this cluster and this number of slots; one that is

@@ -145,6 +145,7 @@ async fn create(
     keyspace: &str,
     replication: &Replication,
 ) -> Result<(), OpenError> {
+    checks::nobody_elses(session, keyspace).await?;
     let statement = ddl::keyspace(dialect, keyspace, replication);
     let made = session.query_unpaged(statement, &[]).await;
     made.map_err(OpenError::statement("make the keyspace"))?;

@@ -8,7 +8,7 @@ use millrace_store::{
 use millrace_store_scylla::{CheckError, CqlConfig, CqlStore, OpenError};
 use millrace_test_servers::{Cassandra, CassandraOptions};
 use millrace_types::{KnownAt, Micros, SlotId};
-
+use scylla::client::session_builder::SessionBuilder;
 use tokio::time::timeout;
 
 use super::proxied::{fresh, keyspace};
@@ -53,6 +53,49 @@ async fn a_keyspace_that_was_not_made_is_not_made_unasked() {
     assert!(matches!(error, OpenError::Check(CheckError::NoTables { .. })), "{error}");
     config.create = replication;
     open(&config).await.unwrap();
+}
+
+/// Asks the database as anybody may.
+async fn ask(config: &CqlConfig, statements: &[String]) {
+    let session = SessionBuilder::new().known_nodes(&config.nodes).build().await.unwrap();
+    for statement in statements {
+        session.query_unpaged(statement.as_str(), &[]).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_made_beside_tables_of_somebody_else() {
+    let config = config(Cassandra::shared());
+    let keyspace = &config.keyspace;
+    let replication = "{'class': 'NetworkTopologyStrategy', 'datacenter1': 1}";
+    let theirs = [
+        format!("CREATE KEYSPACE {keyspace} WITH replication = {replication}"),
+        format!("CREATE TABLE {keyspace}.orders (id int PRIMARY KEY)"),
+    ];
+    ask(&config, &theirs).await;
+    let error = refusal(&config).await;
+    let OpenError::Check(CheckError::SomebodyElses { table, .. }) = &error else {
+        panic!("{error}")
+    };
+    assert_eq!(table, "orders");
+    let unasked = CqlConfig { create: None, ..config.clone() };
+    match refusal(&unasked).await {
+        OpenError::Check(CheckError::NoTables { missing, .. }) => {
+            assert!(missing.starts_with("meta, "), "nothing was made: {missing}");
+        }
+        other => panic!("{other}"),
+    }
+}
+
+#[tokio::test]
+async fn tables_of_another_version_are_left_to_it() {
+    let config = config(Cassandra::shared());
+    open(&config).await.unwrap();
+    let later = "UPDATE {}.meta SET value = '999' WHERE name = 'schema'";
+    ask(&config, &[later.replace("{}", &config.keyspace)]).await;
+    let error = refusal(&config).await;
+    assert!(matches!(error, OpenError::Check(CheckError::SchemaVersion { .. })), "{error}");
+    assert!(error.to_string().contains("schema version 999"), "{error}");
 }
 
 #[tokio::test]
