@@ -1,11 +1,33 @@
 //! Verdicts and exceptions of batches, refusals of whole requests.
 
+use std::time::Duration;
+
 use millrace_grpc::ErrorCode;
 use millrace_proto::v1::{self, RejectReason, value::Kind};
 use millrace_types::{Judged, Verdict};
 use tonic_types::StatusExt as _;
 
-use crate::support::{Running, batch, click, click_with, clicks, counts, visit};
+use crate::support::{Running, batch, click, click_with, clicks, counts, soon, visit};
+
+/// Where repeats are forgotten some time, a producer must know when.
+#[tokio::test]
+async fn a_producer_is_told_how_long_repeats_are_known() {
+    const WEEK: u64 = 7 * 24 * 3_600;
+    for (known_for, told) in [(WEEK, Some(WEEK as i64)), (0, None)] {
+        let known_for = Duration::from_secs(known_for);
+        let server = Running::with(|config| config.dedup_retention = known_for).await;
+        let mut answers =
+            soon(server.client().publish(tokio_stream::pending())).await.unwrap().into_inner();
+        let hello = soon(answers.message()).await.unwrap().unwrap();
+        let request = v1::PublishBatchRequest::from(clicks(0, &["a"]));
+        let one = soon(server.client().publish_batch(request)).await.unwrap().into_inner();
+        for retention in [hello.dedup_retention, one.dedup_retention] {
+            assert_eq!(retention.map(|retention| retention.seconds), told);
+        }
+        drop(answers);
+        server.stop().await;
+    }
+}
 
 #[tokio::test]
 async fn a_bad_fact_never_fails_its_batch() {

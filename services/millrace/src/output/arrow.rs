@@ -48,10 +48,36 @@ impl Serialize for ArrowCell<'_> {
     }
 }
 
+/// Whether values of this type have a form in JSON and CSV.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the types of Arrow are not ours")]
+pub fn has_text_form(ty: &DataType) -> bool {
+    match ty {
+        DataType::Null
+        | DataType::Boolean
+        | DataType::Int8
+        | DataType::Int16
+        | DataType::Int32
+        | DataType::Int64
+        | DataType::UInt8
+        | DataType::UInt16
+        | DataType::UInt32
+        | DataType::Float32
+        | DataType::Float64
+        | DataType::Utf8
+        | DataType::LargeUtf8
+        | DataType::Binary
+        | DataType::Timestamp(..) => true,
+        DataType::List(item) => has_text_form(item.data_type()),
+        DataType::Struct(fields) => fields.iter().all(|field| has_text_form(field.data_type())),
+        _ => false,
+    }
+}
+
 fn other<S: Serializer>(column: &dyn Array, row: usize, to: S) -> Result<S::Ok, S::Error> {
     let widened = widened(&column.slice(row, 1));
     match scalar(widened.as_ref(), 0) {
         Some(value) => JsonValue(value).serialize(to),
+        // Files are refused such columns before they are begun.
         None => to.serialize_str(&format!("({})", column.data_type())),
     }
 }

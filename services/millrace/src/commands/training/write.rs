@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use super::out::{OutFile, OutFormat, RowWriter};
 use crate::cli::{TrainingArgs, TrainingKnownAt};
 use crate::commands::Failure;
+use crate::output::arrow::has_text_form;
 
 /// What the file says of itself, by name.
 #[derive(Debug, Clone, Default)]
@@ -71,6 +72,7 @@ pub(super) fn write(
         match told {
             Told::Begin { metadata, features } => {
                 let schema = joined(spine.as_ref(), &features)?;
+                can_hold(format, &schema)?;
                 let writer = file.writer(format, &schema, &metadata)?;
                 begun = Some((schema, writer));
             }
@@ -102,10 +104,56 @@ fn joined(spine: Option<&SchemaRef>, features: &SchemaRef) -> Result<SchemaRef, 
     Ok(Arc::new(Schema::new(fields)))
 }
 
+/// Text holds what it has a form for: the other columns of a spine may be anything.
+fn can_hold(format: OutFormat, schema: &Schema) -> Result<(), Failure> {
+    let lacks_form = |field: &&Arc<Field>| !has_text_form(field.data_type());
+    let other = match format {
+        OutFormat::Parquet | OutFormat::Arrow => None,
+        OutFormat::Csv | OutFormat::Ndjson => schema.fields().iter().find(lacks_form),
+    };
+    let Some(field) = other else { return Ok(()) };
+    Err(Failure::Spine {
+        path: "the spine".to_owned(),
+        reason: format!(
+            "its column {:?} is of type {}, which has no form in text; write a .parquet or .arrow file, or \
+             leave it out",
+            field.name(),
+            field.data_type()
+        ),
+    })
+}
+
 /// Rows of the spine with their features.
 fn beside(schema: &SchemaRef, rows: TrainingRows) -> Result<RecordBatch, Failure> {
     let Some(spine) = rows.spine else { return Ok(rows.features) };
     let columns = spine.columns().iter().chain(rows.features.columns()).cloned().collect();
     RecordBatch::try_new(SchemaRef::clone(schema), columns)
         .map_err(|e| Failure::Runtime(e.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow_schema::DataType;
+
+    use super::*;
+
+    #[test]
+    fn text_is_not_begun_for_what_has_no_form_in_it() {
+        let field = |name: &str, ty| Field::new(name, ty, true);
+        let days = field("day", DataType::Date32);
+        let lists = field("days", DataType::List(Arc::new(field("item", DataType::Date32))));
+        for other in [days, lists] {
+            let schema = Schema::new(vec![field("user_id", DataType::Int64), other.clone()]);
+            for format in [OutFormat::Csv, OutFormat::Ndjson] {
+                let error = can_hold(format, &schema).unwrap_err().to_string();
+                assert!(error.contains(&format!("{:?}", other.name())), "{error}");
+                assert!(error.contains("Date32") && error.contains(".parquet"), "{error}");
+            }
+            assert!(can_hold(OutFormat::Parquet, &schema).is_ok());
+            assert!(can_hold(OutFormat::Arrow, &schema).is_ok());
+        }
+        let schema =
+            Schema::new(vec![field("user_id", DataType::Int64), field("x", DataType::Float32)]);
+        assert!(can_hold(OutFormat::Csv, &schema).is_ok());
+    }
 }
