@@ -14,6 +14,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::plan::Plan;
 
+mod known;
+
 /// The catalog; a later version has two more fields of clicks, and a feature that reads one.
 fn plan(later: bool) -> Arc<Plan> {
     let (fields, feature) = match later {
@@ -252,96 +254,6 @@ proptest! {
         let (read, most) = swept(&plan, &open, known, (&features, false), &[user]);
         prop_assert_eq!(passed, read);
         prop_assert!(few <= most);
-    }
-}
-
-/// Facts with ids of their own, each stated to be known at some time, in time or not.
-fn any_stated_log() -> impl Strategy<Value = Vec<Vec<Fact>>> {
-    let stated = prop_oneof![
-        Just(None),
-        (0..400i64).prop_map(Some),
-        (0..30i64).prop_map(|late| Some(-late))
-    ];
-    let facts =
-        prop::collection::vec((prop_oneof![3 => any_click(), 1 => any_tier()], stated), 0..60);
-    let on_time = prop::sample::select(vec![0, 1, 4, u8::MAX]);
-    (facts, on_time).prop_map(|(facts, on_time)| {
-        let fact = |(number, (mut fact, stated)): (usize, (Fact, Option<i64>))| {
-            fact.body.id = [number as u8].into();
-            fact.body.op = if fact.body.op == Op::Retract { Op::Assert } else { fact.body.op };
-            let at = fact.body.at.0;
-            // Below zero: so many seconds after it happened.
-            let known_at = match stated {
-                Some(second) if number % 5 < usize::from(on_time) => match second {
-                    ..=0 => Some(at - second * 1_000_000),
-                    _ => Some(second * 1_000_000),
-                },
-                Some(_) | None => Some(at),
-            };
-            fact.body.known_at = known_at.map(KnownAt);
-            fact
-        };
-        let facts: Vec<Fact> = facts.into_iter().enumerate().map(fact).collect();
-        facts.chunks(20).map(<[Fact]>::to_vec).collect()
-    })
-}
-
-/// The cells of all users at these instants, and how many of the users have windows that slide.
-fn as_known(
-    plan: &Plan,
-    chunks: &[Vec<u8>],
-    features: &[usize],
-    (instants, slides): (&[Micros], bool),
-) -> (Cells, Vec<Swept>, usize) {
-    let facts = SlotFacts::new(plan, KindId(0), &[CLICKS, TIERS], AsKnown::AtEvent, false);
-    let mut facts = facts.unwrap();
-    let named: Vec<u32> = (0..4).map(|user| facts.name(key(user).as_bytes())).collect();
-    chunks.iter().for_each(|chunk| facts.chunk(chunk.as_slice()).unwrap());
-    let slot = facts.finish();
-    let sweeper = Sweeper::new(&slot, "activity", features).unwrap();
-    let (mut cells, mut swept, mut slide) = (Collect(Vec::new()), Vec::new(), 0);
-    for number in named {
-        let entity = slot.entity(number);
-        let live: Vec<_> = [0, 1].map(|stream| entity.live(stream)).into();
-        slide += usize::from(sweeper.known(&entity, &live, instants).is_some());
-        swept.push(match slides {
-            true => sweeper.sweep(&entity, instants, &mut cells),
-            false => {
-                let ats = live.iter().filter_map(|facts| facts.ats.first()).min();
-                sweeper.sweep_as_known(&entity, ats.map(|at| Micros(*at)), instants, &mut cells)
-            }
-        });
-    }
-    (cells.0, swept, slide)
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
-
-    /// Windows that slide over what was known give what a state gives to which facts are applied as they
-    /// became known.
-    #[test]
-    fn what_was_known_slides_as_it_is_applied(
-        log in any_stated_log(),
-        instants in prop::collection::btree_set(0..450i64, 1..40),
-        joins: bool,
-    ) {
-        let (plan, chunks) = (plan(false), encoded(&log));
-        let second = |s: &i64| Micros(s * 1_000_000);
-        let mut instants: Vec<Micros> = instants.iter().map(second).collect();
-        // Edges of what happened.
-        instants.extend(log.iter().flatten().take(5).flat_map(|fact| {
-            let at = fact.body.at.0;
-            [Micros(at), Micros(at + 1)]
-        }));
-        instants.sort_unstable();
-        let reads_join = |index: &usize| matches!(plan.catalog.views[0].features[*index].name.as_str(), "gold" | "tier_sum");
-        let features: Vec<usize> = all(&plan).into_iter().filter(|f| joins || !reads_join(f)).collect();
-        let (slid, counts, slide) = as_known(&plan, &chunks, &features, (&instants, true));
-        let (applied, expected, _) = as_known(&plan, &chunks, &features, (&instants, false));
-        prop_assert_eq!(slid, applied);
-        prop_assert_eq!(counts, expected);
-        prop_assert!(joins || slide == 4, "{} of 4 slide", slide);
     }
 }
 
