@@ -197,6 +197,27 @@ impl BackfillStatus {
 }
 
 impl SlotStatus {
+    /// A slot of which nothing is known: nobody owns it, and it is at the start of its log.
+    #[must_use]
+    pub fn new(slot: SlotId) -> Self {
+        Self {
+            slot,
+            is_owned: false,
+            position: Position::START,
+            known_at: KnownAt(0),
+            marked: Position::START,
+            dirty: 0,
+            resident: 0,
+            resident_bytes: 0,
+            at_hand_bytes: 0,
+            queued: 0,
+            watermarks: Vec::new(),
+            latest: Vec::new(),
+            backfill: None,
+            forgotten: Boundaries::default(),
+        }
+    }
+
     /// Chunks that no mark covers: what a restart would replay. Where the mark is of an epoch before,
     /// chunks of that one may be among them; how many is not told, and they count as one.
     #[must_use]
@@ -505,23 +526,8 @@ mod tests {
     fn what_was_replayed_and_not_marked_yet_is_not_nothing() {
         let unmarked = |position: (u64, u64), marked: (u64, u64)| {
             let at = |(epoch, sequence)| Position { epoch, sequence };
-            let slot = SlotStatus {
-                slot: SlotId(0),
-                is_owned: true,
-                position: at(position),
-                known_at: KnownAt(0),
-                marked: at(marked),
-                dirty: 0,
-                resident: 0,
-                resident_bytes: 0,
-                at_hand_bytes: 0,
-                queued: 0,
-                watermarks: Vec::new(),
-                latest: Vec::new(),
-                backfill: None,
-                forgotten: Boundaries::default(),
-            };
-            slot.unmarked_chunks()
+            let (position, marked) = (at(position), at(marked));
+            SlotStatus { position, marked, ..SlotStatus::new(SlotId(0)) }.unmarked_chunks()
         };
         assert_eq!(unmarked((3, 7), (3, 5)), 2);
         assert_eq!(unmarked((3, 7), (3, 7)), 0);

@@ -358,8 +358,6 @@ fn slot_state(catalog: &Catalog, slot: &SlotStatus) -> v1::SlotState {
 
 #[cfg(test)]
 mod tests {
-    use millrace_types::{KnownAt, Position};
-
     use super::*;
 
     fn slot(number: u32, backfill: Option<(u32, Option<u64>)>) -> SlotStatus {
@@ -368,22 +366,8 @@ mod tests {
             done_permille,
             time_left: seconds.map(Duration::from_secs),
         };
-        SlotStatus {
-            is_owned: true,
-            slot: SlotId(number),
-            position: Position::START,
-            known_at: KnownAt(0),
-            marked: Position::START,
-            dirty: 0,
-            resident: 0,
-            resident_bytes: 0,
-            at_hand_bytes: 0,
-            queued: 0,
-            watermarks: Vec::new(),
-            latest: Vec::new(),
-            backfill: backfill.map(status),
-            forgotten: Boundaries::default(),
-        }
+        let backfill = backfill.map(status);
+        SlotStatus { is_owned: true, backfill, ..SlotStatus::new(SlotId(number)) }
     }
 
     #[test]

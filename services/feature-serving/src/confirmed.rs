@@ -46,7 +46,7 @@ mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 
     use async_trait::async_trait;
-    use millrace_types::{Boundaries, Entity, KnownAt, Position};
+    use millrace_types::{Entity, KnownAt, Position};
 
     use super::*;
 
@@ -62,22 +62,8 @@ mod tests {
         }
 
         fn state(slot: u32, is_owned: bool, sequence: u64) -> SlotStatus {
-            SlotStatus {
-                slot: SlotId(slot),
-                is_owned,
-                position: Position { epoch: 1, sequence },
-                known_at: KnownAt(0),
-                marked: Position::START,
-                dirty: 0,
-                resident: 0,
-                resident_bytes: 0,
-                at_hand_bytes: 0,
-                queued: 0,
-                watermarks: Vec::new(),
-                latest: Vec::new(),
-                backfill: None,
-                forgotten: Boundaries::default(),
-            }
+            let position = Position { epoch: 1, sequence };
+            SlotStatus { is_owned, position, ..SlotStatus::new(SlotId(slot)) }
         }
     }
 

@@ -455,25 +455,21 @@ impl SlotPort for StoredHeads {
         let owned: BTreeSet<SlotId> = slots.iter().map(|slot| slot.slot).collect();
         for slot in self.slots.iter().filter(|slot| !owned.contains(slot)) {
             let mark = self.mark(slot).await?;
-            let dirty = match &mark {
-                Some(mark) => self.waiting(slot, mark).await?.dirty.len() as u64,
-                None => 0,
+            let unknown = SlotStatus::new(slot);
+            let Some(mark) = mark else {
+                slots.push(unknown);
+                continue;
             };
             slots.push(SlotStatus {
-                slot,
-                is_owned: false,
-                position: mark.as_ref().map_or(Position::START, |mark| mark.position),
-                known_at: mark.as_ref().map_or(KnownAt::default(), |mark| mark.closed),
-                marked: mark.as_ref().map_or(Position::START, |mark| mark.position),
-                dirty,
-                resident: 0,
-                resident_bytes: 0,
-                at_hand_bytes: 0,
-                queued: 0,
-                watermarks: mark.as_ref().map_or_else(Vec::new, |mark| mark.watermarks.clone()),
-                backfill: mark.as_ref().and_then(|mark| self.backfill(mark.filled)),
-                forgotten: mark.as_ref().map_or_else(Boundaries::default, forgotten),
-                latest: mark.map_or_else(Vec::new, |mark| mark.latest),
+                position: mark.position,
+                known_at: mark.closed,
+                marked: mark.position,
+                dirty: self.waiting(slot, &mark).await?.dirty.len() as u64,
+                backfill: self.backfill(mark.filled),
+                forgotten: forgotten(&mark),
+                watermarks: mark.watermarks,
+                latest: mark.latest,
+                ..unknown
             });
         }
         slots.sort_by_key(|slot| slot.slot);

@@ -68,6 +68,7 @@ mod tests {
         let (stop, stopped) = oneshot::channel();
         let served = tokio::spawn(async move {
             stopped.await.unwrap();
+            // In paused time: it stands for what a server does.
             tokio::time::sleep(takes).await;
             Ok(())
         });
@@ -83,6 +84,7 @@ mod tests {
         assert_eq!(begun.elapsed(), LIMITS.bound - CLOSE_WITHIN);
 
         let begun = Instant::now();
+        // In paused time as well.
         let save = async { tokio::time::sleep(Duration::from_secs(4)).await };
         go_down(&LIMITS, serving(Duration::from_secs(5)), save, None).await.unwrap();
         assert_eq!(begun.elapsed(), Duration::from_secs(9));

@@ -158,6 +158,12 @@ async fn gather(pending: Vec<(Arc<Owner>, Option<PendingVerdicts>)>, holds: &Hol
     }
 }
 
+/// Whether another node may answer soon: the slot is between two owners, or its owner died and is not missed
+/// yet. All else is told at once.
+fn may_move(error: &JoinError) -> bool {
+    matches!(error, JoinError::NotServing { .. } | JoinError::Store(StoreError::Unavailable { .. }))
+}
+
 type Outcome = Result<Vec<crate::port::SlotVerdicts>, Failed>;
 
 #[async_trait]
@@ -231,10 +237,7 @@ impl SlotPort for RemoteJoins {
                 None => Err(JoinError::NotServing { slot }),
             };
             match closed {
-                // It is between two owners, or its owner died and is not missed yet.
-                Err(JoinError::NotServing { .. } | JoinError::Store(_))
-                    if Instant::now() < until =>
-                {
+                Err(error) if may_move(&error) && Instant::now() < until => {
                     self.look.notify_one();
                     let again = until.min(Instant::now() + LOOK_EVERY);
                     // Known or not by then, the slot is asked for again.
@@ -337,5 +340,21 @@ mod tests {
         assert_eq!(one_serves(vec![Ok(()), gone()]), Ok(()));
         assert_eq!(one_serves(vec![gone(), gone()]), gone());
         assert_eq!(one_serves(Vec::new()), Err("no node owns a slot".to_owned()));
+    }
+
+    #[test]
+    fn a_slot_is_waited_for_where_another_node_may_answer_and_nowhere_else() {
+        let reason = || "a reason".to_owned();
+        let unreachable = StoreError::Unavailable { operation: "join", reason: reason() };
+        assert!(may_move(&JoinError::NotServing { slot: SlotId(1) }));
+        assert!(may_move(&JoinError::Store(unreachable)));
+        for told in [
+            StoreError::NotTrusted { reason: reason() },
+            StoreError::Failed { reason: reason() },
+            StoreError::Damaged { what: reason(), reason: reason() },
+        ] {
+            assert!(!may_move(&JoinError::Store(told.clone())), "{told}");
+        }
+        assert!(!may_move(&JoinError::UnknownCatalog(2)));
     }
 }
