@@ -9,6 +9,7 @@ mod hedge;
 mod hop;
 mod join;
 mod joins;
+mod loads;
 mod patience;
 mod peer;
 mod store;

@@ -319,13 +319,20 @@ impl Apart {
         }
     }
 
-    /// CPU time that all services have taken so far, in clock ticks of the system (100 a second).
+    /// The processes that run.
+    #[must_use]
+    pub fn pids(&self) -> Vec<u32> {
+        self.services.iter().filter_map(|s| Some(s.process.as_ref()?.pid())).collect()
+    }
+
+    /// CPU time that each service has taken so far, in clock ticks of the system (100 a second).
     ///
     /// # Errors
     ///
     /// As [`Dev::cpu_ticks`].
-    pub fn cpu_ticks(&self) -> Result<u64, HarnessError> {
-        self.services.iter().filter_map(|s| s.process.as_ref()).map(Dev::cpu_ticks).sum()
+    pub fn cpu_ticks(&self) -> Result<Vec<(&'static str, u64)>, HarnessError> {
+        let running = self.services.iter().filter_map(|s| Some((s.name, s.process.as_ref()?)));
+        running.map(|(name, process)| Ok((name, process.cpu_ticks()?))).collect()
     }
 
     /// Asks a service to end with SIGTERM and gives its exit code.

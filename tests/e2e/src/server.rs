@@ -206,6 +206,12 @@ impl Dev {
         Cli::at(&self.endpoint())
     }
 
+    /// Its process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The most memory it has taken so far, in bytes, as the kernel counts what is resident.
     ///
     /// # Errors

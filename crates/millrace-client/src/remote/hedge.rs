@@ -29,10 +29,6 @@ impl Hedge {
         Self { after, budget: AtomicI64::new(KEPT_MAX) }
     }
 
-    pub(super) fn after(&self) -> Duration {
-        self.after
-    }
-
     /// The first answer that is none of an error; the error of the last attempt where both fail.
     pub(super) async fn race<T, F>(&self, call: impl Fn() -> F) -> Result<T, StoreError>
     where

@@ -1,6 +1,7 @@
 //! [`StorePort`], [`CatalogStore`] and [`ProducerWindows`] over gRPC.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -19,6 +20,7 @@ use tonic::{Code, Request, Response, Status};
 
 use super::hedge::Hedge;
 use super::hop::{Broken, Hop};
+use super::loads::{Loaded, Loads, Names};
 use super::patience::Persistence;
 use super::peer::RemotePeer;
 use crate::client::ANSWER_BYTES_MAX;
@@ -47,7 +49,8 @@ pub struct RemoteStore {
     client: StoreServiceClient<Wire>,
     role: Role,
     persistence: Persistence,
-    hedge: Option<Hedge>,
+    loads: Loads,
+    hedged_after: Option<Duration>,
 }
 
 impl RemoteStore {
@@ -74,21 +77,25 @@ impl RemoteStore {
             let mut client = calls.clone();
             Box::pin(async move { Ok(client.put(requests).await?.into_inner()) })
         });
-        Ok(Self { append, put, client, role, persistence, hedge: None })
+        let loads = Loads::spawn(client.clone(), role.clone(), None);
+        Ok(Self { append, put, client, role, persistence, loads, hedged_after: None })
     }
 
     /// The same, asking once more for what was not loaded after so long: where there are several
-    /// store-writers, mostly another one. At most one read in twenty is asked twice.
+    /// store-writers, mostly another one. At most one read in twenty is asked twice. Must be called within a
+    /// tokio runtime.
     #[must_use]
     pub fn hedged(mut self, after: Duration) -> Self {
-        self.hedge = Some(Hedge::new(after));
+        let hedge = Some(Arc::new(Hedge::new(after)));
+        self.loads = Loads::spawn(self.client.clone(), self.role.clone(), hedge);
+        self.hedged_after = Some(after);
         self
     }
 
     /// After how long it asks once more, if it does.
     #[must_use]
     pub fn hedged_after(&self) -> Option<Duration> {
-        self.hedge.as_ref().map(Hedge::after)
+        self.hedged_after
     }
 
     /// Whether the store-writer serves, asked on the connection of the calls: what it says holds for
@@ -130,47 +137,6 @@ impl RemoteStore {
         .await
     }
 
-    async fn load_once(
-        &self,
-        marks: &[SlotId],
-        parts: &[(Entity, Part)],
-    ) -> Result<(Vec<Loaded>, Vec<Loaded>), StoreError> {
-        let request = v1::LoadRequest {
-            mark_slots: marks.iter().map(|slot| slot.0).collect(),
-            parts: parts
-                .iter()
-                .map(|(entity, part)| wire::store::part_name(entity, *part))
-                .collect(),
-        };
-        self.trusted()?;
-        let broken = |status: Status| failed(&self.role, "load", &status);
-        let mut answers =
-            self.client.clone().load(timed(request)).await.map_err(broken)?.into_inner();
-        let (mut found_marks, mut found_parts) = (Vec::new(), Vec::new());
-        while let Some(answer) = answers.message().await.map_err(broken)? {
-            wire::store::result(answer.fault)?;
-            found_marks.extend(answer.marks.into_iter().map(wire::store::read_loaded));
-            found_parts.extend(answer.parts.into_iter().map(wire::store::read_loaded));
-        }
-        if (found_marks.len(), found_parts.len()) != (marks.len(), parts.len()) {
-            let reason = "the answer ended early".to_owned();
-            return Err(StoreError::Unknown { operation: "load", reason });
-        }
-        Ok((found_marks, found_parts))
-    }
-
-    /// One attempt, or two of which the first answer counts.
-    async fn load_hedged(
-        &self,
-        marks: &[SlotId],
-        parts: &[(Entity, Part)],
-    ) -> Result<(Vec<Loaded>, Vec<Loaded>), StoreError> {
-        match &self.hedge {
-            None => self.load_once(marks, parts).await,
-            Some(hedge) => hedge.race(|| self.load_once(marks, parts)).await,
-        }
-    }
-
     async fn read_log_once(&self, request: v1::ReadLogRequest) -> Result<LogPage, StoreError> {
         self.trusted()?;
         let broken = |status: Status| failed(&self.role, "read the log", &status);
@@ -195,8 +161,6 @@ impl RemoteStore {
     }
 }
 
-type Loaded = Option<(KnownAt, Bytes)>;
-
 fn broken(operation: &'static str, broken: Broken) -> StoreError {
     match broken {
         Broken::Call(reason) => StoreError::Unknown { operation, reason },
@@ -205,7 +169,7 @@ fn broken(operation: &'static str, broken: Broken) -> StoreError {
 }
 
 /// What a status of the transport or of the server's limits means for a call that may be repeated.
-fn failed(role: &Role, operation: &'static str, status: &Status) -> StoreError {
+pub(super) fn failed(role: &Role, operation: &'static str, status: &Status) -> StoreError {
     if let Some(reason) = role.distrust(status) {
         return StoreError::NotTrusted { reason };
     }
@@ -276,8 +240,8 @@ impl StorePort for RemoteStore {
     }
 
     async fn load(&self, parts: Vec<(Entity, Part)>) -> Result<Vec<Loaded>, StoreError> {
-        let loaded = self.repeat(|| self.load_hedged(&[], &parts)).await?;
-        Ok(loaded.1)
+        let names = Names::Parts(parts);
+        self.repeat(|| self.loads.load(names.clone(), ATTEMPT_WITHIN)).await
     }
 
     async fn put_mark(&self, slot: SlotId, ver: KnownAt, mark: Mark) -> Result<(), StoreError> {
@@ -287,13 +251,13 @@ impl StorePort for RemoteStore {
     }
 
     async fn load_mark(&self, slot: SlotId) -> Result<Option<(KnownAt, Mark)>, StoreError> {
-        let slots = [slot];
-        let loaded = self.repeat(|| self.load_hedged(&slots, &[])).await?;
+        let names = Names::Marks(vec![slot]);
+        let loaded = self.repeat(|| self.loads.load(names.clone(), ATTEMPT_WITHIN)).await?;
         let read = |(ver, bytes): (KnownAt, Bytes)| {
             let mark = wire::store::read_mark(&bytes).map_err(|e| malformed(&e))?;
             Ok((ver, mark))
         };
-        loaded.0.into_iter().next().flatten().map(read).transpose()
+        loaded.into_iter().next().flatten().map(read).transpose()
     }
 
     async fn read_log(

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use millrace_client::port::StorePort;
 use millrace_client::wire::{self, Malformed};
 use millrace_proto::v1;
@@ -17,6 +18,9 @@ use tonic::Status;
 /// Bytes of the log that one question may ask for.
 const LOG_BYTES_MAX: usize = 8 * 1024 * 1024;
 
+/// Marks of one question that are loaded at a time.
+const MARKS_AT_ONCE: usize = 64;
+
 type Sender<A> = mpsc::Sender<Result<A, Status>>;
 
 /// Reads marks, then parts, and sends them on.
@@ -26,7 +30,7 @@ pub(super) async fn load(
     parts: Vec<(Entity, Part)>,
     sender: Sender<v1::LoadResponse>,
 ) {
-    let messages = match read(&*port, &slots, parts).await {
+    let messages = match read(&port, slots, parts).await {
         Ok(messages) => messages,
         Err(error) => {
             let fault = Some(wire::store::fault(&error));
@@ -41,15 +45,18 @@ pub(super) async fn load(
 }
 
 async fn read(
-    port: &dyn StorePort,
-    slots: &[SlotId],
+    port: &Arc<dyn StorePort>,
+    slots: Vec<SlotId>,
     parts: Vec<(Entity, Part)>,
 ) -> Result<Vec<v1::LoadResponse>, StoreError> {
-    let mut marks = Vec::with_capacity(slots.len());
-    for slot in slots {
-        let mark = port.load_mark(*slot).await?;
-        marks.push(mark.map(|(ver, mark)| (ver, Bytes::from(encode_mark(&mark)))));
-    }
+    let encoded = |(ver, mark)| (ver, Bytes::from(encode_mark(&mark)));
+    // Side by side: a store over a network takes as long for all as for one.
+    let mark = |slot| {
+        let port = Arc::clone(port);
+        async move { port.load_mark(slot).await }
+    };
+    let marks = stream::iter(slots).map(mark).buffered(MARKS_AT_ONCE);
+    let marks: Vec<_> = marks.map_ok(|mark| mark.map(encoded)).try_collect().await?;
     let parts = match parts.is_empty() {
         true => Vec::new(),
         false => port.load(parts).await?,

@@ -41,11 +41,11 @@ async fn deaf_producer(scene: Scene, producer: String) {
     let mut client = IngestServiceClient::new(connect(&scene.ingest).await);
     let (requests, receiver) = mpsc::channel(1);
     let answers = client.publish(ReceiverStream::new(receiver)).await;
-    let mut batch = batch(&producer, 0, 0, 50);
+    let mut batch = batch(&producer, 0, 0);
     for row in &mut batch.rows {
         let user = row.values.get_mut("user_id").expect("a user");
         if let Some(v1::value::Kind::Int64(user)) = &mut user.kind {
-            *user += 1_000_000;
+            *user = *user % 50 - 1_000_000;
         }
     }
     until_over(&scene, async { while requests.send(batch.clone()).await.is_ok() {} }).await;

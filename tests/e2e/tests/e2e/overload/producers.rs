@@ -12,7 +12,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-use super::{Scene, USERS, connect};
+use super::{Scene, connect, user};
 
 /// Facts of a batch.
 pub(super) const FACTS: u64 = 500;
@@ -23,17 +23,12 @@ const NOON: i64 = 1_772_366_400_000_000;
 /// take, so that facts under way are as late as they are in life.
 const APART: i64 = 10;
 
-/// A batch of these users, one after the other; its first fact is the `first`-th of all.
-pub(super) fn batch(
-    producer: &str,
-    first_sequence: u64,
-    first: u64,
-    users: i64,
-) -> v1::PublishRequest {
+/// A batch whose first fact is the `first`-th of all.
+pub(super) fn batch(producer: &str, first_sequence: u64, first: u64) -> v1::PublishRequest {
     let value = |n: i64| v1::Value { kind: Some(v1::value::Kind::Int64(n)) };
     let row = |n: u64| {
-        let n = (first + n) as i64;
-        let fields = [("user_id", n % users), ("ts", NOON + n * APART), ("amount", 1)];
+        let n = first + n;
+        let fields = [("user_id", user(n)), ("ts", NOON + n as i64 * APART), ("amount", 1)];
         let values = fields.map(|(name, n)| (name.to_owned(), value(n)));
         v1::TypedRow { values: values.into() }
     };
@@ -64,7 +59,7 @@ impl Sent {
     fn batch(&self, sequence: u64) -> v1::PublishRequest {
         let mut firsts = self.firsts.lock().expect("no panic");
         let first = *firsts.entry(sequence).or_insert_with(|| self.scene.next_facts(FACTS));
-        batch(&self.producer, sequence, first, USERS)
+        batch(&self.producer, sequence, first)
     }
 
     /// Everything before this sequence is acknowledged.
@@ -184,8 +179,8 @@ pub(super) async fn impatient(scene: Scene, producer: String) {
     let mut client = IngestServiceClient::new(connect(&scene.ingest).await);
     let mut first = 0;
     while scene.goes_on() {
-        let request =
-            v1::PublishBatchRequest::from(batch(&producer, first, scene.next_facts(FACTS), USERS));
+        let request = batch(&producer, first, scene.next_facts(FACTS));
+        let request = v1::PublishBatchRequest::from(request);
         loop {
             match client.publish_batch(request.clone()).await {
                 Ok(answer) => {
