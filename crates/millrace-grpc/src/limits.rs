@@ -27,7 +27,8 @@ pub struct ServerLimits {
     /// Such calls of one address.
     pub streams_per_peer_max: usize,
     /// Bytes received of messages that are not whole yet, over all calls; a call that would exceed it
-    /// ends with OVERLOADED.
+    /// ends with OVERLOADED. Once half of it is taken each address has an equal share of seven eighths
+    /// of it; the rest is for addresses that have a 64th part of it or less.
     pub receiving_bytes_max: usize,
     /// Streams that the server had to reset before a connection is closed. tonic switches this
     /// defence off by default.

@@ -22,7 +22,7 @@ use crate::access::is_stream;
 use crate::deadline::{self, Deadline};
 use crate::metrics::{CallMetrics, Measured};
 use crate::status::completed;
-use crate::{Access, Caller, Drain, ErrorCode, Fault, ServerLimits};
+use crate::{Access, Caller, Drain, ErrorCode, Fault, PeerNetwork, ServerLimits};
 
 /// Wraps the services of a server.
 #[derive(Clone)]
@@ -162,13 +162,18 @@ where
                 Ok((admitted, streams))
             });
         let receiving = Arc::clone(&self.layer.receiving);
-        let mut request = request.map(|body| Body::new(Received::new(body, &receiving)));
+        let address = peer.as_ref().and_then(PeerInfo::address).map(|address| address.ip());
+        let network = PeerNetwork::of(address);
+        let mut request = request.map(|body| Body::new(Received::new(body, &receiving, network)));
         let deadline = Deadline::of_headers(request.headers());
         if let Some(deadline) = deadline {
             request.extensions_mut().insert(deadline);
         }
         let now = Instant::now();
-        let until = deadline.map_or(now + self.layer.handler_timeout, Deadline::instant);
+        // A client may ask for less time than a stream has, and for no more.
+        let longest = now + self.layer.stream_age_max;
+        let until = deadline
+            .map_or(now + self.layer.handler_timeout, |deadline| deadline.instant().min(longest));
         let drain = self.layer.drain.clone();
         let stream_age_max = self.layer.stream_age_max;
         Box::pin(async move {

@@ -1,10 +1,11 @@
 //! Bytes of messages that have not arrived whole. tonic gathers a message before its handler sees it,
 //! up to its full size: without a bound over all calls, clients that begin large messages and never
-//! end them take the memory of the server, call by call.
+//! end them take the memory of the server, call by call. Without one for each address they would take
+//! what everybody else's messages need.
 
+use std::collections::HashMap;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -12,34 +13,70 @@ use http_body::{Frame, SizeHint};
 use tonic::Status;
 use tonic::body::Body;
 
-use crate::{ErrorCode, Fault};
+use crate::{ErrorCode, Fault, PeerNetwork};
 
 /// A flag that says whether it is compressed, and the length in four bytes.
 const PREFIX: usize = 5;
 
+/// A part of the bound that each address finds room in while the others have not taken all: one message of the
+/// largest size where the bound is the usual one.
+const OWN_PART: usize = 64;
+/// A part of the bound that is left to addresses within their [`OWN_PART`].
+const KEPT_FREE: usize = 8;
+
 /// What all calls of a server have received of messages that are not whole.
 #[derive(Debug)]
 pub(super) struct Receiving {
-    bytes: AtomicUsize,
+    held: Mutex<Held>,
     bytes_max: usize,
+}
+
+/// Bytes held for all, and for each address that has some.
+#[derive(Debug, Default)]
+struct Held {
+    all: usize,
+    peers: HashMap<PeerNetwork, usize>,
 }
 
 impl Receiving {
     pub(super) fn new(bytes_max: usize) -> Arc<Self> {
-        Arc::new(Self { bytes: AtomicUsize::new(0), bytes_max })
+        Arc::new(Self { held: Mutex::default(), bytes_max })
     }
 
-    fn grow(&self, more: usize) -> bool {
-        let before = self.bytes.fetch_add(more, Ordering::AcqRel);
-        if before.saturating_add(more) <= self.bytes_max {
-            return true;
+    /// Takes so many more in for an address. Once half of all is taken each address has an equal share.
+    fn grow(&self, peer: PeerNetwork, more: usize) -> bool {
+        let mut held = self.lock();
+        let before = held.peers.get(&peer).copied().unwrap_or(0);
+        let (all, own) = (held.all.saturating_add(more), before.saturating_add(more));
+        let shared = self.bytes_max - self.bytes_max / KEPT_FREE;
+        let peers = held.peers.len() + usize::from(before == 0);
+        let fits = all <= self.bytes_max / 2
+            || own <= self.bytes_max / OWN_PART
+            || (all <= shared && own <= shared / peers);
+        if all > self.bytes_max || !fits {
+            return false;
         }
-        self.bytes.fetch_sub(more, Ordering::AcqRel);
-        false
+        held.all = all;
+        held.peers.insert(peer, own);
+        true
     }
 
-    fn shrink(&self, less: usize) {
-        self.bytes.fetch_sub(less, Ordering::AcqRel);
+    fn shrink(&self, peer: PeerNetwork, less: usize) {
+        if less == 0 {
+            return;
+        }
+        let mut held = self.lock();
+        held.all = held.all.saturating_sub(less);
+        if let Some(own) = held.peers.get_mut(&peer) {
+            *own = own.saturating_sub(less);
+            if *own == 0 {
+                held.peers.remove(&peer);
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -86,12 +123,13 @@ impl Place {
 pub(super) struct Received {
     inner: Body,
     receiving: Arc<Receiving>,
+    peer: PeerNetwork,
     place: Place,
 }
 
 impl Received {
-    pub(super) fn new(inner: Body, receiving: &Arc<Receiving>) -> Self {
-        Self { inner, receiving: Arc::clone(receiving), place: Place::default() }
+    pub(super) fn new(inner: Body, receiving: &Arc<Receiving>, peer: PeerNetwork) -> Self {
+        Self { inner, receiving: Arc::clone(receiving), peer, place: Place::default() }
     }
 
     /// Counts what arrived; false when it is more than the server holds.
@@ -99,12 +137,12 @@ impl Received {
         let before = self.place.partial;
         self.place.pass(data);
         let now = self.place.partial;
-        if now > before && !self.receiving.grow(now - before) {
+        if now > before && !self.receiving.grow(self.peer, now - before) {
             self.place.partial = before;
             return false;
         }
         if now < before {
-            self.receiving.shrink(before - now);
+            self.receiving.shrink(self.peer, before - now);
         }
         true
     }
@@ -112,7 +150,7 @@ impl Received {
 
 impl Drop for Received {
     fn drop(&mut self) {
-        self.receiving.shrink(self.place.partial);
+        self.receiving.shrink(self.peer, self.place.partial);
     }
 }
 
@@ -129,7 +167,8 @@ impl http_body::Body for Received {
             && let Some(data) = frame.data_ref()
             && !self.count(data)
         {
-            let message = "the server receives as many bytes at once as it holds";
+            let message =
+                "the server receives as many bytes at once as it holds, or as are an address's";
             let fault = Fault::new(ErrorCode::Overloaded, message).with("scope", "server");
             return Poll::Ready(Some(Err(fault.into_status())));
         }
@@ -174,19 +213,43 @@ mod tests {
         }
     }
 
+    fn peer(n: u8) -> PeerNetwork {
+        PeerNetwork::of(Some([10, 0, 0, n].into()))
+    }
+
     #[test]
     fn calls_share_the_bound_and_give_back_what_they_took() {
         let receiving = Receiving::new(20);
         let begun = Bytes::from(message(100)[..12].to_vec());
-        let mut one = Received::new(Body::empty(), &receiving);
-        let mut two = Received::new(Body::empty(), &receiving);
+        let received = || Received::new(Body::empty(), &receiving, peer(1));
+        let (mut one, mut two) = (received(), received());
         assert!(one.count(&begun));
         assert!(!two.count(&begun));
-        assert_eq!(receiving.bytes.load(Ordering::Relaxed), 12);
+        assert_eq!(receiving.lock().all, 12);
         drop(one);
-        let mut three = Received::new(Body::empty(), &receiving);
+        let mut three = received();
         assert!(three.count(&begun));
         drop((two, three));
-        assert_eq!(receiving.bytes.load(Ordering::Relaxed), 0);
+        let held = receiving.lock();
+        assert!(held.all == 0 && held.peers.is_empty(), "{held:?}");
+    }
+
+    #[test]
+    fn an_address_leaves_room_for_the_messages_of_others() {
+        let receiving = Receiving::new(640);
+        let mut taken = 0;
+        while receiving.grow(peer(1), 20) {
+            taken += 20;
+        }
+        assert_eq!(taken, 560, "an eighth is left");
+        // A part of it for each: for eight of them at most.
+        assert!(receiving.grow(peer(2), 10) && !receiving.grow(peer(2), 1));
+        assert!((3..10).all(|n| receiving.grow(peer(n), 10)));
+        assert!(!receiving.grow(peer(10), 1), "all is taken");
+        // Once the first has no more than its share others have theirs.
+        receiving.shrink(peer(1), 450);
+        assert!(!receiving.grow(peer(1), 300));
+        assert!(receiving.grow(peer(2), 50));
+        assert!(!receiving.grow(peer(2), 600));
     }
 }

@@ -10,7 +10,9 @@ use tokio::sync::mpsc;
 use tonic::transport::Endpoint;
 use tonic_types::StatusExt as _;
 
-use crate::support::{Attacker, DATA, END_STREAM, HEADERS, READ, SUBSCRIBE, Target, frame, soon};
+use crate::support::{
+    Attacker, DATA, END_STREAM, HEADERS, READ, SUBSCRIBE, Target, frame, grpc, soon,
+};
 
 /// Each call waits for a message that never comes; together they would hold all the server has.
 #[tokio::test]
@@ -82,7 +84,8 @@ async fn streams_take_no_more_than_their_share() {
     target.reader_noticed_nothing().await;
 }
 
-/// Messages that are begun and never end: what has come of them is held until the call is over.
+/// Messages that are begun and never end: what has come of them is held until the call is over. Whoever
+/// sends whole ones from elsewhere finds room for them.
 #[tokio::test]
 async fn messages_that_do_not_end_take_no_more_than_their_share() {
     let limits = ServerLimits { receiving_bytes_max: 32 << 10, ..ServerLimits::default() };
@@ -90,11 +93,19 @@ async fn messages_that_do_not_end_take_no_more_than_their_share() {
     let mut attacker = Attacker::greet(&target, &[]).await;
     for _ in 0..10 {
         let stream = attacker.call(READ, None).await;
-        let begun = [&[0, 0, 0, 0xff, 0xff][..], &[0; 5 << 10]].concat();
+        let begun = [&[0, 0, 0, 0xff, 0xff][..], &[0; (4 << 10) - 5]].concat();
         attacker.stream.write_all(&frame(DATA, 0, stream, &begun)).await.unwrap();
     }
-    // Six of them fit.
-    assert_eq!(soon(attacker.refused(4)).await, 4);
+    // Seven of them fit into the part that one address may have.
+    assert_eq!(soon(attacker.refused(3)).await, 3);
+    // A message from elsewhere that comes in two pieces: a field of 500 bytes that nobody knows.
+    let mut other = Attacker::greet_from(3, &target).await;
+    let stream = other.call(READ, None).await;
+    let message = grpc(&[&[0xfa, 0x07, 0xf4, 0x03][..], &[0; 500]].concat());
+    let (begin, end) = message.split_at(400);
+    other.stream.write_all(&frame(DATA, 0, stream, begin)).await.unwrap();
+    other.stream.write_all(&frame(DATA, END_STREAM, stream, end)).await.unwrap();
+    assert_eq!(soon(other.answered()).await, 0, "it was refused");
     target.reader_noticed_nothing().await;
 }
 

@@ -214,15 +214,25 @@ pub(crate) struct Attacker {
 impl Attacker {
     /// Connects from an address of its own.
     pub(crate) async fn connect(target: &Target) -> Self {
-        Self {
-            stream: connect(target.address, Ipv4Addr::new(127, 0, 0, 2)).await.unwrap(),
-            next: 1,
-        }
+        Self::connect_from(2, target).await
+    }
+
+    async fn connect_from(number: u8, target: &Target) -> Self {
+        let from = Ipv4Addr::new(127, 0, 0, number);
+        Self { stream: connect(target.address, from).await.unwrap(), next: 1 }
     }
 
     /// Connects and says hello, with these settings.
     pub(crate) async fn greet(target: &Target, settings: &[(u16, u32)]) -> Self {
-        let mut attacker = Self::connect(target).await;
+        Self::connect(target).await.say_hello(settings).await
+    }
+
+    /// The same from another address, the `number`-th.
+    pub(crate) async fn greet_from(number: u8, target: &Target) -> Self {
+        Self::connect_from(number, target).await.say_hello(&[]).await
+    }
+
+    async fn say_hello(mut self, settings: &[(u16, u32)]) -> Self {
         let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
         let payload: Vec<u8> = settings
             .iter()
@@ -230,8 +240,8 @@ impl Attacker {
             .collect();
         bytes.extend(frame(SETTINGS, 0, 0, &payload));
         bytes.extend(frame(SETTINGS, ACK, 0, &[]));
-        attacker.stream.write_all(&bytes).await.unwrap();
-        attacker
+        self.stream.write_all(&bytes).await.unwrap();
+        self
     }
 
     /// The number of a new stream.
