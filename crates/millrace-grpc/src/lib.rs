@@ -1,5 +1,5 @@
 //! What every gRPC server of Millrace shares: how errors become statuses, the limits of a server in
-//! one place, deadlines, admission, health, reflection and a drain that ends in bounded time.
+//! one place, deadlines, admission, turns, health, reflection and a drain that ends in bounded time.
 //!
 //! tonic alone leaves gaps that a server must not have: no bound on streams and resets of a
 //! connection, none on control frames, silent connections and responses that nobody takes, deadlines
@@ -20,6 +20,7 @@ pub mod services;
 pub mod status;
 mod tls;
 mod trace;
+mod turns;
 
 pub use access::{Access, AccessError, Caller, Need, Roles, need};
 pub use code::ErrorCode;
@@ -33,3 +34,4 @@ pub use server::{Drained, GrpcServer, PeerInfo, ServeError};
 pub use status::{Coded, ERROR_DOMAIN, Fault, status};
 pub use tls::{ClientCertificates, ServerTls, TlsError};
 pub use trace::{carry_trace, trace_of};
+pub use turns::{Place, Turn, Turns};

@@ -188,21 +188,31 @@ impl MemoryStore {
         lock(&self.plan).next(call)
     }
 
+    async fn wait(&self, landing: Landing) {
+        let mut progress = self.shared.progress.subscribe();
+        let due = Due::after(landing, *progress.borrow());
+        // The sender lives in `self.shared`, so the wait ends by being reached.
+        let _ = progress.wait_for(|now| due.is_reached(*now)).await;
+    }
+
     async fn read<T>(
         &self,
         call: Call,
         read: impl FnOnce(&Tables) -> T + Send,
     ) -> Result<T, StoreError> {
         let operation = name(call);
-        match self.begin(call).await {
-            None => Ok(read(&lock(&self.shared.state).tables)),
+        let fault = self.begin(call).await;
+        if let Some(Fault::Delayed(landing)) = fault {
+            self.wait(landing).await;
+        }
+        match fault {
+            None | Some(Fault::Delayed(_)) => Ok(read(&lock(&self.shared.state).tables)),
             Some(Fault::Failed) => Err(StoreError::Failed { reason: "injected".into() }),
             Some(
                 Fault::Lost
                 | Fault::AppliedUnknown
                 | Fault::Torn
                 | Fault::Late(_)
-                | Fault::Delayed(_)
                 | Fault::Unavailable,
             ) => Err(StoreError::Unavailable { operation, reason: "injected".into() }),
         }
@@ -251,10 +261,7 @@ impl MemoryStore {
                 Err(unknown())
             }
             Some(Fault::Delayed(landing)) => {
-                let mut progress = self.shared.progress.subscribe();
-                let due = Due::after(landing, *progress.borrow());
-                // The sender lives in `self.shared`, so the wait ends by being reached.
-                let _ = progress.wait_for(|now| due.is_reached(*now)).await;
+                self.wait(landing).await;
                 Ok(apply(&mut state().tables))
             }
             Some(Fault::Unavailable) => {

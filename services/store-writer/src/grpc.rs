@@ -4,6 +4,7 @@ mod answers;
 mod erasures;
 mod lane;
 
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use futures::{Stream, StreamExt as _};
 use millrace_client::port::{AppendOutcome, StorePort, TakenOver};
 use millrace_client::wire;
 use millrace_client::wire::credits::{Load, Loaded};
-use millrace_grpc::{Drain, ErrorCode, Fault, status, trace_of};
+use millrace_grpc::{Drain, PeerInfo, Turn, Turns, status, trace_of};
 use millrace_proto::v1;
 use millrace_proto::v1::store_service_server::StoreService;
 use millrace_store::{
@@ -20,7 +21,7 @@ use millrace_store::{
 };
 use millrace_telemetry::TraceContext;
 use millrace_types::{KnownAt, SlotId};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -31,10 +32,11 @@ use lane::{Answer, Lane};
 pub const APPENDS: Load = Load { facts: 1 << 20, bytes: 64 << 20 };
 /// What all calls that put may have under way together, in parts.
 pub const PUTS: Load = Load { facts: 1 << 16, bytes: 64 << 20 };
-/// Loads worked on at a time; more wait their turn, as long as their callers do.
-pub const LOADS_AT_ONCE: usize = 64;
+/// Loads worked on at a time; more wait their turn, as long as their callers do. Turns go from caller to
+/// caller: a node that rebuilds a thousand entities, or takes many slots over, keeps no reader waiting.
+pub const LOADS_AT_ONCE: u32 = 64;
 /// Pages of logs read at a time: they hold megabytes each, and must not starve loads and appends.
-pub const LOG_READS_AT_ONCE: usize = 8;
+pub const LOG_READS_AT_ONCE: u32 = 8;
 /// Requests of one call that are worked on at a time; the transport holds the rest back.
 const AT_ONCE: usize = 64;
 /// Answers that may wait for a slow reader.
@@ -49,8 +51,8 @@ pub struct StoreGrpc {
     drain: Drain,
     appends: Lane,
     puts: Lane,
-    loads: Arc<Semaphore>,
-    log_reads: Arc<Semaphore>,
+    loads: Turns<Connection>,
+    log_reads: Turns<Connection>,
     compactions: Compactions,
 }
 
@@ -64,8 +66,8 @@ impl StoreGrpc {
             drain,
             appends: Lane::new(APPENDS),
             puts: Lane::new(PUTS),
-            loads: Arc::new(Semaphore::new(LOADS_AT_ONCE)),
-            log_reads: Arc::new(Semaphore::new(LOG_READS_AT_ONCE)),
+            loads: Turns::new(LOADS_AT_ONCE, u32::MAX),
+            log_reads: Turns::new(LOG_READS_AT_ONCE, u32::MAX),
             compactions: Compactions::default(),
         }
     }
@@ -139,10 +141,27 @@ where
     Box::pin(ReceiverStream::new(receiver))
 }
 
-/// Waits for a place among the calls of a path, no longer than the caller does.
-async fn in_turn(path: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Status> {
-    let closed = |_| Fault::new(ErrorCode::Internal, "a path of the store is closed").into_status();
-    Arc::clone(path).acquire_owned().await.map_err(closed)
+/// Who calls: a service, by its connection. Several may be on one host.
+type Connection = Option<SocketAddr>;
+
+fn connection_of<T>(request: &Request<T>) -> Connection {
+    request.extensions().get().and_then(PeerInfo::address)
+}
+
+/// Does the work of a call that has its turn, and no longer than somebody waits for what it sends.
+fn in_turn<A: Send + 'static>(
+    turn: Turn<Connection>,
+    sender: &mpsc::Sender<A>,
+    work: impl Future<Output = ()> + Send + 'static,
+) {
+    let left = sender.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            () = left.closed() => {}
+            () = work => {}
+        }
+        drop(turn);
+    });
 }
 
 fn fault<T>(result: Result<T, StoreError>) -> (Option<T>, Option<v1::StoreFault>) {
@@ -224,7 +243,7 @@ impl StoreService for StoreGrpc {
         &self,
         request: Request<v1::LoadRequest>,
     ) -> Result<Response<Self::LoadStream>, Status> {
-        let scope = trace_of(&request).scope();
+        let (scope, caller) = (trace_of(&request).scope(), connection_of(&request));
         let request = request.into_inner();
         let slots = request.mark_slots.into_iter().map(SlotId).collect();
         let parts = request
@@ -234,12 +253,9 @@ impl StoreService for StoreGrpc {
             .collect::<Result<_, _>>()
             .map_err(|e| status(&e))?;
         let (sender, receiver) = mpsc::channel(CHANNEL);
-        let turn = in_turn(&self.loads).await?;
-        let work = scope.around(answers::load(self.port.clone(), slots, parts, sender));
-        tokio::spawn(async move {
-            work.await;
-            drop(turn);
-        });
+        let turn = self.loads.turn(caller, 1).await;
+        let work = answers::load(self.port.clone(), slots, parts, sender.clone());
+        in_turn(turn, &sender, scope.around(work));
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
 
@@ -249,14 +265,11 @@ impl StoreService for StoreGrpc {
         &self,
         request: Request<v1::ReadLogRequest>,
     ) -> Result<Response<Self::ReadLogStream>, Status> {
-        let scope = trace_of(&request).scope();
+        let (scope, caller) = (trace_of(&request).scope(), connection_of(&request));
         let (sender, receiver) = mpsc::channel(CHANNEL);
-        let turn = in_turn(&self.log_reads).await?;
-        let work = scope.around(answers::read_log(self.port.clone(), request.into_inner(), sender));
-        tokio::spawn(async move {
-            work.await;
-            drop(turn);
-        });
+        let turn = self.log_reads.turn(caller, 1).await;
+        let work = answers::read_log(self.port.clone(), request.into_inner(), sender.clone());
+        in_turn(turn, &sender, scope.around(work));
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
 
@@ -341,9 +354,10 @@ impl StoreService for StoreGrpc {
         &self,
         request: Request<v1::ListSamplesRequest>,
     ) -> Result<Response<v1::ListSamplesResponse>, Status> {
+        let caller = connection_of(&request);
         let v1::ListSamplesRequest { node, after_us, max } = request.into_inner();
         let max = (max as usize).min(AUDIT_SAMPLES_MAX);
-        let turn = in_turn(&self.log_reads).await?;
+        let turn = self.log_reads.turn(caller, 1).await;
         let (found, fault) = fault(self.port.samples(&NodeId(node), KnownAt(after_us), max).await);
         drop(turn);
         let samples = found.unwrap_or_default().into_iter().map(wire::store::sample).collect();
@@ -354,7 +368,7 @@ impl StoreService for StoreGrpc {
         &self,
         request: Request<v1::ForgetSamplesRequest>,
     ) -> Result<Response<v1::ForgetSamplesResponse>, Status> {
-        let turn = in_turn(&self.log_reads).await?;
+        let turn = self.log_reads.turn(connection_of(&request), 1).await;
         let forgotten = self.port.forget_samples(KnownAt(request.into_inner().up_to_us)).await;
         drop(turn);
         Ok(Response::new(v1::ForgetSamplesResponse { fault: fault(forgotten).1 }))

@@ -88,8 +88,8 @@ pub enum Landing {
     OnDemand,
 }
 
-/// What goes wrong with a call. A read knows only `Unavailable` and `Failed`; anything else makes
-/// it `Unavailable`.
+/// What goes wrong with a call. A read knows only `Delayed`, `Unavailable` and `Failed`; anything else
+/// makes it `Unavailable`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// Never applied; the outcome reported is unknown.

@@ -1,25 +1,25 @@
-//! Who has places and turns of a path, and who is next.
+//! Who has places and turns, and who is next.
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::Hash;
 
-use millrace_grpc::PeerNetwork;
 use tokio::sync::oneshot;
 
-/// Whoever has no read under way finds room beyond what others may take: a part of so many places.
+/// Whoever has nothing under way finds room beyond what others may take: a part of so many places.
 const KEPT_FREE: u32 = 8;
 
-/// See the module. Bounded by the places and what their reads ask for.
+/// Bounded by the places and what those in them ask for.
 #[derive(Debug)]
-pub(super) struct Turns {
+pub(super) struct Queue<P> {
     /// Units that nobody has.
     free: u32,
     places: u32,
     /// Places that are taken.
     taken: u32,
     /// Places of each peer that has some.
-    peers: HashMap<PeerNetwork, u32>,
+    peers: HashMap<P, u32>,
     /// Who waits, by peer, in the order in which peers are next.
-    waiting: VecDeque<(PeerNetwork, VecDeque<Waiter>)>,
+    waiting: VecDeque<(P, VecDeque<Waiter>)>,
 }
 
 #[derive(Debug)]
@@ -34,7 +34,7 @@ pub(super) enum Asked {
     Waits(oneshot::Receiver<()>),
 }
 
-impl Turns {
+impl<P: Copy + Eq + Hash> Queue<P> {
     pub(super) fn new(units: u32, places: u32) -> Self {
         let (peers, waiting) = (HashMap::new(), VecDeque::new());
         Self { free: units, places, taken: 0, peers, waiting }
@@ -44,8 +44,8 @@ impl Turns {
         self.free
     }
 
-    /// Takes a read in; false where there is no place for it.
-    pub(super) fn enter(&mut self, peer: PeerNetwork) -> bool {
+    /// Takes somebody in; false where there is no place for it.
+    pub(super) fn enter(&mut self, peer: P) -> bool {
         let own = self.peers.get(&peer).copied().unwrap_or(0);
         let shared = self.places - self.places / KEPT_FREE;
         let peers = self.peers.len() as u32 + u32::from(own == 0);
@@ -62,7 +62,7 @@ impl Turns {
         fits
     }
 
-    pub(super) fn leave(&mut self, peer: PeerNetwork) {
+    pub(super) fn leave(&mut self, peer: P) {
         self.taken = self.taken.saturating_sub(1);
         if let Some(own) = self.peers.get_mut(&peer) {
             *own -= 1;
@@ -73,7 +73,7 @@ impl Turns {
     }
 
     /// Asks for so many units, which are at most all.
-    pub(super) fn ask(&mut self, peer: PeerNetwork, units: u32) -> Asked {
+    pub(super) fn ask(&mut self, peer: P, units: u32) -> Asked {
         if self.waiting.is_empty() && self.free >= units {
             self.free -= units;
             return Asked::Granted;
@@ -111,7 +111,6 @@ impl Turns {
         }
     }
 
-    #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.taken == 0 && self.peers.is_empty() && self.waiting.is_empty()
     }
