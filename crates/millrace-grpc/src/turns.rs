@@ -64,6 +64,13 @@ impl<P: Copy + Eq + Hash> Turns<P> {
         Turn { of: self.clone(), units }
     }
 
+    /// A turn of so many units if there is one now, and nobody waits.
+    #[must_use]
+    pub fn try_turn(&self, units: u32) -> Option<Turn<P>> {
+        let units = units.clamp(1, self.units);
+        self.lock().take(units).then(|| Turn { of: self.clone(), units })
+    }
+
     /// Units of work that are under way.
     #[must_use]
     pub fn under_way(&self) -> u32 {

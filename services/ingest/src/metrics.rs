@@ -105,14 +105,11 @@ pub const CALLS: Metric =
 pub const CREDIT_FACTS: Metric = Metric::gauge(
     "millrace_ingest_credit_facts",
     &[],
-    "Credits of a call at present: facts it may have in flight",
+    "Credits at present of the call that has the fewest: facts it may have in flight",
 );
 /// Credits in bytes.
-pub const CREDIT_BYTES: Metric = Metric::gauge(
-    "millrace_ingest_credit_bytes",
-    &[],
-    "Credits of a call at present: bytes it may have in flight",
-);
+pub const CREDIT_BYTES: Metric =
+    Metric::gauge("millrace_ingest_credit_bytes", &[], "The same in bytes");
 /// Batches that wait for a slot.
 pub const WAITING: Metric = Metric::gauge(
     "millrace_ingest_waiting_batches",
@@ -235,8 +232,8 @@ pub(crate) fn observe(ingest: &Arc<Ingest>) {
     WAITING_BYTES.set_to(of(|i| i.budget().waiting_bytes().into()));
     WAITING_BYTES_LIMIT.set_to(of(|i| i.budget().limits().waiting_bytes.into()));
     CALLS.set_to(of(|i| i.budget().calls() as f64));
-    CREDIT_FACTS.set_to(of(|i| i.budget().share().facts.into()));
-    CREDIT_BYTES.set_to(of(|i| i.budget().share().bytes.into()));
+    CREDIT_FACTS.set_to(of(|i| i.budget().least_share().facts.into()));
+    CREDIT_BYTES.set_to(of(|i| i.budget().least_share().bytes.into()));
     WAITING.set_to(of(|i| i.counters().waiting as f64));
     SLOT_CREDIT_FACTS.set_to(of(|i| i.ports.join.credits().facts as f64));
     SLOT_CREDIT_BYTES.set_to(of(|i| i.ports.join.credits().bytes as f64));

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::{Stream, StreamExt};
-use millrace_grpc::{Drain, ErrorCode, Fault, status};
+use millrace_grpc::{Drain, ErrorCode, Fault, PeerNetwork, status};
 use millrace_proto::v1;
 use millrace_types::StreamId;
 use tokio::sync::{Notify, mpsc};
@@ -108,12 +108,17 @@ struct Producers(HashMap<(Arc<str>, Arc<str>), Option<StreamId>>);
 
 /// Starts a call. Its answers end when the client's requests do and all are answered, or with a
 /// status.
-pub(crate) fn start<S>(ingest: Arc<Ingest>, drain: &Drain, requests: S) -> Answers
+pub(crate) fn start<S>(
+    ingest: Arc<Ingest>,
+    drain: &Drain,
+    peer: PeerNetwork,
+    requests: S,
+) -> Answers
 where
     S: Stream<Item = Result<v1::PublishRequest, Status>> + Send + Unpin + 'static,
 {
     let (answers, receiver) = mpsc::channel(ANSWERS_MAX);
-    let share = Arc::new(ingest.budget.open_call());
+    let share = Arc::new(ingest.budget.open_call(peer));
     let (items, flights) = mpsc::channel(FLIGHTS_MAX);
     let answerer = answer(Arc::clone(&ingest), flights, answers.clone(), Arc::clone(&share));
     let answerer = drain.tasks().spawn(answerer);
@@ -198,7 +203,7 @@ impl Call {
             Admission::Now(in_flight, permit) => (in_flight, permit),
             Admission::Waits(_place) => {
                 let in_flight = self.window.enter(cost, &self.share).await;
-                (in_flight, self.ingest.budget.acquire(cost).await)
+                (in_flight, self.ingest.budget.acquire(self.share.peer(), cost).await)
             }
         };
         let flight = self.ingest.prepare(batch).await?;
@@ -212,7 +217,7 @@ impl Call {
     /// waited for, so that all that is in memory is counted.
     fn admit(&self, cost: Cost, batch: &Batch) -> Result<Admission, IngestError> {
         if let Some(in_flight) = self.window.try_enter(cost, &self.share)
-            && let Some(permit) = self.ingest.budget.try_acquire(cost)
+            && let Some(permit) = self.ingest.budget.try_acquire(self.share.peer(), cost)
         {
             return Ok(Admission::Now(in_flight, permit));
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt};
-use millrace_grpc::{Caller, Drain, ErrorCode, Fault, status, trace_of};
+use millrace_grpc::{Caller, Drain, ErrorCode, Fault, PeerNetwork, peer_of, status, trace_of};
 use millrace_proto::v1;
 use millrace_proto::v1::ingest_service_server::IngestService;
 use millrace_telemetry::TraceContext;
@@ -36,7 +36,11 @@ impl IngestApi {
         Self { ingest, drain }
     }
 
-    async fn batch(&self, request: v1::PublishRequest) -> Result<v1::PublishResult, Status> {
+    async fn batch(
+        &self,
+        peer: PeerNetwork,
+        request: v1::PublishRequest,
+    ) -> Result<v1::PublishResult, Status> {
         let ingest = Arc::clone(&self.ingest);
         let mut streams = ArrowStreams::default();
         let refused = |error: IngestError| {
@@ -44,7 +48,7 @@ impl IngestApi {
             status(&error)
         };
         let batch = Batch::read(request, &mut streams, ingest.latest_at()).map_err(refused)?;
-        let Some(permit) = ingest.budget.try_acquire(batch.cost()) else {
+        let Some(permit) = ingest.budget.try_acquire(peer, batch.cost()) else {
             ingest.withheld(&batch.stream, &batch.producer);
             return Err(refused(IngestError::Full));
         };
@@ -86,7 +90,7 @@ impl IngestService for IngestApi {
         &self,
         request: Request<Streaming<v1::PublishRequest>>,
     ) -> Result<Response<Self::PublishStream>, Status> {
-        let caller = Caller::of(&request);
+        let (caller, peer) = (Caller::of(&request), peer_of(&request));
         let trace = trace_of(&request);
         let requests =
             request.into_inner().map(move |request| -> Result<v1::PublishRequest, Status> {
@@ -95,7 +99,7 @@ impl IngestService for IngestApi {
                 belong(&mut request, &trace);
                 Ok(request)
             });
-        let answers = publish::start(Arc::clone(&self.ingest), &self.drain, requests);
+        let answers = publish::start(Arc::clone(&self.ingest), &self.drain, peer, requests);
         let answers = ReceiverStream::new(answers).map(|answered| answered.response);
         Ok(Response::new(Box::pin(answers)))
     }
@@ -104,12 +108,12 @@ impl IngestService for IngestApi {
         &self,
         request: Request<v1::PublishBatchRequest>,
     ) -> Result<Response<v1::PublishBatchResponse>, Status> {
-        let caller = Caller::of(&request);
+        let (caller, peer) = (Caller::of(&request), peer_of(&request));
         let trace = trace_of(&request);
         let mut request = v1::PublishRequest::from(request.into_inner());
         belong(&mut request, &trace);
         caller.may_publish(&request.stream)?;
-        let result = self.batch(request).await?;
+        let result = self.batch(peer, request).await?;
         Ok(Response::new(v1::PublishBatchResponse {
             result: Some(result),
             dedup_retention: self.ingest.dedup_retention(),

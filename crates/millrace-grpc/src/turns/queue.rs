@@ -72,10 +72,18 @@ impl<P: Copy + Eq + Hash> Queue<P> {
         }
     }
 
+    /// Takes so many units if there are as many, and nobody waits.
+    pub(super) fn take(&mut self, units: u32) -> bool {
+        let takes = self.waiting.is_empty() && self.free >= units;
+        if takes {
+            self.free -= units;
+        }
+        takes
+    }
+
     /// Asks for so many units, which are at most all.
     pub(super) fn ask(&mut self, peer: P, units: u32) -> Asked {
-        if self.waiting.is_empty() && self.free >= units {
-            self.free -= units;
+        if self.take(units) {
             return Asked::Granted;
         }
         let (granted, waits) = oneshot::channel();

@@ -90,6 +90,36 @@ async fn what_is_in_flight_is_bounded_and_shared() {
     server.stop().await;
 }
 
+/// One address with many calls has as much as another one with a single call.
+#[tokio::test]
+async fn who_calls_often_has_no_more_than_who_calls_once() {
+    let budget = BudgetLimits { facts: 8, call_facts: 8, ..BudgetLimits::default() };
+    let server = Running::with(|config| config.budget = budget).await;
+    server.join.pause();
+    let mut many = Vec::new();
+    for number in 0..8 {
+        let call = server.call().await;
+        let producer_id = format!("many-{number}");
+        call.send(v1::PublishRequest { producer_id, ..clicks(0, &["a", "b"]) }).await;
+        many.push(call);
+    }
+    // Four have all there is; the others wait with what they sent.
+    server.join.until_batches(4).await;
+    let mut one = server.call_from_elsewhere().await;
+    one.send(v1::PublishRequest { producer_id: "one".to_owned(), ..clicks(0, &["c"]) }).await;
+    server.join.resume();
+    let response = one.next().await.unwrap().unwrap();
+    assert_eq!(counts(&response.result.unwrap())[0], 1);
+    assert_eq!(response.credits.unwrap().facts, 4, "half of it is for its address");
+    for mut call in many {
+        // Facts of one identity: the first of them counts.
+        assert_eq!(counts(&call.result().await).iter().sum::<u64>(), 2);
+        call.finish().await;
+    }
+    one.finish().await;
+    server.stop().await;
+}
+
 #[tokio::test]
 async fn a_request_beyond_the_whole_budget_goes_alone() {
     let budget = BudgetLimits {

@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Channel;
+use tonic::transport::{Channel, Endpoint};
 use tonic::{Status, Streaming};
 
 use crate::join::FakeJoin;
@@ -74,6 +74,7 @@ pub(crate) struct Running {
     pub(crate) clock: Arc<FakeClock>,
     pub(crate) catalog: Arc<CatalogHandle>,
     pub(crate) ingest: Arc<Ingest>,
+    endpoint: Endpoint,
     channel: Channel,
     stop: Option<oneshot::Sender<()>>,
     served: JoinHandle<()>,
@@ -121,10 +122,10 @@ impl Running {
             let drained = server.serve(listener, async { drop(stopped.await) }).await.unwrap();
             assert!(drained.is_clean(), "{drained:?}");
         });
-        let channel =
-            Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
+        let endpoint = Channel::from_shared(format!("http://{address}")).unwrap();
+        let channel = endpoint.connect().await.unwrap();
         let stop = Some(stop);
-        Self { join, store, clock, catalog, ingest, channel, stop, served }
+        Self { join, store, clock, catalog, ingest, endpoint, channel, stop, served }
     }
 
     pub(crate) fn client(&self) -> IngestServiceClient<Channel> {
@@ -168,8 +169,18 @@ impl Running {
 
     /// Opens a call; its first message grants credits.
     pub(crate) async fn call(&self) -> Call {
+        Self::open(self.client()).await
+    }
+
+    /// The same from another address.
+    pub(crate) async fn call_from_elsewhere(&self) -> Call {
+        let endpoint = self.endpoint.clone().local_address(Some([127, 0, 0, 2].into()));
+        Self::open(IngestServiceClient::new(endpoint.connect().await.unwrap())).await
+    }
+
+    async fn open(mut client: IngestServiceClient<Channel>) -> Call {
         let (requests, receiver) = mpsc::channel(64);
-        let answers = soon(self.client().publish(ReceiverStream::new(receiver))).await.unwrap();
+        let answers = soon(client.publish(ReceiverStream::new(receiver))).await.unwrap();
         let mut call = Call { requests: Some(requests), answers: answers.into_inner() };
         let hello = call.next().await.unwrap().unwrap();
         assert!(hello.result.is_none());
