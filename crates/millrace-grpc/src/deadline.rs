@@ -17,7 +17,7 @@ tokio::task_local! {
 }
 
 /// When a call must have ended. In the extensions of every request whose client sent one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Deadline(Instant);
 
 impl Deadline {
@@ -46,6 +46,21 @@ impl Deadline {
     /// Runs the handler of a call that must have ended at this instant.
     pub(crate) async fn handle<F: Future>(until: Instant, handler: F) -> F::Output {
         CURRENT.scope(Self(until), handler).await
+    }
+
+    /// Runs what is done for a call in a task of its own, so that calls made there keep to its deadline.
+    pub async fn carry<F: Future>(deadline: Option<Self>, work: F) -> F::Output {
+        match deadline {
+            Some(deadline) => CURRENT.scope(deadline, work).await,
+            None => work.await,
+        }
+    }
+
+    /// When work that is shared must have ended: with the last of those who wait for it, and never where one
+    /// of them waits without end.
+    #[must_use]
+    pub fn last(one: Option<Self>, other: Option<Self>) -> Option<Self> {
+        Some(one?.max(other?))
     }
 
     /// How long a call made now may take, of at most `limit`: not beyond the deadline of the call on
@@ -103,7 +118,10 @@ mod tests {
             let before = Deadline::within(limit);
             tokio::time::advance(Duration::from_secs(3)).await;
             let outlives = tokio::spawn(async move { Deadline::within(limit) }).await.unwrap();
-            (before, Deadline::within(limit), outlives)
+            let (current, left) = (Deadline::current(), async move { Deadline::within(limit) });
+            let carried = tokio::spawn(Deadline::carry(current, left)).await.unwrap();
+            assert_eq!(carried, Deadline::within(limit));
+            (before, carried, outlives)
         };
         let until = Instant::now() + Duration::from_secs(8);
         let seen = Deadline::handle(until, handler).await;

@@ -1,7 +1,7 @@
 //! Reads of one call, several of them under way at a time.
 
 use futures::{Stream, StreamExt as _};
-use millrace_grpc::{ErrorCode, Fault};
+use millrace_grpc::{Deadline, ErrorCode, Fault};
 use tokio_util::task::AbortOnDropHandle;
 use tonic::Status;
 
@@ -10,8 +10,9 @@ const AT_ONCE: usize = 16;
 
 /// Works on the requests of a call side by side, at most [`AT_ONCE`] of them; answers come in the
 /// order of the requests. What has begun goes on whether or not anybody asks for answers, and ends
-/// with the call. Must be polled within a tokio runtime.
+/// with the call, whose deadline it has. Must be polled within a tokio runtime.
 pub(crate) fn pipeline<Q, A, F>(
+    deadline: Option<Deadline>,
     requests: impl Stream<Item = Result<Q, Status>> + Send,
     work: impl Fn(Q) -> F + Send,
 ) -> impl Stream<Item = Result<A, Status>> + Send
@@ -25,7 +26,7 @@ where
         async move {
             // In a task of its own: the transport does not poll the call of a client that does not
             // read, and a read that is not polled keeps its turn from everybody else.
-            let read = AbortOnDropHandle::new(tokio::spawn(work?));
+            let read = AbortOnDropHandle::new(tokio::spawn(Deadline::carry(deadline, work?)));
             read.await.map_err(|panic| {
                 tracing::error!(error = %panic, "a read of a stream failed");
                 let message = "an internal error; see the server's log";
@@ -51,7 +52,7 @@ mod tests {
     async fn reads_of_a_client_that_does_not_read_give_up_their_turns() {
         let turns = Arc::new(Semaphore::new(1));
         let requests = futures::stream::iter((0..4).map(Ok));
-        let answers = pipeline(requests, |request: u32| {
+        let answers = pipeline(None, requests, |request: u32| {
             let turns = Arc::clone(&turns);
             async move {
                 let turn = turns.acquire_owned().await.unwrap();
@@ -73,9 +74,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn reads_have_the_deadline_of_their_call() {
+        let mut headers = tonic::codegen::http::HeaderMap::new();
+        headers.insert("grpc-timeout", "3S".parse().unwrap());
+        for deadline in [Deadline::of_headers(&headers), None] {
+            let requests = futures::stream::iter([Ok(())]);
+            let answers = pipeline(deadline, requests, |()| async { Deadline::current() });
+            assert_eq!(pin!(answers).next().await.unwrap().unwrap(), deadline);
+        }
+    }
+
+    #[tokio::test]
     async fn what_is_under_way_ends_with_its_call() {
         let turns = Arc::new(Semaphore::new(1));
-        let answers = pipeline(futures::stream::iter([Ok(())]), |()| {
+        let answers = pipeline(None, futures::stream::iter([Ok(())]), |()| {
             let turns = Arc::clone(&turns);
             async move {
                 let _turn = turns.acquire_owned().await.unwrap();

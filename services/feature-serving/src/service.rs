@@ -4,7 +4,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use millrace_grpc::status::fault;
-use millrace_grpc::{Caller, Coded as _, Drain, Fault, PeerNetwork, peer_of, status, trace_of};
+use millrace_grpc::{
+    Caller, Coded as _, Deadline, Drain, Fault, PeerNetwork, peer_of, status, trace_of,
+};
 use millrace_proto::convert::{ConvertError, from_timestamp};
 use millrace_proto::v1;
 use millrace_proto::v1::feature_service_server::FeatureService;
@@ -155,8 +157,7 @@ impl FeatureService for FeatureServing {
         let span = Span::server("make a training set", || trace_of(&request));
         let peer = peer_of(&request);
         let (reader, drain) = (self.reader.clone(), self.drain.clone());
-        let parts =
-            training::grpc::answer(reader, caller, peer, span, drain, request.into_inner()).await?;
+        let parts = training::grpc::answer(reader, caller, peer, span, drain, request).await?;
         Ok(Response::new(Box::pin(parts)))
     }
 
@@ -170,7 +171,8 @@ impl FeatureService for FeatureServing {
         let reader = self.reader.clone();
         let caller = Caller::of(&request);
         let (trace, peer) = (trace_of(&request), peer_of(&request));
-        let answers = pipeline(request.into_inner(), move |message| {
+        let deadline = Deadline::of(&request);
+        let answers = pipeline(deadline, request.into_inner(), move |message| {
             let (reader, caller) = (reader.clone(), caller.clone());
             let trace = trace.clone();
             async move {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
+use millrace_grpc::Deadline;
 use millrace_store::{Retry, StoreError};
 use tokio::time::{Instant, sleep};
 
@@ -50,7 +51,12 @@ impl Retry for Patience {
         }
         self.attempts += 1;
         let pause = self.pauses.next().unwrap_or(PAUSE_MAX);
-        if self.until.is_some_and(|until| Instant::now() + pause > until) {
+        // Nor does anybody wait for the outcome beyond the deadline of the call that it is for.
+        let until = self.until.map(|until| match Deadline::current() {
+            Some(deadline) => until.min(deadline.instant()),
+            None => until,
+        });
+        if until.is_some_and(|until| Instant::now() + pause > until) {
             return false;
         }
         if self.attempts.is_power_of_two() {

@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use millrace_client::port::StorePort;
+use millrace_grpc::Deadline;
 use millrace_store::{Part, StoreError};
 use millrace_telemetry::Span;
 use millrace_types::Entity;
@@ -22,7 +23,13 @@ use super::parts::Parts;
 
 /// A head's bytes; `None` where the store has none.
 type Loaded = Result<Option<Bytes>, StoreError>;
-type Waiting = watch::Sender<Option<Loaded>>;
+
+/// Those who wait for the same load, and the deadline of the last of them.
+struct Waiting {
+    sender: watch::Sender<Option<Loaded>>,
+    until: Option<Deadline>,
+}
+
 /// The entities of which a load is under way, each with who waits for the next one.
 type UnderWay = Mutex<HashMap<Entity, Option<Waiting>>>;
 
@@ -52,6 +59,7 @@ impl HeadLoads {
         entities: &[Entity],
         since: Option<Instant>,
     ) -> Result<Vec<Option<Bytes>>, StoreError> {
+        let until = Deadline::current();
         let mut own = Vec::new();
         let mut receivers = Vec::with_capacity(entities.len());
         {
@@ -60,12 +68,14 @@ impl HeadLoads {
                 if let Some(head) = self.hot.get(entity, since) {
                     receivers.push(watch::channel(Some(Ok(head))).1);
                 } else if let Some(next) = under_way.get_mut(entity) {
-                    let next = next.get_or_insert_with(|| watch::channel(None).0);
-                    receivers.push(next.subscribe());
+                    let sender = || watch::channel(None).0;
+                    let next = next.get_or_insert_with(|| Waiting { sender: sender(), until });
+                    next.until = Deadline::last(next.until, until);
+                    receivers.push(next.sender.subscribe());
                 } else {
                     let (sender, receiver) = watch::channel(None);
                     under_way.insert(entity.clone(), None);
-                    own.push((entity.clone(), sender));
+                    own.push((entity.clone(), Waiting { sender, until }));
                     receivers.push(receiver);
                 }
             }
@@ -116,19 +126,19 @@ impl Batch {
                 }
                 let waiting = under_way.remove(entity).flatten();
                 // Who waited may have left.
-                if let Some(waiting) = waiting.filter(|w| w.receiver_count() > 0) {
+                if let Some(waiting) = waiting.filter(|w| w.sender.receiver_count() > 0) {
                     under_way.insert(entity.clone(), None);
                     next.push((entity.clone(), waiting));
                 }
             }
         }
         let mut heads = loaded.map(Vec::into_iter);
-        for (_, sender) in &entities {
+        for (_, waiting) in &entities {
             let head = match &mut heads {
                 Ok(heads) => Ok(heads.next().flatten()),
                 Err(error) => Err(error.clone()),
             };
-            sender.send_replace(Some(head));
+            waiting.sender.send_replace(Some(head));
         }
         Self { entities: next, under_way: self.under_way.clone(), hot: self.hot.clone() }
     }
@@ -151,7 +161,10 @@ async fn run(parts: Parts, mut batch: Batch) {
     while !batch.entities.is_empty() {
         let wanted = batch.entities.iter().map(|(entity, _)| (entity.clone(), Part::Head));
         let began = Instant::now();
-        let loaded = parts.load(wanted.collect()).await;
+        // No longer than anybody waits for it.
+        let until = batch.entities.iter().map(|(_, waiting)| waiting.until);
+        let until = until.reduce(Deadline::last).flatten();
+        let loaded = Deadline::carry(until, parts.load(wanted.collect())).await;
         let heads = loaded.map(|found| found.into_iter().map(|head| head.map(|h| h.1)).collect());
         batch = batch.over(began, heads);
     }
@@ -171,8 +184,8 @@ mod tests {
 
     use super::*;
 
-    /// A load that the store was asked for, to be answered.
-    struct Asked(Vec<Entity>, oneshot::Sender<Result<Bytes, StoreError>>);
+    /// A load that the store was asked for, to be answered, and its deadline.
+    struct Asked(Vec<Entity>, oneshot::Sender<Result<Bytes, StoreError>>, Option<Deadline>);
 
     /// Loads that wait until they are answered, all heads of one alike.
     fn loads() -> (Arc<HeadLoads>, mpsc::Receiver<Asked>) {
@@ -183,7 +196,7 @@ mod tests {
                 let (answer, answered) = oneshot::channel();
                 let entities: Vec<Entity> = parts.into_iter().map(|(e, _)| e).collect();
                 let count = entities.len();
-                asks.send(Asked(entities, answer)).await.unwrap();
+                asks.send(Asked(entities, answer, Deadline::current())).await.unwrap();
                 let head = answered.await.unwrap()?;
                 Ok(vec![Some((KnownAt(1), head)); count])
             }
@@ -238,6 +251,44 @@ mod tests {
         asked.recv().await.unwrap().1.send(Ok("newest".into())).unwrap();
         assert_eq!(heads(fourth).await, ["newest"]);
         assert!(lock(&loads.under_way).is_empty());
+    }
+
+    /// A load has as much time as the last of those who share it.
+    #[tokio::test(start_paused = true)]
+    async fn a_load_keeps_to_the_deadlines_of_those_who_wait() {
+        let (loads, mut asked) = loads();
+        let limit = Duration::from_secs(30);
+        let within = |seconds| {
+            let mut headers = tonic::codegen::http::HeaderMap::new();
+            headers.insert("grpc-timeout", format!("{seconds}S").parse().unwrap());
+            Deadline::of_headers(&headers)
+        };
+        let begin = async |deadline| {
+            let loads = loads.clone();
+            let load = async move { loads.load(&[user(1)], None).await };
+            let task = tokio::spawn(Deadline::carry(deadline, load));
+            tokio::task::yield_now().await;
+            task
+        };
+        let mut told = Vec::new();
+        let first = begin(within(2)).await;
+        let one = asked.recv().await.unwrap();
+        let shared = [begin(within(3)).await, begin(within(5)).await];
+        told.push(one.2);
+        one.1.send(Ok("a".into())).unwrap();
+        let two = asked.recv().await.unwrap();
+        let endless = [begin(within(3)).await, begin(None).await];
+        told.push(two.2);
+        two.1.send(Ok("b".into())).unwrap();
+        let three = asked.recv().await.unwrap();
+        told.push(three.2);
+        three.1.send(Ok("c".into())).unwrap();
+        let left = told.iter().map(|deadline| deadline.map_or(limit, Deadline::remaining));
+        let left: Vec<u64> = left.map(|left| left.as_secs_f64().ceil() as u64).collect();
+        assert_eq!(left, [2, 5, 30]);
+        for read in [first].into_iter().chain(shared).chain(endless) {
+            read.await.unwrap().unwrap();
+        }
     }
 
     #[tokio::test]

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
-use millrace_grpc::{Caller, Coded as _, Drain, PeerNetwork, status};
+use millrace_grpc::{Caller, Coded as _, Deadline, Drain, PeerNetwork, status};
 use millrace_proto::convert::to_timestamp;
 use millrace_proto::v1;
 use millrace_telemetry::Span;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::AbortOnDropHandle;
-use tonic::{Status, Streaming};
+use tonic::{Request, Status, Streaming};
 
 use super::question::Question;
 use super::{Outlet, Told};
@@ -34,10 +34,12 @@ pub(crate) async fn answer(
     peer: PeerNetwork,
     span: Span,
     drain: Drain,
-    mut requests: Requests,
+    request: Request<Requests>,
 ) -> Result<impl Stream<Item = Result<v1::GetTrainingSetResponse, Status>> + Send, Status> {
     use v1::get_training_set_request::Part;
 
+    let deadline = Deadline::of(&request);
+    let mut requests = request.into_inner();
     let first = requests.message().await?;
     let Some(Part::Start(start)) = first.and_then(|message| message.part) else {
         return Err(status(&no_start()));
@@ -52,8 +54,8 @@ pub(crate) async fn answer(
         Ok(_) => Err(no_start()),
         Err(status) => Err(ReadError::Call(status)),
     });
-    let making = tokio::spawn(make(reader, peer, question, spine, outlet, span, drain));
-    let making = AbortOnDropHandle::new(making);
+    let making = make(reader, peer, question, spine, outlet, span, drain);
+    let making = AbortOnDropHandle::new(tokio::spawn(Deadline::carry(deadline, making)));
     Ok(ReceiverStream::new(parts).map(move |part| {
         // The work ends with the call.
         let _ = &making;
