@@ -270,7 +270,7 @@ fn a_slot_of_many_entities_goes_on_in_its_midst(on: Topology) {
         options.slots = Some(1);
         // A third of the clicks leaves.
         options.at_hand_bytes = Some(AT_HAND);
-        options.backfill_bytes_per_second = Some(700_000);
+        options.backfill_bytes_per_second = Some(1_000_000);
     });
     let click = |n: usize| {
         let (user, at) = (n % MANY_USERS, 1_709_280_000_000_000_u64 + n as u64 * 100_000);
