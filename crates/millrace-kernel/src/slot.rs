@@ -107,8 +107,10 @@ pub struct SlotCore {
     shown: Arc<SlotWatermarks>,
     /// The slot as of each confirmed chunk that a mark may still name, ascending.
     history: VecDeque<Before>,
-    /// The greatest `at` of each stream, RETRACTs apart.
+    /// The greatest `at` confirmed of each stream, RETRACTs and what was REJECTED apart.
     latest: BTreeMap<StreamId, Micros>,
+    /// The same of the chunk that is not confirmed yet.
+    latest_judged: BTreeMap<StreamId, Micros>,
     /// The last chunk judged or followed, and its known_at.
     position: Position,
     known_at: KnownAt,
@@ -144,6 +146,7 @@ impl SlotCore {
             shown: Arc::default(),
             history: VecDeque::new(),
             latest: BTreeMap::new(),
+            latest_judged: BTreeMap::new(),
             position,
             known_at: KnownAt::default(),
             confirmed: position,
@@ -206,7 +209,7 @@ impl SlotCore {
         self.watermarks.incarnations().collect()
     }
 
-    /// The greatest `at` of each stream.
+    /// The greatest `at` confirmed of each stream.
     #[must_use]
     pub fn latest(&self) -> Vec<(StreamId, Micros)> {
         self.latest.iter().map(|(s, at)| (*s, *at)).collect()
@@ -507,9 +510,10 @@ impl SlotCore {
             .filter(|(_, j)| j.verdict != Verdict::Accepted)
             .map(|(index, j)| (index as u32, j.verdict))
             .collect();
-        for record in records.iter().filter(|r| r.body.op != Op::Retract) {
-            let latest = self.latest.entry(record.stream).or_insert(Micros::MIN);
-            *latest = (*latest).max(record.body.at);
+        for (record, judged) in records.iter().zip(&work.judged) {
+            if record.body.op != Op::Retract && !matches!(judged.verdict, Verdict::Rejected(_)) {
+                raise(&mut self.latest_judged, record.stream, record.body.at);
+            }
         }
         let ats = || records.iter().map(|r| r.body.at);
         header.at_range = ats().min().zip(ats().max());
@@ -526,6 +530,9 @@ impl SlotCore {
         self.confirmed = position;
         self.confirmed_at = known_at;
         // One append a slot is in flight, so the watermarks are those of this chunk.
+        for (stream, at) in std::mem::take(&mut self.latest_judged) {
+            raise(&mut self.latest, stream, at);
+        }
         self.note_confirmed();
     }
 
@@ -539,4 +546,10 @@ impl SlotCore {
             watermarks: self.shown.clone(),
         });
     }
+}
+
+/// Raises what is kept of a stream to an instant.
+fn raise(latest: &mut BTreeMap<StreamId, Micros>, stream: StreamId, at: Micros) {
+    let greatest = latest.entry(stream).or_insert(Micros::MIN);
+    *greatest = (*greatest).max(at);
 }

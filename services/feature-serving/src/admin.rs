@@ -20,7 +20,7 @@ use millrace_types::{Boundaries, Micros, SlotId, StreamId};
 use tonic::{Request, Response, Status};
 
 use crate::clock;
-use crate::erase::EraseDesk;
+use crate::erase::{EraseDesk, find_kind};
 use crate::error::ReadError;
 use crate::late::{self, Cursor, LatePage, PAGE_DEFAULT, PAGE_MAX};
 use crate::read::Reader;
@@ -125,6 +125,16 @@ impl Admin {
         self
     }
 
+    /// The newest catalog. Where it lacks something, another process may have applied that a moment ago:
+    /// then it is looked for once more.
+    async fn catalog_with(&self, has: impl Fn(&Catalog) -> bool) -> Arc<Catalog> {
+        let catalog = self.catalog.current();
+        if has(&catalog) || !self.catalog.catch_up().await {
+            return catalog;
+        }
+        self.catalog.current()
+    }
+
     fn late(&self) -> Result<&(Arc<Reader>, Arc<dyn JoinPort>), ReadError> {
         self.late.as_ref().ok_or(ReadError::NoLog)
     }
@@ -173,7 +183,8 @@ impl AdminService for Admin {
         request: Request<v1::GetStatusRequest>,
     ) -> Result<Response<v1::GetStatusResponse>, Status> {
         let slots = self.owner.status().await.map_err(|e| status(&ReadError::Join(e)))?;
-        let catalog = self.catalog.current();
+        let is_known = |catalog: &Catalog| slots.iter().all(|slot| has_all_of(catalog, slot));
+        let catalog = self.catalog_with(is_known).await;
         let services = self.services().await;
         let unowned_slots = slots.iter().filter(|slot| !slot.is_owned).count() as u32;
         let sum = |of: fn(&SlotStatus) -> u64| slots.iter().map(of).sum::<u64>();
@@ -226,7 +237,10 @@ impl AdminService for Admin {
         request: Request<v1::EraseEntityRequest>,
     ) -> Result<Response<v1::EraseEntityResponse>, Status> {
         let desk = self.erase.as_ref().ok_or_else(|| status(&ReadError::NoErasures))?;
-        let erased = desk.erase(&self.catalog.current(), request.into_inner()).await;
+        let request = request.into_inner();
+        let is_kind = |catalog: &Catalog| find_kind(catalog, &request.entity).is_ok();
+        let catalog = self.catalog_with(is_kind).await;
+        let erased = desk.erase(&catalog, request).await;
         erased.map(Response::new).map_err(|e| status(&e))
     }
 }
@@ -274,6 +288,13 @@ fn late_fact(catalog: &Catalog, page: &LatePage, slot: SlotId, late: &LateFact) 
         in_effect_since: late.in_effect.map(|(_, known_at)| known_at_timestamp(known_at)),
         late_for_good: page.is_for_good(slot, late),
     }
+}
+
+/// Whether a catalog has what a slot tells of. One that lacks a stream may also be newer and have dropped it.
+fn has_all_of(catalog: &Catalog, slot: &SlotStatus) -> bool {
+    let mut told = slot.watermarks.iter().chain(&slot.latest).map(|(stream, _)| *stream);
+    told.all(|id| catalog.streams.iter().any(|stream| stream.id == id))
+        && slot.backfill.is_none_or(|backfill| backfill.catalog_version <= catalog.version)
 }
 
 /// By stream: the least watermark over the slots that have one, and the greatest `at`.
@@ -368,6 +389,17 @@ mod tests {
         };
         let backfill = backfill.map(status);
         SlotStatus { is_owned: true, backfill, ..SlotStatus::new(SlotId(number)) }
+    }
+
+    #[test]
+    fn a_catalog_that_slots_are_ahead_of_lacks_something() {
+        let catalog = Catalog::empty();
+        assert!(has_all_of(&catalog, &slot(0, None)));
+        assert!(!has_all_of(&catalog, &slot(0, Some((500, None)))), "of a version to come");
+        let watermarks = vec![(StreamId(1), Micros(5))];
+        assert!(!has_all_of(&catalog, &SlotStatus { watermarks, ..slot(0, None) }));
+        let latest = vec![(StreamId(1), Micros(5))];
+        assert!(!has_all_of(&catalog, &SlotStatus { latest, ..slot(0, None) }));
     }
 
     #[test]

@@ -146,7 +146,8 @@ impl EraseDesk {
     }
 }
 
-fn find_kind<'a>(catalog: &'a Catalog, name: &str) -> Result<&'a Kind, ReadError> {
+/// The kind of entity of this name.
+pub(crate) fn find_kind<'a>(catalog: &'a Catalog, name: &str) -> Result<&'a Kind, ReadError> {
     catalog.kinds.iter().find(|kind| kind.name == name).ok_or_else(|| {
         let names: Vec<&str> = catalog.kinds.iter().map(|k| k.name.as_str()).collect();
         let known = if names.is_empty() { "none yet".to_owned() } else { names.join(", ") };

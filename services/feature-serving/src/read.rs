@@ -212,6 +212,11 @@ impl Reader {
         self.plans.newest()
     }
 
+    /// Looks for what other processes applied by now.
+    pub(crate) async fn catch_up(&self) {
+        self.plans.catch_up().await;
+    }
+
     /// The newest plan, with what is found in it. Where something is not there, it may have been applied by
     /// another process a moment ago: then it is looked for once more.
     ///

@@ -199,6 +199,8 @@ impl Reader {
                 .ok_or_else(|| rule(format!("made under catalog version {was}: unknown here")))?;
             return Ok((Some(version), Resolved::new(plan, question)?));
         }
+        // As with facts: what another process had applied before the call counts.
+        self.catch_up().await;
         let (_, resolved) =
             self.plan_with(|plan| Resolved::new(Arc::clone(plan), question)).await?;
         Ok((None, resolved))

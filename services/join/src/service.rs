@@ -19,6 +19,7 @@ use millrace_types::entity::entity_hash;
 use millrace_types::{Entity, KnownAt, Position, SlotId};
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::timeout;
 
 use crate::clock::{Ceiling, now_us};
 use crate::config::JoinConfig;
@@ -35,6 +36,8 @@ use crate::worker::{Worker, WorkerStart};
 const RENEW_EVERY: Duration = Duration::from_secs(1);
 /// How often the list of erasures is read.
 const ERASURES_EVERY: Duration = Duration::from_millis(500);
+/// How long a batch waits for the catalog version that it was made under: others wait behind it.
+const CATALOG_WITHIN: Duration = Duration::from_secs(1);
 /// Messages a worker may have waiting; facts and bytes in them have bounds of their own.
 const WORKER_QUEUE: usize = 4_096;
 
@@ -397,6 +400,12 @@ impl JoinPort for JoinService {
         request: ProcessRequest,
         holds: &Holds,
     ) -> Result<PendingVerdicts, JoinError> {
+        if request.catalog_version > self.catalog.current().version {
+            // It was applied by another process a moment ago. Refused, the facts would come again without
+            // the watermarks that they state, and what is LATE behind these would not be. Where it is not
+            // found in time they are.
+            let _ = timeout(CATALOG_WITHIN, self.catalog.catch_up()).await;
+        }
         let (tx, rx) = oneshot::channel();
         let span = Span::child("join process", &request.trace);
         let reply = Reply::new(request.slots.len(), tx, holds.clone(), span);

@@ -35,7 +35,7 @@ const MOVED_WITHIN: Duration = Duration::from_secs(15);
 #[derive(Debug)]
 pub struct RemoteJoins {
     newest: watch::Receiver<Arc<Owners>>,
-    /// The owners that requests go to since [`JoinPort::begin`] was called last.
+    /// The owners that requests of ingest go to since [`JoinPort::begin`] was called last.
     adopted: Mutex<Arc<Owners>>,
     look: Arc<Notify>,
     /// All slots were served once.
@@ -194,7 +194,10 @@ impl JoinPort for RemoteJoins {
         request: ProcessRequest,
         holds: &Holds,
     ) -> Result<PendingVerdicts, JoinError> {
-        let parts = self.parts(&self.adopted(), request)?;
+        // A replay states no watermark that could pass facts on another way, and its sender never began:
+        // it goes to the owners of now.
+        let owners = if request.replays_late { self.newest() } else { self.adopted() };
+        let parts = self.parts(&owners, request)?;
         let mut pending = Vec::with_capacity(parts.len());
         for (owner, part) in parts {
             let handed = tokio::select! {

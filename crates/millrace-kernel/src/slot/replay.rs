@@ -4,12 +4,12 @@
 use std::sync::Arc;
 
 use millrace_types::{
-    Chunk, ChunkHeader, DecodeError, Entity, EntityKey, Filled, KnownAt, Micros, Op, Position,
-    Rebuilt, Verdict,
+    Chunk, ChunkHeader, DecodeError, Entity, EntityKey, Filled, KnownAt, Op, Position, Rebuilt,
+    Verdict,
 };
 
 use super::save::MarkState;
-use super::{Before, SlotCore, Waiting};
+use super::{Before, SlotCore, Waiting, raise};
 use crate::entity::{EntityState, Outcome};
 use crate::watermark::SlotWatermarks;
 
@@ -124,8 +124,7 @@ impl SlotCore {
         for (record, verdict) in chunk.records().zip(chunk.header.all_verdicts()) {
             let record = record?;
             if record.body.op != Op::Retract && !matches!(verdict, Verdict::Rejected(_)) {
-                let latest = self.latest.entry(record.stream).or_insert(Micros::MIN);
-                *latest = (*latest).max(record.body.at);
+                raise(&mut self.latest, record.stream, record.body.at);
             }
             let hash = self.hash(&record);
             match verdict {

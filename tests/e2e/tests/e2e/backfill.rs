@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::crash::{USERS, clicks};
-use crate::fixture::{CLICKS, PROFILES, Site, catalog, pair};
+use crate::fixture::{CLICKS, PROFILES, Site, Topology, catalog, on_both, pair};
 
 const CLICKS_FIRST: usize = 6_000;
 /// All clicks lie within the windows that end here.
@@ -180,9 +180,8 @@ fn a_feature_that_comes_later_is_filled_in_through_a_kill() {
     assert!((1..=3).contains(&left), "{left} slots are left after the kill");
     assert_served_meanwhile(&site.cli(), CLICKS_FIRST + 200);
     assert_filled(&site.cli(), CLICKS_FIRST + 200);
-    let port = site.server().port();
     assert_eq!(site.stop(), 0);
-    site.start_again(port);
+    site.start_again();
     assert_eq!(slots_left(&site.cli()), Some(0), "it is done for good");
     assert_filled(&site.cli(), CLICKS_FIRST + 200);
 }
@@ -265,13 +264,13 @@ fn done(cli: &Cli) -> Option<f64> {
     Some(status["backfill"]["done"].as_f64().unwrap_or(1.0))
 }
 
-#[test]
-fn a_slot_of_many_entities_goes_on_in_its_midst() {
-    let mut site = Site::with(|options| {
+on_both!(a_slot_of_many_entities_goes_on_in_its_midst);
+fn a_slot_of_many_entities_goes_on_in_its_midst(on: Topology) {
+    let mut site = on.site_with(|options| {
         options.slots = Some(1);
         // A third of the clicks leaves.
         options.at_hand_bytes = Some(AT_HAND);
-        options.backfill_bytes_per_second = Some(700_000);
+        options.backfill_bytes_per_second = Some(1_000_000);
     });
     let click = |n: usize| {
         let (user, at) = (n % MANY_USERS, 1_709_280_000_000_000_u64 + n as u64 * 100_000);
@@ -303,7 +302,7 @@ fn a_slot_of_many_entities_goes_on_in_its_midst() {
     let users: Vec<String> = (0..MANY_USERS).map(|user| user.to_string()).collect();
     for some in users.chunks(1_000) {
         let args = ["user_activity", "--at", AT].into_iter().chain(some.iter().map(String::as_str));
-        for row in site.cli().get(args).expect("read") {
+        for row in site.settled().get(args).expect("read") {
             for feature in ["clicks", "clicks_30d", "books"] {
                 let value = &row["features"][feature]["value"];
                 assert_eq!(*value, CLICKS_EACH, "{feature} of {row}");

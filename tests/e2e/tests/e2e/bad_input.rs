@@ -7,7 +7,7 @@ use std::path::Path;
 use millrace_e2e_tests::hours_from_now;
 use serde_json::json;
 
-use crate::fixture::{CLICKS, Site, assert_features, catalog, pair};
+use crate::fixture::{CLICKS, Site, Topology, assert_features, catalog, on_both, pair};
 
 /// A bad row, what the exception's reason is, and a word its message holds.
 struct Bad {
@@ -35,9 +35,9 @@ fn bad_rows() -> Vec<Bad> {
     ]
 }
 
-#[test]
-fn bad_rows_are_refused_one_by_one_and_the_rest_goes_on() {
-    let site = Site::new();
+on_both!(bad_rows_are_refused_one_by_one_and_the_rest_goes_on);
+fn bad_rows_are_refused_one_by_one_and_the_rest_goes_on(on: Topology) {
+    let site = on.site();
     let bad = bad_rows();
     let mut lines = vec![CLICKS.to_owned(), "g1,1,2024-03-01T10:00:00Z,0,,1,1,book".to_owned()];
     lines.extend(bad.iter().map(|bad| bad.row.clone()));
@@ -60,9 +60,9 @@ fn bad_rows_are_refused_one_by_one_and_the_rest_goes_on() {
     assert_features(&features[0], &[("clicks", json!(2), "PRESENT")]);
 }
 
-#[test]
-fn a_conflict_is_reported_and_the_rule_decides() {
-    let site = Site::new();
+on_both!(a_conflict_is_reported_and_the_rule_decides);
+fn a_conflict_is_reported_and_the_rule_decides(on: Topology) {
+    let site = on.site();
     let first = "c1,1,2024-03-01T10:00:00Z,0,,1,1,book";
     let greater = "c1,1,2024-03-01T10:00:00Z,0,,2,1,book";
     let lesser = "c1,1,2024-03-01T10:00:00Z,0,,0,1,book";
@@ -77,9 +77,9 @@ fn a_conflict_is_reported_and_the_rule_decides() {
     }
 }
 
-#[test]
-fn an_unknown_stream_is_named_with_those_there_are() {
-    let site = Site::new();
+on_both!(an_unknown_stream_is_named_with_those_there_are);
+fn an_unknown_stream_is_named_with_those_there_are(on: Topology) {
+    let site = on.site();
     let file = site.file("clicks.csv", &[CLICKS]);
     let finished = site.cli().run(["publish", &pair("clocks", &file)]).expect("it ends");
     assert_eq!(finished.code, 1, "{finished:?}");
@@ -87,9 +87,9 @@ fn an_unknown_stream_is_named_with_those_there_are() {
     assert!(finished.stderr.contains("clicks"), "{}", finished.stderr);
 }
 
-#[test]
-fn a_missing_column_is_an_error_before_anything_is_sent() {
-    let site = Site::new();
+on_both!(a_missing_column_is_an_error_before_anything_is_sent);
+fn a_missing_column_is_an_error_before_anything_is_sent(on: Topology) {
+    let site = on.site();
     let lines = ["event_id,user_id,ts", "c1,1,2024-03-01T10:00:00Z"];
     let file = site.file("clicks.csv", &lines);
     let finished = site.cli().run(["publish", &pair("clicks", &file)]).expect("it ends");
@@ -124,9 +124,9 @@ const MISTAKES: [(u32, &str); 10] = [
     (19, "where"),
 ];
 
-#[test]
-fn every_mistake_of_a_catalog_is_told_at_once() {
-    let site = Site::new();
+on_both!(every_mistake_of_a_catalog_is_told_at_once);
+fn every_mistake_of_a_catalog_is_told_at_once(on: Topology) {
+    let site = on.site();
     let bad = catalog("ten_mistakes.yaml");
     for command in ["validate", "apply"] {
         let finished = site.cli().run([Path::new(command), &bad]).expect("it ends");
@@ -143,9 +143,9 @@ fn every_mistake_of_a_catalog_is_told_at_once() {
     assert_features(&features[0], &[("clicks", json!(0), "MISSING_ENTITY")]);
 }
 
-#[test]
-fn a_change_that_would_make_facts_unreadable_is_refused() {
-    let site = Site::new();
+on_both!(a_change_that_would_make_facts_unreadable_is_refused);
+fn a_change_that_would_make_facts_unreadable_is_refused(on: Topology) {
+    let site = on.site();
     let text = fs::read_to_string(catalog("clickprofile.yaml")).expect("readable");
     let changed = site.path("changed.yaml");
     fs::write(&changed, text.replace("dwell_ms: int64", "dwell_ms: double")).expect("writable");

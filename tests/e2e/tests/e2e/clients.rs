@@ -7,23 +7,27 @@ use std::time::Duration;
 use millrace_e2e_tests::{Finished, client_command, grpcurl, python, repository_root, run_bounded};
 use serde_json::{Value, json};
 
-use crate::fixture::{Site, assert_features};
+use crate::fixture::{Site, Topology, assert_features, on_both};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Runs grpcurl with a request, if one is given, and more arguments.
-fn grpc(site: &Site, request: Option<&Value>, args: &[&str]) -> Finished {
+/// Runs grpcurl with a request, if one is given, and more arguments, against a service.
+fn grpc(site: &Site, service: &str, request: Option<&Value>, args: &[&str]) -> Finished {
     let mut command = client_command(&grpcurl().expect("grpcurl"));
     command.arg("-plaintext");
     if let Some(request) = request {
         command.args(["-d", &request.to_string()]);
     }
-    command.arg(site.server().address()).args(args);
+    let endpoint = site.endpoint(service);
+    command.arg(endpoint.trim_start_matches("http://")).args(args);
     run_bounded(&mut command, b"", LIMIT).expect("it ends")
 }
 
+/// A call that must succeed, of the service that takes it.
 fn call(site: &Site, method: &str, request: &Value) -> Value {
-    let finished = grpc(site, Some(request), &[method]).expect_code(0).expect(method);
+    let takes_facts = method.starts_with("millrace.v1.IngestService/");
+    let service = if takes_facts { "ingest" } else { "feature-serving" };
+    let finished = grpc(site, service, Some(request), &[method]).expect_code(0).expect(method);
     finished.json().expect("grpcurl prints JSON")
 }
 
@@ -41,7 +45,8 @@ fn click(id: &str, user: i64, at: &str, price: f64) -> Value {
 #[test]
 fn grpcurl_lists_and_describes_every_service() {
     let site = Site::bare(|_| {});
-    let list = grpc(&site, None, &["list"]).expect_code(0).expect("reflection").stdout;
+    let list =
+        grpc(&site, "feature-serving", None, &["list"]).expect_code(0).expect("reflection").stdout;
     for service in [
         "millrace.v1.IngestService",
         "millrace.v1.CatalogService",
@@ -51,16 +56,16 @@ fn grpcurl_lists_and_describes_every_service() {
         "grpc.health.v1.Health",
     ] {
         assert!(list.lines().any(|line| line == service), "{service} is not in\n{list}");
-        let described = grpc(&site, None, &["describe", service]).expect_code(0);
+        let described = grpc(&site, "feature-serving", None, &["describe", service]).expect_code(0);
         assert!(described.expect("described").stdout.contains("rpc "), "{service}");
     }
     let health = call(&site, "grpc.health.v1.Health/Check", &json!({}));
     assert_eq!(health["status"], "SERVING");
 }
 
-#[test]
-fn grpcurl_publishes_and_reads() {
-    let site = Site::new();
+on_both!(grpcurl_publishes_and_reads);
+fn grpcurl_publishes_and_reads(on: Topology) {
+    let site = on.site();
     let request = json!({
         "producerId": "grpcurl",
         "stream": "clicks",
@@ -85,6 +90,7 @@ fn grpcurl_publishes_and_reads() {
         "features": ["spend", "clicks_1h"],
         "at": "2024-03-01T11:00:00Z",
     });
+    site.settle();
     let answer = call(&site, "millrace.v1.FeatureService/GetFeatures", &read);
     let names: Vec<_> = answer["features"].as_array().into_iter().flatten().collect();
     assert_eq!(names[0]["name"], "spend", "{answer}");
@@ -95,9 +101,9 @@ fn grpcurl_publishes_and_reads() {
     assert_eq!(entities[1]["statuses"], json!([missing, missing]), "{answer}");
 }
 
-#[test]
-fn mistakes_are_answered_with_rich_errors() {
-    let site = Site::new();
+on_both!(mistakes_are_answered_with_rich_errors);
+fn mistakes_are_answered_with_rich_errors(on: Topology) {
+    let site = on.site();
     let stream = json!({"producerId": "p", "stream": "clocks", "rows": [{}]});
     let answer = call(&site, "millrace.v1.IngestService/PublishBatch", &stream);
     assert_eq!(answer["result"]["counts"], json!({"rejected": "1"}), "{answer}");
@@ -105,7 +111,8 @@ fn mistakes_are_answered_with_rich_errors() {
     assert_eq!(exception["reason"], "REJECT_REASON_UNKNOWN_STREAM", "{answer}");
 
     let read = json!({"view": "user_activty", "entities": [{"parts": [{"int64": "1"}]}]});
-    let refused = grpc(&site, Some(&read), &["millrace.v1.FeatureService/GetFeatures"]);
+    let method = "millrace.v1.FeatureService/GetFeatures";
+    let refused = grpc(&site, "feature-serving", Some(&read), &[method]);
     assert_ne!(refused.code, 0);
     for word in ["NotFound", "google.rpc.ErrorInfo", "user_activty"] {
         assert!(refused.stderr.contains(word), "{word}: {}", refused.stderr);

@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use millrace_e2e_tests::{Cli, millrace, run_bounded};
 
-use crate::fixture::{CLICKS, Site, catalog};
+use crate::fixture::{CLICKS, Topology, catalog, on_both};
 
 fn without_a_server(args: &[&str]) -> millrace_e2e_tests::Finished {
     let mut command = millrace().expect("the binary");
     run_bounded(command.args(args), b"", Duration::from_secs(60)).expect("it ends")
 }
 
-#[test]
-fn exit_codes_tell_what_happened() {
-    let site = Site::new();
+on_both!(exit_codes_tell_what_happened);
+fn exit_codes_tell_what_happened(on: Topology) {
+    let site = on.site();
     let code = |args: &[&str]| site.cli().run(args).expect("it ends").code;
     assert_eq!(code(&["status"]), 0);
     assert_eq!(code(&["get", "no_such_view", "1"]), 1);
@@ -34,9 +34,9 @@ fn a_server_that_is_not_there_is_exit_code_4_and_says_where_it_looked() {
     assert!(finished.stderr.contains(&port.to_string()), "{}", finished.stderr);
 }
 
-#[test]
-fn errors_name_what_was_meant() {
-    let site = Site::new();
+on_both!(errors_name_what_was_meant);
+fn errors_name_what_was_meant(on: Topology) {
+    let site = on.site();
     let view = site.cli().run(["get", "user_activty", "1"]).expect("it ends");
     assert!(view.stderr.contains("user_activity"), "{}", view.stderr);
     let feature = site.cli().run(["get", "user_activity", "1", "--features", "click"]);
@@ -46,9 +46,9 @@ fn errors_name_what_was_meant() {
     assert!(key.code != 0 && key.stderr.contains("int64"), "{}", key.stderr);
 }
 
-#[test]
-fn status_in_json_has_the_agreed_fields() {
-    let site = Site::new();
+on_both!(status_in_json_has_the_agreed_fields);
+fn status_in_json_has_the_agreed_fields(on: Topology) {
+    let site = on.site();
     site.publish("clicks", &[CLICKS, "c1,1,2024-03-01T10:00:00Z,0,,1,1,book"]);
     let status = site.cli().json(["status"]).expect("status");
     assert_eq!(status["serving"], true, "{status}");
@@ -60,12 +60,12 @@ fn status_in_json_has_the_agreed_fields() {
     assert!(bytes("resident_bytes") > bytes("at_hand_bytes"), "{status}");
 }
 
-#[test]
-fn get_in_json_has_the_agreed_fields() {
-    let site = Site::new();
+on_both!(get_in_json_has_the_agreed_fields);
+fn get_in_json_has_the_agreed_fields(on: Topology) {
+    let site = on.site();
     site.publish("clicks", &[CLICKS, "c1,1,2024-03-01T10:00:00Z,0,,1,1,book"]);
     let answer = site
-        .cli()
+        .settled()
         .json(["get", "user_activity", "1", "--at", "latest", "--features", "country,clicks"])
         .expect("read");
     assert_eq!(answer["view"], "user_activity");
@@ -80,9 +80,9 @@ fn get_in_json_has_the_agreed_fields() {
     assert_eq!(row["watermark"], serde_json::Value::Null, "profiles have no watermark: {answer}");
 }
 
-#[test]
-fn output_formats_agree() {
-    let site = Site::new();
+on_both!(output_formats_agree);
+fn output_formats_agree(on: Topology) {
+    let site = on.site();
     site.publish("clicks", &[CLICKS, "c1,1,2024-03-01T10:00:00Z,0,,1,1,book"]);
     for format in ["table", "json", "ndjson", "csv"] {
         let args = ["get", "user_activity", "1", "--at", "2024-03-01T11:00:00Z", "-o", format];

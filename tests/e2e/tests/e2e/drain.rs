@@ -90,7 +90,7 @@ fn a_client_that_does_not_go_cannot_hold_one_process_up() {
     assert_eq!(site.stop(), 0);
     assert_in_time(begun, "dev");
     drop(deaf);
-    site.start_again(0);
+    site.start_again();
     let report = site.publish("clicks", &lines);
     assert_eq!(report.duplicate, 2_000, "{report:?}");
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::cql::env;
-use crate::fixture::{Site, assert_features, catalog, pair};
+use crate::fixture::{Topology, assert_features, catalog, on_both, pair};
 use crate::follower::Follower;
 
 const CLICKS: &str = "event_id,user_id,item_id,ts,price,note";
@@ -100,11 +100,10 @@ fn holding(folder: &Path, bytes: &[u8], found: &mut Vec<String>) {
     }
 }
 
-#[test]
-fn an_erased_entity_is_gone_and_stays_gone() {
-    let mut site = Site::bare(|options| options.slots = Some(4));
-    let apply = site.cli().run(["apply".as_ref(), catalog("shop.yaml").as_os_str()]);
-    apply.and_then(|done| done.expect_code(0)).expect("the catalog is applied");
+on_both!(an_erased_entity_is_gone_and_stays_gone);
+fn an_erased_entity_is_gone_and_stays_gone(on: Topology) {
+    let mut site = on.bare_site(|options| options.slots = Some(4));
+    site.apply(&catalog("shop.yaml"));
     let folder = site.path("in");
     fs::create_dir(&folder).expect("a folder");
     let [clicked, _] = publish_all(&site.cli(), &folder, "first");
@@ -125,7 +124,7 @@ fn an_erased_entity_is_gone_and_stays_gone() {
     found.clear();
     holding(site.data(), CANARY.as_bytes(), &mut found);
     assert_eq!(found, Vec::<String>::new(), "files still have it");
-    assert_gone(&site.cli());
+    assert_gone(&site.settled());
     assert_eq!(tail(&site.cli(), "item_activity").rows.len(), 2);
     assert_eq!(tail(&site.cli(), "user_activity").rows.len(), 2);
     // Who goes on from before is told to forget.
@@ -138,9 +137,9 @@ fn an_erased_entity_is_gone_and_stays_gone() {
         let [clicked, profiled] = publish_all(&site.cli(), &folder, &round.replace(' ', "-"));
         assert_eq!((clicked.duplicate, clicked.rejected), (2, 2), "{round}: {clicked:?}");
         assert_eq!((profiled.duplicate, profiled.rejected), (1, 1), "{round}: {profiled:?}");
-        assert_gone(&site.cli());
+        assert_gone(&site.settled());
         site.crash_and_restart();
-        assert_gone(&site.cli());
+        assert_gone(&site.settled());
     }
     let late = [CLICKS, "e9,42,pen,2020-01-01T00:00:00Z,1,late"].map(str::to_owned);
     let report = publish(&site.cli(), &folder, "late", "clicks", &late);
@@ -151,9 +150,9 @@ fn an_erased_entity_is_gone_and_stays_gone() {
     assert_eq!(erase(&site.cli(), &["user", "42"]), receipt);
 }
 
-#[test]
-fn what_cannot_be_erased_is_told() {
-    let site = Site::new();
+on_both!(what_cannot_be_erased_is_told);
+fn what_cannot_be_erased_is_told(on: Topology) {
+    let site = on.site();
     let refused = |args: &[&str], code: i32, words: &str| {
         let args = ["erase"].iter().chain(args).copied().collect::<Vec<_>>();
         let done = site.cli().run(&args).and_then(|d| d.expect_code(code)).expect("it ends");

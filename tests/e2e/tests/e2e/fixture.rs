@@ -1,4 +1,7 @@
-//! What the tests start from: a folder, a server on it, and the click and profile catalog.
+//! What the tests start from: a folder, services on it in one process or apart, and the click and
+//! profile catalog.
+
+mod topology;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,6 +9,9 @@ use std::path::{Path, PathBuf};
 use millrace_e2e_tests::{Cli, Dev, DevOptions, PublishReport};
 use serde_json::Value;
 use tempfile::TempDir;
+
+use topology::Running;
+pub(crate) use topology::{Topology, on_both};
 
 /// The header of files of clicks.
 pub(crate) const CLICKS: &str = "event_id,user_id,ts,revision,op,dwell_ms,price,category";
@@ -18,42 +24,65 @@ pub(crate) fn catalog(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("catalogs").join(name)
 }
 
-/// A folder with a data folder and input files in it, and the server that runs on it.
+/// A folder with a data folder and input files in it, and the services that run on it.
 pub(crate) struct Site {
     folder: TempDir,
-    server: Option<Dev>,
+    running: Running,
     options: DevOptions,
 }
 
 impl Site {
     /// A server on a new folder, with the click and profile catalog.
     pub(crate) fn new() -> Self {
-        Self::with(|_| {})
+        Topology::OneProcess.site()
     }
 
     /// The same with other options.
     pub(crate) fn with(change: impl FnOnce(&mut DevOptions)) -> Self {
-        let site = Self::bare(change);
-        let applied = site.cli().run([Path::new("apply"), &catalog("clickprofile.yaml")]);
-        applied.and_then(|done| done.expect_code(0)).expect("the catalog is applied");
-        site
+        Topology::OneProcess.site_with(change)
     }
 
     /// A server on a new folder, without a catalog.
     pub(crate) fn bare(change: impl FnOnce(&mut DevOptions)) -> Self {
+        Topology::OneProcess.bare_site(change)
+    }
+
+    fn start(topology: Topology, change: impl FnOnce(&mut DevOptions)) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut options = DevOptions::on(&folder.path().join("data"));
         change(&mut options);
-        let server = Some(Dev::start(&options).expect("the server starts"));
-        Self { folder, server, options }
+        let running = Running::start(topology, &options);
+        Self { folder, running, options }
     }
 
+    fn with_catalog(self) -> Self {
+        self.apply(&catalog("clickprofile.yaml"));
+        self
+    }
+
+    /// The server, of a site of one process.
     pub(crate) fn server(&self) -> &Dev {
-        self.server.as_ref().expect("it runs between starts")
+        self.running.process()
+    }
+
+    /// Where one of the services listens; all in one place in one process.
+    pub(crate) fn endpoint(&self, service: &str) -> String {
+        self.running.endpoint(service)
     }
 
     pub(crate) fn cli(&self) -> Cli {
-        self.server().cli()
+        self.running.cli()
+    }
+
+    /// Waits until what is read has all that was acknowledged.
+    pub(crate) fn settle(&self) {
+        self.running.settle();
+    }
+
+    /// The command line, once what it reads has all that was acknowledged.
+    pub(crate) fn settled(&self) -> Cli {
+        self.settle();
+        self.cli()
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -64,22 +93,28 @@ impl Site {
         &self.options.data
     }
 
-    /// Kills the server, as a crash would, and starts it on the same folder and port.
+    /// Kills the services, as a crash would, and starts them on the same folder and ports.
     pub(crate) fn crash_and_restart(&mut self) {
-        let port = self.server().port();
-        self.server.take().expect("it runs").kill().expect("it can be killed");
-        self.start_again(port);
+        self.options.port = self.running.port();
+        self.running.kill();
+        self.start_again();
     }
 
-    /// Ends the server as an operator would; gives its exit code.
+    /// Ends the services as an operator would; gives the exit code.
     pub(crate) fn stop(&mut self) -> i32 {
-        self.server.take().expect("it runs").terminate().expect("it ends in time")
+        self.options.port = self.running.port();
+        self.running.stop()
     }
 
-    /// Starts the server on the same folder.
-    pub(crate) fn start_again(&mut self, port: u16) {
-        let options = self.options.clone().at_port(port);
-        self.server = Some(Dev::start(&options).expect("the server starts again"));
+    /// Starts the services on the same folder and ports.
+    pub(crate) fn start_again(&mut self) {
+        self.running.start_again(&self.options);
+    }
+
+    /// Applies a catalog.
+    pub(crate) fn apply(&self, catalog: &Path) {
+        let applied = self.cli().run([Path::new("apply"), catalog]);
+        applied.and_then(|done| done.expect_code(0)).expect("the catalog is applied");
     }
 
     /// Writes an input file of these lines.
@@ -95,10 +130,11 @@ impl Site {
         self.cli().publish([pair(stream, &path)]).expect("published")
     }
 
-    /// The features of entities of the view at an instant, by key, as name and (value, status).
+    /// The features of entities of the view at an instant, by key, as name and (value, status), with all
+    /// that was acknowledged.
     pub(crate) fn features(&self, args: &[&str]) -> Vec<Value> {
         let args = std::iter::once("user_activity").chain(args.iter().copied());
-        let rows = self.cli().get(args).expect("read");
+        let rows = self.settled().get(args).expect("read");
         rows.into_iter().map(|row| row["features"].clone()).collect()
     }
 }

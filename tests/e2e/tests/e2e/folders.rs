@@ -37,7 +37,6 @@ fn a_kill_leaves_no_stale_lock() {
 fn a_folder_of_another_version_is_refused_and_left_alone() {
     let mut site = Site::new();
     site.publish("clicks", &[CLICKS, "c1,1,2024-03-01T10:00:00Z,0,,1,1,book"]);
-    let port = site.server().port();
     assert_eq!(site.stop(), 0);
     let path = site.data().join("millrace.format");
     let ours = fs::read_to_string(&path).expect("the folder says its version");
@@ -53,7 +52,7 @@ fn a_folder_of_another_version_is_refused_and_left_alone() {
     assert_eq!(fs::read_to_string(&path).expect("readable"), theirs, "left as it was");
 
     fs::write(&path, ours).expect("writable");
-    site.start_again(port);
+    site.start_again();
     let features = site.features(&["1", "--at", "2024-03-01T11:00:00Z"]);
     assert_eq!(features[0]["clicks"]["value"], 1);
 }

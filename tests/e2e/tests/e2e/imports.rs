@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::crash::clicks as clicks_a_second;
 use crate::crash::{USERS, expected_counts};
-use crate::fixture::{CLICKS, PROFILES, Site, assert_features, pair};
+use crate::fixture::{CLICKS, PROFILES, Site, Topology, assert_features, on_both, pair};
 
 /// After all of the history.
 const AT: &str = "2024-03-01T18:00:00Z";
@@ -80,9 +80,9 @@ fn assert_history(site: &Site) {
     assert_features(&site.known("2024-03-01T12:30:00Z"), &counts(4, 15.5, 2, "DE"));
 }
 
-#[test]
-fn history_is_read_as_it_became_known() {
-    let mut site = Site::new();
+on_both!(history_is_read_as_it_became_known);
+fn history_is_read_as_it_became_known(on: Topology) {
+    let mut site = on.site();
     let report = import_history(&site);
     assert_eq!((report.sent, report.accepted), (6, 6), "nothing came out of order: {report:?}");
     assert_history(&site);
@@ -116,9 +116,9 @@ fn history_is_read_as_it_became_known() {
     assert_features(&now[0], &[("clicks", json!(5), "PRESENT"), ("spend", json!(31.5), "PRESENT")]);
 }
 
-#[test]
-fn an_import_of_what_was_published_counts_from_when_it_says() {
-    let site = Site::new();
+on_both!(an_import_of_what_was_published_counts_from_when_it_says);
+fn an_import_of_what_was_published_counts_from_when_it_says(on: Topology) {
+    let site = on.site();
     let files = history(&site);
     let report = site.cli().publish(&files).expect("published");
     assert_eq!((report.sent, report.rejected + report.late), (6, 0), "{report:?}");
@@ -138,9 +138,9 @@ fn an_import_of_what_was_published_counts_from_when_it_says() {
     assert_eq!((report.sent, report.duplicate), (6, 6), "{report:?}");
 }
 
-#[test]
-fn a_known_at_that_goes_back_ends_an_import_and_bad_rows_do_not() {
-    let site = Site::new();
+on_both!(a_known_at_that_goes_back_ends_an_import_and_bad_rows_do_not);
+fn a_known_at_that_goes_back_ends_an_import_and_bad_rows_do_not(on: Topology) {
+    let site = on.site();
     let header = format!("{CLICKS},seen");
     let bad = site.file(
         "bad.csv",
@@ -202,9 +202,9 @@ fn a_known_at_that_goes_back_ends_an_import_and_bad_rows_do_not() {
     }
 }
 
-#[test]
-fn ndjson_from_standard_input_says_since_when_too() {
-    let site = Site::new();
+on_both!(ndjson_from_standard_input_says_since_when_too);
+fn ndjson_from_standard_input_says_since_when_too(on: Topology) {
+    let site = on.site();
     let row = |id: &str, at: &str, seen: Value| {
         let row = json!({"event_id": id, "user_id": 42, "ts": at, "price": 1, "category": "book",
                          "seen": seen});
@@ -236,17 +236,19 @@ fn long_files(site: &Site, total: usize) -> [String; 2] {
     })
 }
 
-#[test]
-fn an_import_that_was_killed_is_completed_by_running_it_again() {
-    let mut site = Site::new();
+on_both!(an_import_that_was_killed_is_completed_by_running_it_again);
+fn an_import_that_was_killed_is_completed_by_running_it_again(on: Topology) {
+    let mut site = on.site();
     // So many that it takes far longer than to see its first facts.
     let total = 240_000;
     let files = long_files(&site, total);
     let mut command = site.cli().command(["import", &files[0], &files[1]]).expect("a binary");
     let mut import = command.spawn().expect("it starts");
     wait_until("the first facts", Duration::from_secs(60), || {
-        let first = site.features(&["0", "--at", "2030-01-01T00:00:00Z"]);
-        first[0]["clicks"]["value"].as_u64().filter(|count| *count > 0)
+        // By what is in the log, which stored heads follow a second later.
+        let explain = ["explain", "user_activity", "0", "clicks", "--at", "2030-01-01T00:00:00Z"];
+        let explained = site.cli().json(explain).expect("explained");
+        explained["used_total"].as_u64().filter(|count| *count > 0)
     });
     // Both die, in whatever they are about.
     import.kill().expect("it can be killed");

@@ -3,7 +3,7 @@
 use millrace_e2e_tests::Cli;
 use serde_json::{Value, json};
 
-use crate::fixture::{Site, pair};
+use crate::fixture::{Site, Topology, on_both, pair};
 
 const CATALOG: &str = "\
 entities: {user: int64}
@@ -51,12 +51,10 @@ fn assert_clicks(site: &Site, args: &[&str], clicks: u64, spend: f64) {
     assert_eq!(features[0]["spend"]["value"], json!(spend));
 }
 
-#[test]
-fn late_facts_change_nothing_until_they_are_replayed() {
-    let mut site = Site::bare(|_| {});
-    let catalog = site.file("hold.yaml", &[CATALOG]);
-    let applied = site.cli().run(["apply".as_ref(), catalog.as_os_str()]);
-    applied.and_then(|done| done.expect_code(0)).expect("the catalog is applied");
+on_both!(late_facts_change_nothing_until_they_are_replayed);
+fn late_facts_change_nothing_until_they_are_replayed(on: Topology) {
+    let mut site = on.bare_site(|_| {});
+    site.apply(&site.file("hold.yaml", &[CATALOG]));
     let first = site.file(
         "first.csv",
         &[HEADER, "a,7,2024-03-01T10:00:00Z,1.5", "b,7,2024-03-01T12:00:00Z,2.0"],

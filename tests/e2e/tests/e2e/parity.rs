@@ -12,7 +12,7 @@ use millrace_types::row::put_value;
 use millrace_types::{EntityKey, KeyPart, ValueRef};
 use serde_json::Value;
 
-use crate::fixture::{CLICKS, PROFILES, Site, catalog, pair};
+use crate::fixture::{CLICKS, PROFILES, Topology, catalog, on_both, pair};
 
 /// A machine that builds beside the tests is slow.
 const SOON: Duration = Duration::from_secs(60);
@@ -44,18 +44,18 @@ fn compare(cli: &Cli, at: &str) -> Value {
     told
 }
 
-#[test]
-fn online_answers_equal_the_log_through_rebuilds_and_a_crash() {
-    let mut site = Site::with(|options| options.at_hand_bytes = Some(4_096));
+on_both!(online_answers_equal_the_log_through_rebuilds_and_a_crash);
+fn online_answers_equal_the_log_through_rebuilds_and_a_crash(on: Topology) {
+    let mut site = on.site_with(|options| options.at_hand_bytes = Some(4_096));
     for (stream, lines) in [("clicks", clicks()), ("profiles", profiles())] {
         let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
         site.publish(stream, &lines);
         for at in ["latest", "2026-03-01T13:10:00Z"] {
-            compare(&site.cli(), at);
+            compare(&site.settled(), at);
         }
     }
     site.crash_and_restart();
-    let told = compare(&site.cli(), "latest");
+    let told = compare(&site.settled(), "latest");
     let of_view = &told["views"][0];
     let seen = of_view["entities"].as_u64().zip(of_view["rebuilding"].as_u64());
     assert_eq!(seen.map(|(checked, left_out)| checked + left_out), Some(37), "{told}");
@@ -63,22 +63,6 @@ fn online_answers_equal_the_log_through_rebuilds_and_a_crash() {
     let of_view = &few["views"][0];
     let seen = of_view["entities"].as_u64().zip(of_view["rebuilding"].as_u64());
     assert_eq!(seen.map(|(checked, left_out)| checked + left_out), Some(5), "{few}");
-}
-
-#[test]
-fn stored_heads_equal_the_log_where_services_run_apart() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let services = Apart::start(&ApartOptions::on(folder.path())).expect("the services start");
-    let cli = services.cli();
-    let apply = cli.run(["apply".as_ref(), catalog("clickprofile.yaml").as_os_str()]);
-    apply.and_then(|done| done.expect_code(0)).expect("the catalog is applied");
-    for (stream, lines) in [("clicks", clicks()), ("profiles", profiles())] {
-        let path = folder.path().join(format!("{stream}.csv"));
-        std::fs::write(&path, lines.join("\n") + "\n").expect("a file can be written");
-        cli.publish([pair(stream, &path)]).expect("published");
-    }
-    services.settle();
-    assert_eq!(compare(&cli, "latest")["checked"], 37);
 }
 
 /// A sample as feature-serving keeps it (its layout is that of `parity/sample.rs` there): the first feature of the view was

@@ -10,7 +10,7 @@ use millrace_test_servers::Cassandra;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::fixture::{Site, assert_features, pair};
+use crate::fixture::{Site, Topology, assert_features, on_both, pair};
 
 /// Ten days and 15 to 30 hours are kept. The last hour is the 30th at 23:00, so that facts before the 19th at
 /// 21:00 are forgotten.
@@ -121,9 +121,9 @@ fn assert_values(cli: &Cli) {
     assert_features(&nobody[0]["features"], &[("clicks_1d", json!(0), "PRESENT")]);
 }
 
-#[test]
-fn what_is_older_than_its_retention_is_gone_and_the_rest_is_as_it_was() {
-    let mut site = Site::bare(|options| options.slots = Some(2));
+on_both!(what_is_older_than_its_retention_is_gone_and_the_rest_is_as_it_was);
+fn what_is_older_than_its_retention_is_gone_and_the_rest_is_as_it_was(on: Topology) {
+    let mut site = on.bare_site(|options| options.slots = Some(2));
     let folder = site.path("");
     apply(&site.cli(), &folder);
     let report = publish(&site.cli(), &folder, "first", &clicks(0..2));
@@ -141,7 +141,7 @@ fn what_is_older_than_its_retention_is_gone_and_the_rest_is_as_it_was() {
     wait_until("a folder without it", PATIENCE, || {
         (!holds(site.data(), CANARY.as_bytes())).then_some(())
     });
-    assert_values(&site.cli());
+    assert_values(&site.settled());
 
     // LATE for good: published, imported, and replayed.
     let late = publish(&site.cli(), &folder, "late", &clicks(3..4));
@@ -161,7 +161,7 @@ fn what_is_older_than_its_retention_is_gone_and_the_rest_is_as_it_was() {
     assert_eq!(replayed.code, 3, "{}", replayed.stderr);
     let replayed: Value = serde_json::from_str(&replayed.stdout).expect("JSON");
     assert_eq!((&replayed["replayed"], &replayed["late"]), (&json!(0), &json!(24 * USERS)));
-    assert_values(&site.cli());
+    assert_values(&site.settled());
 
     training(&site);
     // Who begins a changelog now has the rows that are kept.
@@ -171,7 +171,7 @@ fn what_is_older_than_its_retention_is_gone_and_the_rest_is_as_it_was() {
     // From the 19th at 21:00 to the end of the 30th.
     assert_eq!(rows, (3 + 11 * 24) * USERS);
     site.crash_and_restart();
-    assert_values(&site.cli());
+    assert_values(&site.settled());
 }
 
 /// Stored heads and marks say what is kept, and another join service goes on where the first one was killed.

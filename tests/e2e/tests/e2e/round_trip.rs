@@ -4,7 +4,7 @@
 use millrace_e2e_tests::{JoinedRows, PublishReport};
 use serde_json::{Value, json};
 
-use crate::fixture::{CLICKS, PROFILES, Site, assert_features};
+use crate::fixture::{CLICKS, PROFILES, Site, Topology, assert_features, on_both};
 
 const AT: &str = "2024-03-01T11:00:00Z";
 
@@ -95,9 +95,9 @@ fn assert_after(site: &Site) {
     );
 }
 
-#[test]
-fn disorder_is_repaired_and_the_past_stays_readable() {
-    let mut site = Site::new();
+on_both!(disorder_is_repaired_and_the_past_stays_readable);
+fn disorder_is_repaired_and_the_past_stays_readable(on: Topology) {
+    let mut site = on.site();
     publish_in_order(&site);
     assert_before(&site);
     let first = site.cli().json(["get", "user_activity", "42", "--at", AT]).expect("read");
@@ -126,15 +126,14 @@ fn disorder_is_repaired_and_the_past_stays_readable() {
     assert_after(&site);
 
     // Nor does a restart.
-    let port = site.server().port();
     assert_eq!(site.stop(), 0, "SIGTERM is a way to end");
-    site.start_again(port);
+    site.start_again();
     assert_after(&site);
 }
 
-#[test]
-fn an_entity_without_facts_is_missing_and_not_an_error() {
-    let site = Site::new();
+on_both!(an_entity_without_facts_is_missing_and_not_an_error);
+fn an_entity_without_facts_is_missing_and_not_an_error(on: Topology) {
+    let site = on.site();
     publish_in_order(&site);
     let rows = site.features(&["99", "--at", AT]);
     assert_features(
@@ -148,9 +147,9 @@ fn an_entity_without_facts_is_missing_and_not_an_error() {
     );
 }
 
-#[test]
-fn the_sum_of_a_tail_is_the_join_and_a_cursor_resumes_it() {
-    let site = Site::new();
+on_both!(the_sum_of_a_tail_is_the_join_and_a_cursor_resumes_it);
+fn the_sum_of_a_tail_is_the_join_and_a_cursor_resumes_it(on: Topology) {
+    let site = on.site();
     publish_in_order(&site);
     publish_disorder(&site);
     publish_late_profiles(&site);

@@ -8,7 +8,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::crash::clicks;
-use crate::fixture::{CLICKS, PROFILES, Site, catalog, pair};
+use crate::fixture::{CLICKS, PROFILES, Site, Topology, catalog, on_both, pair};
 use crate::follower::Follower;
 
 /// A machine that builds beside the tests is slow.
@@ -116,11 +116,11 @@ fn a_tail_that_holds_too_much_is_cut_off_with_a_cursor() {
     assert_eq!(whole.rows.len(), 10 * ROWS);
 }
 
+on_both!(a_tail_goes_on_after_any_record);
 /// Records of one chunk have cursors of their own: whoever was killed in its middle goes on right
 /// there, also on a server that was killed too.
-#[test]
-fn a_tail_goes_on_after_any_record() {
-    let mut site = Site::new();
+fn a_tail_goes_on_after_any_record(on: Topology) {
+    let mut site = on.site();
     let rows = clicks(0..300);
     let lines: Vec<&str> = std::iter::once(CLICKS).chain(rows.iter().map(String::as_str)).collect();
     site.publish("clicks", &lines);

@@ -8,13 +8,13 @@ use std::time::Duration;
 use millrace_e2e_tests::{Apart, ApartOptions, Finished, Scrape, wait_until};
 use serde_json::Value;
 
-use crate::fixture::{CLICKS, PROFILES, Site, catalog, pair};
+use crate::fixture::{CLICKS, PROFILES, Site, Topology, catalog, on_both, pair};
 
 const VIEW: &str = "user_activity";
 
 /// A site with a few clicks and profiles of two users.
-fn site() -> Site {
-    let site = Site::new();
+fn site(on: Topology) -> Site {
+    let site = on.site();
     let clicks = [
         CLICKS,
         "e1,1,2026-03-01T10:00:00Z,,,500,1.5,a",
@@ -60,9 +60,9 @@ fn partial(site: &Site) -> Vec<String> {
     names.filter_map(|n| n.into_string().ok()).filter(|n| n.contains("partial")).collect()
 }
 
-#[test]
-fn rows_are_what_reads_at_their_instants_say() {
-    let site = site();
+on_both!(rows_are_what_reads_at_their_instants_say);
+fn rows_are_what_reads_at_their_instants_say(on: Topology) {
+    let site = site(on);
     let spine = csv(&site, "spine.csv", "user_id,at,label", &SPINE);
     let done = train(&site, &[VIEW, "--spine", &spine, "--known-at", "latest"], "set.ndjson");
     let told = done.expect_code(0).expect("made").json().expect("JSON");
@@ -72,7 +72,7 @@ fn rows_are_what_reads_at_their_instants_say() {
         let mut cells = line.split(',');
         let (user, at) = (cells.next().expect("a user"), cells.next().expect("an instant"));
         assert_eq!((row["user_id"].to_string(), row["at"].as_str()), (user.to_owned(), Some(at)));
-        let read = site.cli().get([VIEW, user, "--at", at]).expect("read");
+        let read = site.settled().get([VIEW, user, "--at", at]).expect("read");
         let features = read[0]["features"].as_object().expect("features");
         for (name, feature) in features {
             assert_eq!(row[name], feature["value"], "{name} of {user} at {at}");
@@ -83,9 +83,9 @@ fn rows_are_what_reads_at_their_instants_say() {
     assert_eq!(rows[2]["country"], "DE", "the version as of the row");
 }
 
-#[test]
-fn every_form_holds_the_same_and_a_version_makes_it_again() {
-    let site = site();
+on_both!(every_form_holds_the_same_and_a_version_makes_it_again);
+fn every_form_holds_the_same_and_a_version_makes_it_again(on: Topology) {
+    let site = site(on);
     let spine = csv(&site, "spine.csv", "user_id,at,label", &SPINE);
     let made = |from: &str, out: &str, version: &[&str]| -> Value {
         let args = [VIEW, "--spine", from, "--known-at", "latest"];
@@ -133,18 +133,18 @@ fn every_form_holds_the_same_and_a_version_makes_it_again() {
     assert_eq!(csv.lines().count(), 5, "a header and the rows");
 }
 
-#[test]
-fn published_history_is_not_known_at_its_events_and_that_is_said() {
-    let site = site();
+on_both!(published_history_is_not_known_at_its_events_and_that_is_said);
+fn published_history_is_not_known_at_its_events_and_that_is_said(on: Topology) {
+    let site = site(on);
     let done = train(&site, &[VIEW, "--events", "--known-at", "at-event"], "set.ndjson");
     let done = done.expect_code(0).expect("made");
     assert!(done.stderr.contains("100.0 % of the rows are empty"), "{}", done.stderr);
     assert_eq!(done.json().expect("JSON")["unknown"], 4);
 }
 
-#[test]
-fn what_cannot_be_a_spine_is_named_and_leaves_nothing_behind() {
-    let site = site();
+on_both!(what_cannot_be_a_spine_is_named_and_leaves_nothing_behind);
+fn what_cannot_be_a_spine_is_named_and_leaves_nothing_behind(on: Topology) {
+    let site = site(on);
     let spine = |name: &str, header: &str, rows: &[&str]| csv(&site, name, header, rows);
     let good = spine("good.csv", "user_id,at", &["1,2026-03-01T12:00:00Z"]);
     let cases: [(Vec<String>, i32, &str); 9] = [
@@ -188,10 +188,10 @@ fn what_cannot_be_a_spine_is_named_and_leaves_nothing_behind() {
     assert_eq!(done.expect_code(0).expect("made").json().expect("JSON")["missing"], 1);
 }
 
+on_both!(nothing_leaks_from_what_was_known_later);
 /// A fact that became known after a row's instant is no part of the row, however early it happened; known
 /// before, it is.
-#[test]
-fn nothing_leaks_from_what_was_known_later() {
+fn nothing_leaks_from_what_was_known_later(on: Topology) {
     const ROW: &str = "1,2026-03-01T12:00:00Z";
     let row_at = "2026-03-01T12:00:00Z";
     for (seen, clicks) in [
@@ -200,7 +200,7 @@ fn nothing_leaks_from_what_was_known_later() {
         ("2026-03-01T12:00:00.000001Z", 1),
         ("2026-03-02T00:00:00Z", 1),
     ] {
-        let site = Site::new();
+        let site = on.site();
         let header = format!("{CLICKS},seen");
         let first = "e1,1,2026-03-01T10:00:00Z,,,500,1.5,a,2026-03-01T10:00:01Z";
         let shifted = format!("e2,1,2026-03-01T11:00:00Z,,,500,1.5,a,{seen}");
@@ -218,16 +218,16 @@ fn nothing_leaks_from_what_was_known_later() {
         assert_eq!(known(row_at, "instant.ndjson"), clicks, "known since {seen}");
         assert_eq!(known("latest", "latest.ndjson"), 2);
         // The same as a read at the row's two clocks.
-        let read = site.cli().get([VIEW, "1", "--at", row_at, "--known-at", row_at]);
+        let read = site.settled().get([VIEW, "1", "--at", row_at, "--known-at", row_at]);
         assert_eq!(read.expect("read")[0]["features"]["clicks"]["value"], clicks);
     }
 }
 
+on_both!(a_set_is_taken_up_again_where_its_call_broke);
 /// A server that is killed in the middle is found again, and the set is what it would have been.
-#[test]
-fn a_set_is_taken_up_again_where_its_call_broke() {
+fn a_set_is_taken_up_again_where_its_call_broke(on: Topology) {
     const ROWS: usize = 400_000;
-    let mut site = site();
+    let mut site = site(on);
     let lines: Vec<String> =
         (0..ROWS).map(|n| format!("{},2026-03-01T12:00:{:02}Z", n % 5, n % 60)).collect();
     let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
@@ -372,9 +372,9 @@ fn what_is_asked_for_while_join_is_down_lacks_nothing() {
     assert_eq!(told[1]["value"], 9, "{}", told[1]);
 }
 
+on_both!(several_views_are_joined_to_one_spine);
 /// Views of two kinds of entity, joined to the same rows.
-#[test]
-fn several_views_are_joined_to_one_spine() {
+fn several_views_are_joined_to_one_spine(on: Topology) {
     const CATALOG: &str = "
 entities: {user: int64, item: string}
 streams:
@@ -388,7 +388,7 @@ views:
   of_user: {entity: user, events: clicks, features: {n: {count: {}}}}
   of_item: {entity: item, events: clicks, features: {n: {count: {}}, dwell: {sum: dwell_ms}}}
 ";
-    let site = Site::bare(|_| {});
+    let site = on.bare_site(|_| {});
     let catalog = site.file("catalog.yaml", &[CATALOG]);
     let applied = site.cli().run([Path::new("apply"), &catalog]);
     applied.and_then(|done| done.expect_code(0)).expect("the catalog is applied");

@@ -10,14 +10,14 @@ use std::path::Path;
 use millrace_e2e_tests::Finished;
 use serde_json::{Value, json};
 
-use crate::fixture::{CLICKS, PROFILES, Site, catalog};
+use crate::fixture::{CLICKS, PROFILES, Site, Topology, catalog, on_both};
 
 const VIEW: &str = "user_activity";
 const LATEST: [&str; 2] = ["--known-at", "latest"];
 
 /// A site with a few clicks and profiles of two users.
-fn site() -> Site {
-    let site = Site::new();
+fn site(on: Topology) -> Site {
+    let site = on.site();
     let clicks = [
         CLICKS,
         "e1,1,2026-03-01T10:00:00Z,,,500,1.5,a",
@@ -67,11 +67,11 @@ fn header(path: &Path) -> String {
     text.lines().next().expect("a header").to_owned()
 }
 
+on_both!(rows_of_a_spine_may_be_wide);
 /// Labels of a megabyte together would be more than a server takes in a message.
-#[test]
-fn rows_of_a_spine_may_be_wide() {
+fn rows_of_a_spine_may_be_wide(on: Topology) {
     const ROWS: usize = 3_000;
-    let site = site();
+    let site = site(on);
     let label = |row: usize| format!("{row:01000}");
     let mut lines = vec!["label,user_id,at".to_owned()];
     lines.extend((0..ROWS).map(|row| format!("{},{},2026-03-01T12:00:01Z", label(row), row % 3)));
@@ -87,9 +87,9 @@ fn rows_of_a_spine_may_be_wide() {
     }
 }
 
-#[test]
-fn other_columns_of_ndjson_are_kept_as_text() {
-    let site = site();
+on_both!(other_columns_of_ndjson_are_kept_as_text);
+fn other_columns_of_ndjson_are_kept_as_text(on: Topology) {
+    let site = site(on);
     let spine = site.file(
         "spine.ndjson",
         &[
@@ -127,10 +127,10 @@ fn other_columns_of_ndjson_are_kept_as_text() {
     assert!(!site.path("late.csv").exists());
 }
 
+on_both!(other_columns_of_parquet_and_arrow_are_kept_with_their_types);
 /// What one set has as features is what another has as labels.
-#[test]
-fn other_columns_of_parquet_and_arrow_are_kept_with_their_types() {
-    let site = site();
+fn other_columns_of_parquet_and_arrow_are_kept_with_their_types(on: Topology) {
+    let site = site(on);
     let labels = ["--features", "clicks,country,last_categories"];
     for form in ["parquet", "arrow"] {
         let name = format!("labels.{form}");
@@ -146,9 +146,9 @@ fn other_columns_of_parquet_and_arrow_are_kept_with_their_types() {
     }
 }
 
-#[test]
-fn a_set_without_rows_has_all_columns() {
-    let site = site();
+on_both!(a_set_without_rows_has_all_columns);
+fn a_set_without_rows_has_all_columns(on: Topology) {
+    let site = site(on);
     let csv = site.file("none.csv", &["user_id,label,at"]);
     let none = ["--events", "--from", "2030-01-01T00:00:00Z", "--features", "country"];
     made(&site, &[&[VIEW][..], &none, &LATEST].concat(), "none.parquet");
@@ -166,10 +166,10 @@ fn a_set_without_rows_has_all_columns() {
     }
 }
 
+on_both!(a_version_is_made_again_after_its_view_was_dropped);
 /// A view that another catalog dropped is still there in the one that the set was made under.
-#[test]
-fn a_version_is_made_again_after_its_view_was_dropped() {
-    let site = site();
+fn a_version_is_made_again_after_its_view_was_dropped(on: Topology) {
+    let site = site(on);
     let spine = site.file("spine.csv", &["user_id,at", "1,2026-03-01T12:00:01Z"]);
     let spine = spine.display().to_string();
     let args = [&[VIEW, "--spine", &spine][..], &LATEST].concat();
@@ -196,9 +196,9 @@ fn a_version_is_made_again_after_its_view_was_dropped() {
     assert!(refused.stderr.contains("other_activity"), "{}", refused.stderr);
 }
 
-#[test]
-fn rows_that_are_empty_are_told_of_all_rows_of_all_views() {
-    let site = Site::bare(|_| {});
+on_both!(rows_that_are_empty_are_told_of_all_rows_of_all_views);
+fn rows_that_are_empty_are_told_of_all_rows_of_all_views(on: Topology) {
+    let site = on.bare_site(|_| {});
     apply(&site, &catalog("shop.yaml"));
     let header = "event_id,user_id,item_id,ts,price,note";
     let clicks = ["a,1,x,10,1.5,", "b,2,y,20,1.5,"];
@@ -214,9 +214,9 @@ fn rows_that_are_empty_are_told_of_all_rows_of_all_views() {
     assert!(done.stderr.contains(share), "{}", done.stderr);
 }
 
+on_both!(facts_judged_late_count_where_they_are_asked_for);
 /// A fact that came too late to be repaired is part of a set that asks for it, and of no other.
-#[test]
-fn facts_judged_late_count_where_they_are_asked_for() {
+fn facts_judged_late_count_where_they_are_asked_for(on: Topology) {
     const CATALOG: &str = "\
 entities: {user: int64}
 streams:
@@ -235,7 +235,7 @@ views:
     features: {clicks: {count: {}}, spend: {sum: price}}
 ";
     const HEADER: &str = "event_id,user_id,ts,price";
-    let site = Site::bare(|_| {});
+    let site = on.bare_site(|_| {});
     apply(&site, &site.file("hold.yaml", &[CATALOG]));
     let first = [HEADER, "a,7,2024-03-01T10:00:00Z,1.5", "b,7,2024-03-01T12:00:00Z,2.0"];
     assert_eq!(site.publish("clicks", &first).accepted, 2);
@@ -251,11 +251,11 @@ views:
     }
 }
 
+on_both!(nothing_of_an_erased_entity_is_in_a_set);
 /// Neither its own rows nor what others had of it are made again, by any version, also after a restart.
-#[test]
-fn nothing_of_an_erased_entity_is_in_a_set() {
+fn nothing_of_an_erased_entity_is_in_a_set(on: Topology) {
     const NOTE: &str = "a note of user 42";
-    let mut site = Site::bare(|options| options.slots = Some(4));
+    let mut site = on.bare_site(|options| options.slots = Some(4));
     apply(&site, &catalog("shop.yaml"));
     let clicks = [
         "event_id,user_id,item_id,ts,price,note".to_owned(),

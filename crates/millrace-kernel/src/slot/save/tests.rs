@@ -1,6 +1,6 @@
 //! What heads have and marks say of it, and facts beyond the budget at hand.
 
-use millrace_types::{Chunk, DecodeError, KnownAt, Position};
+use millrace_types::{Chunk, DecodeError, KnownAt, Micros, Position, StreamId};
 
 use crate::slot::rebuild::tests::{Slot, click, user};
 use crate::slot::{HeadPut, SlotCore};
@@ -100,4 +100,14 @@ fn a_log_that_ends_before_a_head_is_damaged() {
     let core = follow(&log[..1], &put);
     let what = "end of the log, which a head is beyond";
     assert_eq!(core.end_replay(), Err((log[1].0, DecodeError::Invalid { what, found: 0 })));
+}
+
+/// What is under way may never come to be in the log.
+#[test]
+fn the_greatest_instant_told_is_of_what_is_confirmed() {
+    let mut slot = Slot::new();
+    let draft = slot.draft(1_000, &[click("a", None)]);
+    assert_eq!(slot.core.latest(), []);
+    slot.core.confirm(draft.position, draft.known_at);
+    assert_eq!(slot.core.latest(), [(StreamId(0), Micros(10))]);
 }

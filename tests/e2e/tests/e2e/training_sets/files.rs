@@ -10,7 +10,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::Value;
 
 use super::{LATEST, VIEW, made, site};
-use crate::fixture::CLICKS;
+use crate::fixture::{CLICKS, Topology, on_both};
 
 type Metadata = BTreeMap<String, String>;
 
@@ -57,9 +57,9 @@ fn assert_told(found: &Metadata, told: &Value) {
     assert!(!text("version").is_empty() && told["watermark"].is_string(), "{told}");
 }
 
-#[test]
-fn files_say_what_they_were_made_of_and_a_version_makes_the_same_again() {
-    let site = site();
+on_both!(files_say_what_they_were_made_of_and_a_version_makes_the_same_again);
+fn files_say_what_they_were_made_of_and_a_version_makes_the_same_again(on: Topology) {
+    let site = site(on);
     let lines = ["user_id,at,label", "2,2026-03-01T12:00:00Z,yes", "1,2026-03-01T12:00:01Z,no"];
     let spine = site.file("spine.csv", &lines).display().to_string();
     let make = |name: &str, version: &[&str]| -> Value {

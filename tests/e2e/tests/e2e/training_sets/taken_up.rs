@@ -19,7 +19,7 @@ use tokio::runtime::Runtime;
 use tonic::Status;
 
 use super::{LATEST, VIEW, apply, made};
-use crate::fixture::{CLICKS, Site};
+use crate::fixture::{CLICKS, Site, Topology, on_both};
 
 /// What a call gave.
 struct Call {
@@ -44,7 +44,7 @@ fn events(features: &[&str], version: &str, cursor: &str) -> v1::TrainingSetStar
 
 /// Asks, and breaks the call off after so many messages with rows.
 fn ask(site: &Site, asks: Vec<Ask>, messages: usize) -> Result<Call, Status> {
-    let endpoint = format!("http://{}", site.server().address());
+    let endpoint = site.endpoint("feature-serving");
     let requests = asks.into_iter().map(|part| v1::GetTrainingSetRequest { part: Some(part) });
     let requests: Vec<_> = requests.collect();
     Runtime::new().expect("a runtime").block_on(async {
@@ -84,12 +84,12 @@ fn ids(call: &Call) -> Vec<String> {
     call.messages.iter().flat_map(|(ids, _)| ids.clone()).collect()
 }
 
+on_both!(events_go_on_behind_the_last_row_whatever_was_erased_before_it);
 /// What was sent is not sent again and what was not is, although rows before it are gone.
-#[test]
-fn events_go_on_behind_the_last_row_whatever_was_erased_before_it() {
+fn events_go_on_behind_the_last_row_whatever_was_erased_before_it(on: Topology) {
     const ROWS: usize = 20_000;
     const USERS: usize = 40;
-    let site = Site::with(|options| options.slots = Some(1));
+    let site = on.site_with(|options| options.slots = Some(1));
     let click = |n: usize| {
         let (hour, minute, second) = (n / 3_600, n / 60 % 60, n % 60);
         format!("e{n},{},2026-03-01T{hour:02}:{minute:02}:{second:02}Z,,,,1.5,a", n % USERS)
@@ -121,9 +121,9 @@ fn events_go_on_behind_the_last_row_whatever_was_erased_before_it() {
     assert!(ids(&rest).iter().eq(expected), "rows were left out or came twice");
 }
 
+on_both!(events_that_were_forgotten_meanwhile_are_not_left_out_of_the_rest_alone);
 /// Rows of the rest alone cannot be left out: that would be no set of any kind.
-#[test]
-fn events_that_were_forgotten_meanwhile_are_not_left_out_of_the_rest_alone() {
+fn events_that_were_forgotten_meanwhile_are_not_left_out_of_the_rest_alone(on: Topology) {
     const CATALOG: &str = "\
 entities: {user: int64}
 streams:
@@ -140,7 +140,7 @@ views:
     events: clicks
     features: {clicks_1d: {count: {}, window: 1d}}
 ";
-    let site = Site::bare(|options| options.slots = Some(4));
+    let site = on.bare_site(|options| options.slots = Some(4));
     apply(&site, &site.file("all.yaml", &[CATALOG]));
     let hours = (0..30 * 24).flat_map(|hour| (0..20).map(move |user| (hour, user)));
     let click = |(hour, user): (usize, usize)| {
@@ -176,10 +176,10 @@ views:
     assert_eq!(json!(from.to_string()), told["rows_from"], "that of the whole set");
 }
 
+on_both!(what_is_wrong_with_a_row_is_told_by_its_number_in_the_whole_spine);
 /// The rows that come before were answered by an earlier call.
-#[test]
-fn what_is_wrong_with_a_row_is_told_by_its_number_in_the_whole_spine() {
-    let site = Site::new();
+fn what_is_wrong_with_a_row_is_told_by_its_number_in_the_whole_spine(on: Topology) {
+    let site = on.site();
     let columns: [(&str, ArrayRef); 2] = [
         ("user", Arc::new(Int64Array::from(vec![Some(1), None]))),
         ("at", Arc::new(Int64Array::from(vec![5, 5]))),
