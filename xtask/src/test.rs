@@ -16,6 +16,8 @@ use crate::workspace::Workspace;
 
 /// What is said when cargo itself cannot be started.
 const NO_CARGO: &str = "install Rust with rustup";
+/// How long the overload of the end-to-end tests lasts: a minute where everything is shown.
+const OVERLOAD_SECONDS: &str = "MILLRACE_OVERLOAD_SECONDS";
 
 /// Runs the stages and prints how they went; true when all passed.
 ///
@@ -151,6 +153,9 @@ impl Bench<'_> {
         }
         if self.options.real_data {
             command.env("MILLRACE_REAL_DATA", "required");
+            if std::env::var_os(OVERLOAD_SECONDS).is_none() {
+                command.env(OVERLOAD_SECONDS, "60");
+            }
         }
         let TestOptions { cases, kills, seed, .. } = self.options;
         for (name, value) in [("CASES", cases), ("KILLS", kills), ("SEED", seed)] {
