@@ -280,9 +280,31 @@ impl Apart {
     /// As [`Dev::start`].
     pub fn start_again(&mut self, name: &str) -> Result<(), HarnessError> {
         let port = self.services.iter().find(|s| s.name == name).map_or(0, |s| s.port);
-        let process = self.spawn(name, port)?;
+        let process = self.begin(name, port)?.ready()?;
         if let Some(service) = self.services.iter_mut().find(|s| s.name == name) {
             service.process = Some(process);
+        }
+        Ok(())
+    }
+
+    /// Starts services again in this order, none of them waiting for those before it, and waits until all serve.
+    ///
+    /// # Errors
+    ///
+    /// As [`Dev::start`].
+    pub fn start_in_order(&mut self, names: &[&str]) -> Result<(), HarnessError> {
+        let mut starting = Vec::new();
+        for (index, service) in self.services.iter().enumerate() {
+            let Some(place) = names.iter().position(|name| *name == service.name) else { continue };
+            starting.push((place, index));
+        }
+        starting.sort_unstable();
+        let begun = starting.into_iter().map(|(_, index)| {
+            let Service { name, port, .. } = &self.services[index];
+            Ok((index, self.begin(name, *port)?))
+        });
+        for (index, starting) in begun.collect::<Result<Vec<_>, HarnessError>>()? {
+            self.services[index].process = Some(starting.ready()?);
         }
         Ok(())
     }
@@ -361,7 +383,7 @@ impl Apart {
         });
     }
 
-    fn spawn(&self, name: &str, port: u16) -> Result<Dev, HarnessError> {
+    fn begin(&self, name: &str, port: u16) -> Result<Starting, HarnessError> {
         let mut command = millrace()?;
         let kind = kind_of(name);
         command.args(["serve", kind, "--listen", &format!("127.0.0.1:{port}")]);
@@ -392,6 +414,6 @@ impl Apart {
             command.args(["--admin", "127.0.0.1:0"]);
         }
         command.envs(self.options.env.iter().map(|(name, value)| (name, value)));
-        Dev::spawn(command)
+        Starting::begin(command)
     }
 }

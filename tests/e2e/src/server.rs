@@ -111,37 +111,39 @@ struct Output {
     stderr: Arc<Mutex<Vec<String>>>,
 }
 
-impl Dev {
-    /// Starts a server and waits for its ready line.
-    ///
-    /// # Errors
-    ///
-    /// [`HarnessError::NotReady`] with its exit code and output when it ends instead,
-    /// [`HarnessError::TooSlow`] when it says nothing, [`HarnessError::Answer`] when the line has
-    /// another form than `millrace dev is ready on http://ADDRESS:PORT (…)`.
-    pub fn start(options: &DevOptions) -> Result<Self, HarnessError> {
-        Self::spawn(options.command()?)
-    }
+/// A server that has begun and may not serve yet. Dropped, it goes on by itself.
+pub(crate) struct Starting {
+    program: String,
+    child: Child,
+    output: Output,
+    lines: mpsc::Receiver<String>,
+    ended: mpsc::Receiver<()>,
+}
 
-    /// Starts a program that says `… is ready on http://ADDRESS:PORT`, or https, once it serves.
-    pub(crate) fn spawn(mut command: Command) -> Result<Self, HarnessError> {
+impl Starting {
+    /// Starts a program as [`Dev::spawn`] does, and waits for nothing.
+    pub(crate) fn begin(mut command: Command) -> Result<Self, HarnessError> {
         let program = crate::process::line_of(&command);
+        let piped = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let spawned = piped.spawn();
         let error = |cause| HarnessError::Process { program: program.clone(), cause };
-        let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(error)?;
+        let mut child = spawned.map_err(error)?;
         let output = Output::default();
         let lines = follow(child.stdout.take(), Arc::clone(&output.stdout));
         let ended = follow_to_end(child.stderr.take(), Arc::clone(&output.stderr));
+        Ok(Self { program, child, output, lines, ended })
+    }
+
+    /// Waits until it serves.
+    pub(crate) fn ready(self) -> Result<Dev, HarnessError> {
+        let Self { program, mut child, output, lines, ended } = self;
+        let error = |cause| HarnessError::Process { program: program.clone(), cause };
         let ready = wait_for_ready_line(&lines);
         // Later lines are kept by the thread that reads them; nobody waits for them.
         drop(lines);
         let failure = match ready {
             Ok(line) => match port_of(&line) {
-                Some(port) => return Ok(Self { child, port, ready_line: line, output, ended }),
+                Some(port) => return Ok(Dev { child, port, ready_line: line, output, ended }),
                 None => HarnessError::Answer {
                     what: program.clone(),
                     problem: "its ready line names no endpoint".to_owned(),
@@ -162,6 +164,24 @@ impl Dev {
         };
         child.kill().and_then(|()| child.wait()).map_err(error)?;
         Err(failure)
+    }
+}
+
+impl Dev {
+    /// Starts a server and waits for its ready line.
+    ///
+    /// # Errors
+    ///
+    /// [`HarnessError::NotReady`] with its exit code and output when it ends instead,
+    /// [`HarnessError::TooSlow`] when it says nothing, [`HarnessError::Answer`] when the line has
+    /// another form than `millrace dev is ready on http://ADDRESS:PORT (…)`.
+    pub fn start(options: &DevOptions) -> Result<Self, HarnessError> {
+        Self::spawn(options.command()?)
+    }
+
+    /// Starts a program that says `… is ready on http://ADDRESS:PORT`, or https, once it serves.
+    pub(crate) fn spawn(command: Command) -> Result<Self, HarnessError> {
+        Starting::begin(command)?.ready()
     }
 
     /// Where it listens.

@@ -130,6 +130,27 @@ fn services_drain_one_by_one() {
     assert_eq!(place.counts(), expected_counts(2_000));
 }
 
+/// Whoever is there first waits for those it needs, and serves once they do.
+#[test]
+fn services_start_in_any_order() {
+    let mut place = Place::new();
+    let file = place.clicks("clicks.csv", 0..1_000);
+    place.cli().publish([pair("clicks", &file)]).expect("published");
+    for order in [
+        ["feature-serving", "ingest", "join", "store-writer"],
+        ["join", "feature-serving", "store-writer", "ingest"],
+        ["ingest", "store-writer", "feature-serving", "join"],
+    ] {
+        for service in SERVICES {
+            place.services.kill(service).expect("it can be killed");
+        }
+        place.services.start_in_order(&order).expect("all of them serve");
+        assert_eq!(place.settled_counts(), expected_counts(1_000), "{order:?}");
+        let again = place.cli().publish([pair("clicks", &file)]).expect("published");
+        assert_eq!(again.duplicate, 1_000, "{order:?}: {again:?}");
+    }
+}
+
 /// Reads go on while the owner of the slots is down: they need the store alone.
 #[test]
 fn reads_do_not_need_the_join_service() {
