@@ -15,7 +15,7 @@ use tonic::body::Body;
 use crate::{ErrorCode, Fault};
 
 /// A flag that says whether it is compressed, and the length in four bytes.
-const PREFIX: usize = 5;
+pub(super) const PREFIX: usize = 5;
 
 /// What all calls of a server have received of messages that are not whole.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ impl Receiving {
 
 /// Where in its messages a body is: gRPC's length-prefixed framing.
 #[derive(Debug, Clone, Copy, Default)]
-struct Place {
+pub(super) struct Place {
     /// Of the prefix that is being read.
     prefix: [u8; PREFIX],
     prefix_read: usize,
@@ -56,8 +56,13 @@ struct Place {
 }
 
 impl Place {
+    /// Bytes of the message that is not whole, its prefix included.
+    pub(super) fn partial(&self) -> usize {
+        self.partial
+    }
+
     /// Moves on over these bytes.
-    fn pass(&mut self, mut bytes: &[u8]) {
+    pub(super) fn pass(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             if self.prefix_read < PREFIX {
                 let taken = (PREFIX - self.prefix_read).min(bytes.len());
