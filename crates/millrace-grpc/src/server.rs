@@ -4,6 +4,8 @@
 mod body;
 mod call;
 mod connection;
+#[doc(hidden)]
+pub mod decoders;
 mod gather;
 mod meter;
 mod peers;

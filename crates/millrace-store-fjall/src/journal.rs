@@ -24,12 +24,14 @@ use thiserror::Error;
 use xxhash_rust::xxh3::Xxh3;
 
 const SECTOR: usize = 512;
-const MAGIC: &[u8] = b"FJL\x03";
-const START: usize = 13;
-const ITEM_HEADER: usize = 21;
-const END: usize = 13;
+pub(crate) const MAGIC: &[u8] = b"FJL\x03";
+pub(crate) const START: usize = 13;
+pub(crate) const ITEM_HEADER: usize = 21;
+pub(crate) const END: usize = 13;
 /// Bytes read at a time.
 const BLOCK: usize = 256 << 10;
+/// How often the bytes behind the whole batches are read over, at most, to find another one.
+const PASSES: usize = 16;
 
 /// Why a journal is not used.
 #[derive(Debug, Error)]
@@ -76,7 +78,8 @@ pub(crate) fn check(database: &Path) -> Result<Option<Torn>, JournalError> {
     let mut last = None;
     for number in &numbers {
         let (file, path) = (named(*number), database.join(named(*number)));
-        let ending = ending(&path, &mut last)
+        let ending = File::open(&path)
+            .and_then(|journal| ending(journal, BLOCK, &mut last))
             .map_err(|source| JournalError::Io { file: file.clone(), source })?;
         match ending {
             Ending::Clean => {}
@@ -101,7 +104,8 @@ fn numbers(database: &Path) -> io::Result<Vec<u64>> {
 }
 
 /// What follows the last whole batch of a journal, and where that is.
-enum Ending {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
     /// Zeros or nothing.
     Clean,
     /// A commit cut short.
@@ -110,10 +114,14 @@ enum Ending {
     Damaged(u64),
 }
 
-/// Reads a journal; `last` is the sequence number of the last batch before it and of it.
-fn ending(path: &Path, last: &mut Option<u64>) -> io::Result<Ending> {
-    let mut file = File::open(path)?;
-    let mut reader = BufReader::with_capacity(BLOCK, &file);
+/// Reads a journal, so many bytes at a time; `last` is the sequence number of the last batch before
+/// it and of it.
+pub(crate) fn ending(
+    mut file: impl Read + Seek,
+    block: usize,
+    last: &mut Option<u64>,
+) -> io::Result<Ending> {
+    let mut reader = BufReader::with_capacity(block, &mut file);
     let mut at = 0;
     while let Some(batch) = whole_batch(&mut reader)? {
         // The checksum does not cover the number, by which fjall orders what was written.
@@ -183,7 +191,7 @@ fn read_batch(reader: &mut impl BufRead) -> io::Result<Option<Batch>> {
 }
 
 /// The bytes of an item's key and value.
-fn body_bytes(header: &[u8; ITEM_HEADER]) -> u64 {
+pub(crate) fn body_bytes(header: &[u8; ITEM_HEADER]) -> u64 {
     let key = u16::from_le_bytes([header[11], header[12]]);
     let stored = u32::from_le_bytes([header[17], header[18], header[19], header[20]]);
     u64::from(key) + u64::from(stored)
@@ -204,7 +212,7 @@ fn skip(reader: &mut impl BufRead, mut bytes: u64, sum: &mut Xxh3) -> io::Result
 }
 
 /// Where the last byte that is not zero ends: a journal is given its length beforehand.
-pub(crate) fn used(file: &mut File, from: u64) -> io::Result<u64> {
+pub(crate) fn used(file: &mut (impl Read + Seek), from: u64) -> io::Result<u64> {
     file.seek(SeekFrom::Start(from))?;
     let (mut at, mut used) = (from, from);
     let (mut block, zeros) = (vec![0; BLOCK], vec![0; BLOCK]);
@@ -237,10 +245,20 @@ fn is_torn(rest: &[u8], at: u64) -> bool {
 }
 
 /// Where a whole batch begins behind the first one.
+///
+/// Values are what clients publish: they may be full of what begins like a batch and reaches as far as
+/// the journal. The place at which [`PASSES`] are used up counts as such a batch, as nobody can say that
+/// there is none: then what stands before it is left for a person to look at, not cut off.
 fn next_whole(rest: &[u8]) -> Option<usize> {
+    let mut left = rest.len().saturating_mul(PASSES);
     let ends = rest.windows(MAGIC.len()).enumerate().filter(|(_, bytes)| *bytes == MAGIC);
-    ends.map(|(place, _)| place + MAGIC.len())
-        .find(|next| matches!(whole_batch(&mut &rest[*next..]), Ok(Some(_))))
+    ends.map(|(place, _)| place + MAGIC.len()).find(|next| {
+        let mut reader = &rest[*next..];
+        let before = reader.len();
+        let is_whole = matches!(whole_batch(&mut reader), Ok(Some(_)));
+        left = left.saturating_sub(before - reader.len());
+        is_whole || left == 0
+    })
 }
 
 /// True when the bytes begin a batch and end inside it.
@@ -278,6 +296,27 @@ mod tests {
         sum.update(&item);
         let end = [&[3][..], &sum.digest().to_le_bytes(), MAGIC].concat();
         [&[1, 1, 0, 0, 0][..], &seqno.to_le_bytes(), &item, &end].concat()
+    }
+
+    /// Bytes that begin like a batch, with an item that is as long as an item can be.
+    fn lure() -> Vec<u8> {
+        let mut lure = [MAGIC, &batch(9)[..START + ITEM_HEADER]].concat();
+        lure[MAGIC.len() + START + 17..].fill(0xff);
+        lure
+    }
+
+    /// Each of them would have all that follows read once more.
+    #[test]
+    fn lures_in_a_value_are_not_all_followed() {
+        let few = [batch(8)[..30].to_vec(), lure().repeat(PASSES)].concat();
+        assert_eq!(next_whole(&few), None);
+        assert!(is_torn(&few, 0), "the commit breaks off");
+        let found = [few, MAGIC.to_vec(), batch(10)].concat();
+        assert_eq!(next_whole(&found), Some(found.len() - batch(10).len()));
+        let many = [batch(8)[..30].to_vec(), lure().repeat(100_000)].concat();
+        let given_up = next_whole(&many).unwrap();
+        assert!(given_up < 30 + lure().len() * (PASSES + 2), "at {given_up}");
+        assert!(!is_torn(&many, 0), "what was not looked through is not cut off");
     }
 
     /// The checksum of a batch covers its items alone: a bit that flips in the number before them

@@ -195,9 +195,10 @@ pub(crate) fn read_part(key: &[u8]) -> Option<(Entity, Part)> {
         let ver = KnownAt((u64::from_be_bytes(*ver) ^ (1 << 63)).cast_signed());
         Some((ver, u32::from_be_bytes(number.try_into().ok()?)))
     };
+    // A second form of one name would be listed, and never found again.
     let part = match rest.first()? {
-        0 => Part::Head,
-        1 => Part::RebuiltHead(name()?.0),
+        0 if rest.len() == 1 => Part::Head,
+        1 => name().and_then(|(ver, number)| (number == 0).then_some(Part::RebuiltHead(ver)))?,
         2 => name().map(|(ver, number)| Part::Page(ver, number))?,
         3 => name().map(|(ver, number)| Part::Ids(ver, number))?,
         _ => return None,
@@ -290,6 +291,13 @@ mod tests {
             let bytes = part(&entity, named);
             assert_eq!(read_part(&bytes), Some((entity.clone(), named)));
             assert_eq!(read_part(&bytes[..bytes.len() - 1]), None);
+        }
+        // Neither a head nor a rebuilt one has a number.
+        for named in [Part::Head, Part::RebuiltHead(ver)] {
+            let mut bytes = part(&entity, named);
+            bytes.truncate(bytes.len() - usize::from(named != Part::Head));
+            bytes.push(7);
+            assert_eq!(read_part(&bytes), None, "{named:?}");
         }
         assert_eq!(describe(&part(&entity, Part::Head)), "head of entity -4 of kind 2");
     }

@@ -19,6 +19,8 @@
 
 mod cache;
 pub mod config;
+#[doc(hidden)]
+pub mod decoders;
 mod link;
 pub mod metrics;
 mod pending;

@@ -48,7 +48,8 @@ pub(crate) fn read_part(bytes: &[u8]) -> Option<Part> {
     };
     match tag {
         0 if rest.is_empty() => Some(Part::Head),
-        1 => name().map(|(ver, _)| Part::RebuiltHead(ver)),
+        // A second form of one name would be listed, and never found again.
+        1 => name().and_then(|(ver, number)| (number == 0).then_some(Part::RebuiltHead(ver))),
         2 => name().map(|(ver, number)| Part::Page(ver, number)),
         3 => name().map(|(ver, number)| Part::Ids(ver, number)),
         _ => None,
@@ -111,6 +112,8 @@ mod tests {
             assert_eq!(read_part(name), Some(part));
             assert_eq!(read_part(&name[..name.len() - 1]), None);
         }
+        let numbered = [&names[1][..names[1].len() - 1], &[7]].concat();
+        assert_eq!(read_part(&numbered), None, "a rebuilt head has no number");
         names.dedup();
         assert_eq!(names.len(), parts.len());
         let of = |kind, id| {

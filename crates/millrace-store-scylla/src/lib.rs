@@ -20,6 +20,8 @@ mod checks;
 pub mod config;
 mod connect;
 mod ddl;
+#[doc(hidden)]
+pub mod decoders;
 mod epochs;
 mod erasures;
 mod gate;

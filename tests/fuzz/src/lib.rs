@@ -1,5 +1,5 @@
-//! Fuzz targets for every decoder that reads what comes from outside: the log and the store, the
-//! protocol, files, catalogs, and the texts of flags, cursors and settings.
+//! Fuzz targets for every decoder that reads what comes from outside: the log and the stores, the
+//! protocol and its frames, files, catalogs, and the texts of flags, cursors and settings.
 //!
 //! A target is a function of bytes. Whatever they are it must not panic, overflow or take memory out of
 //! proportion, and what decodes must come back the same once encoded. `cargo xtask test` runs each of
@@ -8,6 +8,7 @@
 
 mod catalogs;
 mod files;
+mod frames;
 mod history;
 mod log;
 mod protocol;
@@ -33,10 +34,12 @@ const fn target(name: &'static str, seeds: fn() -> Vec<Vec<u8>>, run: fn(&[u8]) 
 }
 
 /// Every target.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 12] = [
     target("chunk", log::seeds, log::chunk),
     target("head", snapshot::seeds, snapshot::head),
     target("row", store::seeds, store::row),
+    target("journal", store::journal_seeds, store::journal),
+    target("frames", frames::seeds, frames::frames),
     target("message", protocol::seeds, protocol::message),
     target("arrow", protocol::arrow_seeds, protocol::arrow),
     target("catalog", catalogs::seeds, catalogs::catalog),

@@ -6,6 +6,7 @@ use std::sync::{Arc, LazyLock};
 use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use bytes::Bytes;
 use millrace_client::arrow::ArrowEncoder;
+use millrace_client::wire::credits::{Load, Loaded as _};
 use millrace_client::{Payload, wire};
 use millrace_feature_serving::decoders;
 use millrace_ingest::arrow::ArrowStreams;
@@ -17,8 +18,8 @@ use millrace_proto::v1;
 use millrace_types::{FieldType, Micros, Position, Row, Value, ValueRef};
 use prost::Message;
 
-use crate::files;
 use crate::history::HISTORY;
+use crate::{files, store};
 
 const PRODUCER: &str = "producer";
 
@@ -40,7 +41,7 @@ fn decoded<M: Message + Default + Debug>(data: &[u8]) -> Option<M> {
 }
 
 /// What the first byte chooses from.
-const MESSAGES: [Decode; 16] = [
+const MESSAGES: [Decode; 21] = [
     |data| decoded::<v1::PublishRequest>(data).is_some_and(publish),
     |data| {
         let read = |request: v1::GetFeaturesRequest| {
@@ -94,7 +95,54 @@ const MESSAGES: [Decode; 16] = [
     },
     |data| decoded(data).is_some_and(|instant| from_timestamp(&instant).is_ok()),
     |data| decoded(data).is_some_and(decoders::training_start),
+    |data| {
+        decoded(data).is_some_and(|member: v1::Member| {
+            let read = wire::store::read_member(member);
+            assert_eq!(wire::store::read_member(wire::store::member(&read)), read);
+            true
+        })
+    },
+    |data| {
+        decoded(data).is_some_and(|request: v1::SuspectEntitiesRequest| {
+            let Ok(read) = wire::join::read_suspects(&request.entities) else { return false };
+            let again: Vec<_> = read.iter().map(wire::store::stored_entity).collect();
+            assert_eq!(again, request.entities);
+            !read.is_empty()
+        })
+    },
+    |data| {
+        decoded(data).is_some_and(|sample: v1::AnswerSample| {
+            let again = wire::store::sample(wire::store::read_sample(sample.clone()));
+            assert_eq!(again, sample);
+            true
+        })
+    },
+    |data| decoded(data).is_some_and(|request: v1::AppendRequest| credits(request.load())),
+    |data| decoded(data).is_some_and(|load: v1::Credits| credits(load.into())),
 ];
+
+/// A message of this load, sent where credits are shared: what both ends count never wraps around.
+fn credits(load: Load) -> bool {
+    let most = Load { facts: u64::MAX, bytes: u64::MAX };
+    for allowed in [Load::default(), Load { facts: 1_000, bytes: 1 << 20 }, load, most] {
+        for calls in [0, 1, 3, usize::MAX] {
+            let share = allowed.share(calls);
+            assert!(share.facts >= 1 && share.bytes >= 1, "a share is never nothing: {allowed:?}");
+            let mut under_way = Load::default();
+            assert!(under_way.admits(load, share), "a message goes alone whatever it takes");
+            under_way.add(load);
+            let more = under_way.admits(load, share);
+            under_way.add(load);
+            let fits = under_way.facts <= share.facts && under_way.bytes <= share.bytes;
+            assert!(!more || fits || load == Load::default(), "{load:?} twice within {share:?}");
+            assert!(under_way.facts >= load.facts && under_way.bytes >= load.bytes);
+            under_way.remove(load);
+            under_way.remove(load);
+            assert_eq!(under_way, Load::default(), "what is answered is given back");
+        }
+    }
+    true
+}
 
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
     let row = v1::Row { values: [1, 2].map(|n| v1::Value::from(ValueRef::Int64(n))).to_vec() };
@@ -119,6 +167,13 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         known_at: Some(v1::training_set_start::KnownAt::Latest(v1::AsKnownLatest {})),
         ..Default::default()
     };
+    let suspects = v1::SuspectEntitiesRequest {
+        slot: 1,
+        entities: vec![wire::store::stored_entity(&HISTORY.snapshots[0].0)],
+    };
+    let sample = v1::AnswerSample { place: 3, ver_us: 9, sample: Bytes::from_static(b"sample") };
+    let chunk = v1::ChunkAppend { chunk: HISTORY.chunks[0].clone().into(), ..Default::default() };
+    let append = v1::AppendRequest { chunks: vec![chunk], ..Default::default() };
     [
         (0, request().encode_to_vec()),
         (0, publish.encode_to_vec()),
@@ -127,6 +182,11 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         (3, row.encode_to_vec()),
         (13, position.encode_to_vec()),
         (15, start.encode_to_vec()),
+        (16, wire::store::member(&store::member()).encode_to_vec()),
+        (17, suspects.encode_to_vec()),
+        (18, sample.encode_to_vec()),
+        (19, append.encode_to_vec()),
+        (20, v1::Credits { facts: u64::MAX, bytes: 7 }.encode_to_vec()),
     ]
     .into_iter()
     .map(|(which, bytes)| [vec![which], bytes].concat())

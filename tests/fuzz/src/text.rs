@@ -6,6 +6,7 @@ use millrace::cli::{ReadInstant, Source, TailFrom};
 use millrace::decoders::{entity_key, settings};
 use millrace_feature_serving::decoders::{late_cursor, training_cursor, training_version};
 use millrace_grpc::Access;
+use millrace_grpc::server::decoders::timeout;
 use millrace_join::decoders::cursor;
 use millrace_telemetry::TraceContext;
 use millrace_types::{Micros, Position};
@@ -16,7 +17,7 @@ use crate::history::HISTORY;
 const SLOTS: u32 = 2;
 
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
-    let seeds: [(u8, &str); 16] = [
+    let seeds: [(u8, &str); 18] = [
         (0, "2026-03-01T12:00:00.000001Z"),
         (0, "1969-12-31T23:59:59.5+14:00"),
         (1, "latest"),
@@ -33,6 +34,8 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         (10, "1,a"),
         (11, "AQEBAgAAAQI"),
         (12, "AQABAwIBYQoAAmUx"),
+        (13, "250m"),
+        (13, "99999999H"),
     ];
     seeds.iter().map(|(which, text)| [&[*which], text.as_bytes()].concat()).collect()
 }
@@ -41,7 +44,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
 pub(crate) fn text(data: &[u8]) -> bool {
     let Some((which, text)) = data.split_first() else { return false };
     let Ok(text) = std::str::from_utf8(text) else { return false };
-    match which % 13 {
+    match which % 14 {
         0 => Micros::parse_rfc3339(text).is_ok_and(|instant| {
             assert_eq!(Micros::parse_rfc3339(&instant.to_rfc3339()), Ok(instant), "{text}");
             true
@@ -66,6 +69,7 @@ pub(crate) fn text(data: &[u8]) -> bool {
         9 => Source::parse(text).is_ok(),
         11 => training_version(text, SLOTS),
         12 => training_cursor(text, SLOTS),
+        13 => timeout(text),
         _ => {
             let keys = HISTORY.catalog.kinds.iter().filter_map(|kind| entity_key(text, kind));
             // What was taken is shown again without a fault.

@@ -10,8 +10,8 @@ use tokio::time::Instant;
 use crate::FrameLimits;
 
 /// `PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n`; what comes instead is refused by `h2`.
-const PREFACE_BYTES: usize = 24;
-const HEAD_BYTES: usize = 9;
+pub(super) const PREFACE_BYTES: usize = 24;
+pub(super) const HEAD_BYTES: usize = 9;
 /// How many seconds' worth of frames may come at once.
 const BURST_SECONDS: u32 = 10;
 

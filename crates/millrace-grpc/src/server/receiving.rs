@@ -16,7 +16,7 @@ use tonic::body::Body;
 use crate::{ErrorCode, Fault, PeerNetwork};
 
 /// A flag that says whether it is compressed, and the length in four bytes.
-const PREFIX: usize = 5;
+pub(super) const PREFIX: usize = 5;
 
 /// A part of the bound that each address finds room in while the others have not taken all: one message of the
 /// largest size where the bound is the usual one.
@@ -82,7 +82,7 @@ impl Receiving {
 
 /// Where in its messages a body is: gRPC's length-prefixed framing.
 #[derive(Debug, Clone, Copy, Default)]
-struct Place {
+pub(super) struct Place {
     /// Of the prefix that is being read.
     prefix: [u8; PREFIX],
     prefix_read: usize,
@@ -93,8 +93,13 @@ struct Place {
 }
 
 impl Place {
+    /// Bytes of the message that is not whole, its prefix included.
+    pub(super) fn partial(&self) -> usize {
+        self.partial
+    }
+
     /// Moves on over these bytes.
-    fn pass(&mut self, mut bytes: &[u8]) {
+    pub(super) fn pass(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             if self.prefix_read < PREFIX {
                 let taken = (PREFIX - self.prefix_read).min(bytes.len());

@@ -1,5 +1,6 @@
 //! The operator's page lists what the code has: every metric, every error, every limit.
 
+mod fixed;
 mod limits;
 
 use std::collections::BTreeMap;

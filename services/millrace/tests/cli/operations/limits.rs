@@ -13,13 +13,13 @@ use millrace_store_writer::{APPENDS, LOADS_AT_ONCE, LOG_READS_AT_ONCE, Options, 
 use millrace_telemetry::admin::AdminLimits;
 use millrace_types::limits as types;
 
-use super::rows;
+use super::{fixed, rows};
 
 /// A limit, its value as the page writes it.
-type Limit = (&'static str, String);
+pub(super) type Limit = (&'static str, String);
 
 /// A count, with commas.
-fn count(n: impl TryInto<u64>) -> String {
+pub(super) fn count(n: impl TryInto<u64>) -> String {
     let Ok(n) = n.try_into() else { panic!("limits fit 64 bits") };
     let digits = n.to_string();
     let mut text = String::new();
@@ -33,7 +33,7 @@ fn count(n: impl TryInto<u64>) -> String {
 }
 
 /// Bytes, in the greatest binary unit that is exact.
-fn bytes(n: impl TryInto<u64>) -> String {
+pub(super) fn bytes(n: impl TryInto<u64>) -> String {
     let Ok(n) = n.try_into() else { panic!("limits fit 64 bits") };
     let units = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
     let fits = |shift: u32| n > 0 && n % (1 << shift) == 0;
@@ -44,7 +44,7 @@ fn bytes(n: impl TryInto<u64>) -> String {
 }
 
 /// A time, in the greatest unit that is exact.
-fn time(duration: Duration) -> String {
+pub(super) fn time(duration: Duration) -> String {
     let ms = duration.as_millis() as u64;
     let units = [(3_600_000, "h"), (60_000, "min"), (1_000, "s")];
     match units.into_iter().find(|(unit, _)| ms > 0 && ms.is_multiple_of(*unit)) {
@@ -291,11 +291,13 @@ fn every_limit_is_on_the_page_with_its_value() {
     for (heading, limits) in [
         ("### Limits of a server", server()),
         ("### Limits of the admin port", admin_port()),
-        ("### Limits of ingest", ingest()),
-        ("### Limits of join", join()),
-        ("### Limits of store-writer", store_writer()),
-        ("### Limits of feature-serving", feature_serving()),
-        ("### Sizes", sizes()),
+        ("### Limits of ingest", [ingest(), fixed::ingest()].concat()),
+        ("### Limits of join", [join(), fixed::join()].concat()),
+        ("### Limits of store-writer", [store_writer(), fixed::store_writer()].concat()),
+        ("### Limits of feature-serving", [feature_serving(), fixed::feature_serving()].concat()),
+        ("### Limits of calls between services", fixed::between_services()),
+        ("### Limits of the stores", fixed::stores()),
+        ("### Sizes", [sizes(), fixed::sizes()].concat()),
     ] {
         let written = rows(heading);
         for (name, value) in &limits {
