@@ -76,9 +76,10 @@ pub struct ServerLimits {
 }
 
 /// Control frames a connection may send a second, above what its calls explain: neither `h2` nor
-/// tonic bounds those that open no stream. Ten seconds' worth may come at once, and every response
-/// frame sent allows for one PING and two WINDOW_UPDATEs more, as clients that measure the way and
-/// take what they read send them. A connection that sends more is closed.
+/// tonic bounds those that open no stream, and `h2` bounds small DATA only while nobody takes it. Ten
+/// seconds' worth may come at once, and every response frame sent allows for one PING and two
+/// WINDOW_UPDATEs more, as clients that measure the way and take what they read send them. A connection
+/// that sends more is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FrameLimits {
     /// PING, answers to ours included.
@@ -89,6 +90,10 @@ pub struct FrameLimits {
     pub window_updates: u32,
     /// RST_STREAM: calls that the client gave up.
     pub resets: u32,
+    /// DATA of fewer than 256 bytes that does not end its stream. Every call and every response frame
+    /// allows for two more, and every larger DATA for one: small messages that are answered are as many
+    /// as they are.
+    pub small_data: u32,
     /// Every other frame without a part of a call: PRIORITY, GOAWAY, types nobody knows.
     pub others: u32,
 }
@@ -147,7 +152,14 @@ impl Default for ServerLimits {
 
 impl Default for FrameLimits {
     fn default() -> Self {
-        Self { pings: 100, settings: 20, window_updates: 1_000, resets: 500, others: 100 }
+        Self {
+            pings: 100,
+            settings: 20,
+            window_updates: 1_000,
+            resets: 500,
+            small_data: 2_000,
+            others: 100,
+        }
     }
 }
 

@@ -113,25 +113,26 @@ async fn one_service_that_reads_many_logs_keeps_no_other_waiting() {
 /// Loads, reads of logs and everything else do not wait for each other.
 #[tokio::test]
 async fn the_paths_do_not_wait_for_each_other() {
-    for (held, units) in [(Call::LoadMark, LOADS_AT_ONCE), (Call::ReadLog, LOG_READS_AT_ONCE)] {
+    async fn apart<F, G>(
+        held: Call,
+        units: u32,
+        read: impl Fn(StoreServiceClient<Channel>) -> F,
+        other: impl Fn(StoreServiceClient<Channel>) -> G,
+    ) where
+        F: Future<Output = ()> + Send + 'static,
+        G: Future<Output = ()>,
+    {
         let site = Site::start(held).await;
         let client = site.connect().await;
         for _ in 0..2 * units {
-            match held {
-                Call::LoadMark => drop(tokio::spawn(load(client.clone()))),
-                _ => drop(tokio::spawn(read_log(client.clone()))),
-            }
+            tokio::spawn(read(client.clone()));
         }
         site.reached(held, units.into()).await;
-        let other = async {
-            match held {
-                Call::LoadMark => read_log(client.clone()).await,
-                _ => load(client.clone()).await,
-            }
-            asked(&client).await;
-        };
-        timeout(SOON, other).await.unwrap();
+        timeout(SOON, other(client.clone())).await.unwrap();
+        timeout(SOON, asked(&client)).await.unwrap();
     }
+    apart(Call::LoadMark, LOADS_AT_ONCE, load, read_log).await;
+    apart(Call::ReadLog, LOG_READS_AT_ONCE, read_log, load).await;
 }
 
 /// Whoever leaves gives its turn back, though the store has not answered.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use crate::server::Starting;
 use crate::{Cli, Dev, Forwarder, HarnessError, millrace, wait_until};
 
 /// The services, each after those it needs.

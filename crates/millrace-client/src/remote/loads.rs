@@ -38,6 +38,7 @@ const LINGER: Duration = Duration::from_millis(5);
 /// What was found of one name.
 pub(super) type Loaded = Option<(KnownAt, Bytes)>;
 type Result<T> = std::result::Result<T, StoreError>;
+type Finder = oneshot::Sender<Result<Vec<Loaded>>>;
 
 /// What is asked for at once.
 #[derive(Debug, Clone)]
@@ -139,7 +140,7 @@ struct Ask {
     trace: TraceContext,
     within: Duration,
     /// Dropped unused where the asker has to ask alone.
-    found: oneshot::Sender<Result<Vec<Loaded>>>,
+    found: Finder,
 }
 
 /// Loads what is asked for, together with what others ask for at the same moment.
@@ -186,7 +187,7 @@ impl Loads {
 struct Batch {
     names: Names,
     /// Who waits, and which names each asked for.
-    askers: Vec<(Vec<usize>, oneshot::Sender<Result<Vec<Loaded>>>)>,
+    askers: Vec<(Vec<usize>, Finder)>,
     traceparent: String,
     trace: TraceContext,
     within: Duration,

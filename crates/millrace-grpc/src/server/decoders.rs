@@ -19,7 +19,14 @@ const BURST: usize = 10;
 /// When what is seen depends on how the bytes are cut, or is not what the heads of the frames say.
 #[must_use]
 pub fn control_frames(bytes: &[u8], cut: usize) -> bool {
-    let limits = FrameLimits { pings: 1, settings: 1, window_updates: 1, resets: 1, others: 1 };
+    let limits = FrameLimits {
+        pings: 1,
+        settings: 1,
+        window_updates: 1,
+        resets: 1,
+        small_data: 1,
+        others: 1,
+    };
     // A meter of which no time passes, so that nothing depends on how fast this runs.
     let later = Instant::now() + Duration::from_secs(3_600);
     let seen = |cut: usize| {
@@ -37,15 +44,27 @@ pub fn control_frames(bytes: &[u8], cut: usize) -> bool {
 /// The kind of which there are too many, and whether a call began before.
 fn told_by_heads(bytes: &[u8]) -> (Option<&'static str>, bool) {
     const OTHER: &str = "other";
-    let (mut frames, mut has_call) = (Vec::new(), false);
+    let (mut frames, mut has_call, mut small_data) = (Vec::new(), false, BURST);
     let mut rest = bytes.get(PREFACE_BYTES..).unwrap_or_default();
-    while let Some([a, b, c, kind, ..]) = rest.first_chunk::<HEAD_BYTES>() {
+    while let Some([a, b, c, kind, flags, ..]) = rest.first_chunk::<HEAD_BYTES>() {
         let name = match kind {
-            0 | 9 => None,
-            1 => {
-                has_call = true;
+            // The last of a stream is free, and more than a few bytes make up for one of less.
+            0 if flags & 1 == 1 => None,
+            0 if (*a, *b) != (0, 0) => {
+                small_data = BURST.min(small_data + 1);
                 None
             }
+            0 if small_data == 0 => return (Some("small DATA"), has_call),
+            0 => {
+                small_data -= 1;
+                None
+            }
+            1 => {
+                has_call = true;
+                small_data = BURST.min(small_data + 2);
+                None
+            }
+            9 => None,
             3 => Some("RST_STREAM"),
             4 => Some("SETTINGS"),
             6 => Some("PING"),

@@ -1,7 +1,9 @@
 //! The control frames of a connection, counted as they are read.
 //!
 //! `h2` bounds what streams cost, but answers PING and SETTINGS for as long as they come: one
-//! connection then keeps a core busy. Here only the nine bytes of each frame's head are looked at.
+//! connection then keeps a core busy. So does one that sends a message in DATA of single bytes, which
+//! `h2` bounds only as long as they wait for their handler. Here only the nine bytes of each frame's
+//! head are looked at.
 
 use std::time::Duration;
 
@@ -12,6 +14,10 @@ use crate::FrameLimits;
 /// `PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n`; what comes instead is refused by `h2`.
 pub(super) const PREFACE_BYTES: usize = 24;
 pub(super) const HEAD_BYTES: usize = 9;
+/// DATA of fewer bytes costs more than it brings.
+const SMALL_DATA_BYTES: usize = 256;
+/// The flag of a frame that is the last of its stream.
+const END_STREAM: u8 = 1;
 /// How many seconds' worth of frames may come at once.
 const BURST_SECONDS: u32 = 10;
 
@@ -34,6 +40,7 @@ pub(super) struct Meter {
     settings: Bucket,
     window_updates: Bucket,
     resets: Bucket,
+    small_data: Bucket,
     others: Bucket,
 }
 
@@ -48,6 +55,7 @@ impl Meter {
             settings: Bucket::new("SETTINGS", limits.settings, now),
             window_updates: Bucket::new("WINDOW_UPDATE", limits.window_updates, now),
             resets: Bucket::new("RST_STREAM", limits.resets, now),
+            small_data: Bucket::new("small DATA", limits.small_data, now),
             others: Bucket::new("other", limits.others, now),
         }
     }
@@ -80,43 +88,52 @@ impl Meter {
             bytes = &bytes[n..];
             if self.head_len == HEAD_BYTES {
                 self.head_len = 0;
-                let [a, b, c, kind, ..] = self.head;
+                let [a, b, c, kind, flags, ..] = self.head;
                 // 24 bits fit.
                 self.skip = u32::from_be_bytes([0, a, b, c]) as usize;
-                self.frame(kind, &responded)?;
+                self.frame(kind, flags, &responded)?;
             }
         }
         Ok(())
     }
 
-    fn frame(&mut self, kind: u8, responded: &impl Fn() -> u32) -> Result<(), Flood> {
-        let bucket = match kind {
-            // DATA and CONTINUATION belong to a call; `h2` bounds empty ones and long lists.
-            0 | 9 => return Ok(()),
-            1 => {
-                self.has_call = true;
+    fn frame(&mut self, kind: u8, flags: u8, responded: &impl Fn() -> u32) -> Result<(), Flood> {
+        match kind {
+            // The last of a stream, of which there are no more than streams.
+            0 if flags & END_STREAM != 0 => return Ok(()),
+            0 if self.skip >= SMALL_DATA_BYTES => {
+                self.small_data.add(1);
                 return Ok(());
             }
-            3 => &mut self.resets,
-            4 => &mut self.settings,
-            6 => &mut self.pings,
-            8 => &mut self.window_updates,
-            _ => &mut self.others,
-        };
-        if bucket.take() {
+            1 => {
+                self.has_call = true;
+                self.small_data.add(2);
+                return Ok(());
+            }
+            // CONTINUATION belongs to a call; `h2` bounds long lists.
+            9 => return Ok(()),
+            _ => {}
+        }
+        if self.bucket(kind).take() {
             return Ok(());
         }
         let frames = responded();
         self.pings.add(frames);
         self.window_updates.add(frames.saturating_mul(2));
-        let bucket = match kind {
+        self.small_data.add(frames.saturating_mul(2));
+        let bucket = self.bucket(kind);
+        if bucket.take() { Ok(()) } else { Err(bucket.flood()) }
+    }
+
+    fn bucket(&mut self, kind: u8) -> &mut Bucket {
+        match kind {
+            0 => &mut self.small_data,
+            3 => &mut self.resets,
+            4 => &mut self.settings,
             6 => &mut self.pings,
             8 => &mut self.window_updates,
-            3 => return Err(self.resets.flood()),
-            4 => return Err(self.settings.flood()),
-            _ => return Err(self.others.flood()),
-        };
-        if bucket.take() { Ok(()) } else { Err(bucket.flood()) }
+            _ => &mut self.others,
+        }
     }
 }
 
@@ -170,8 +187,14 @@ impl Bucket {
 mod tests {
     use super::*;
 
-    const LIMITS: FrameLimits =
-        FrameLimits { pings: 2, settings: 1, window_updates: 3, resets: 1, others: 1 };
+    const LIMITS: FrameLimits = FrameLimits {
+        pings: 2,
+        settings: 1,
+        window_updates: 3,
+        resets: 1,
+        small_data: 2,
+        others: 1,
+    };
 
     fn frame(kind: u8, len: u8) -> Vec<u8> {
         let mut frame = vec![0, 0, len, kind, 0, 0, 0, 0, 1];
@@ -193,6 +216,7 @@ mod tests {
             (4, 1, "SETTINGS"),
             (8, 3, "WINDOW_UPDATE"),
             (3, 1, "RST_STREAM"),
+            (0, 2, "small DATA"),
             (2, 1, "other"),
             (0xbe, 1, "other"),
         ] {
@@ -227,6 +251,29 @@ mod tests {
             meter.read(&frame(1, 3), || 0).unwrap();
             assert!(meter.has_call());
         }
+    }
+
+    fn data(len: u16, flags: u8) -> Vec<u8> {
+        let [a, b] = len.to_be_bytes();
+        let mut frame = vec![0, a, b, 0, flags, 0, 0, 0, 1];
+        frame.resize(HEAD_BYTES + usize::from(len), 0);
+        frame
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn small_data_is_explained_by_calls_responses_and_large_data() {
+        let mut meter = greeted();
+        for _ in 0..1_000 {
+            // The ends of streams count for nothing.
+            meter.read(&[data(1, 1), data(0, 1)].concat(), || 0).unwrap();
+            meter.read(&[frame(1, 0), data(255, 0), data(1, 0)].concat(), || 0).unwrap();
+            meter.read(&[data(256, 0), data(1, 0)].concat(), || 0).unwrap();
+        }
+        for _ in 0..1_000 {
+            meter.read(&[data(5, 0), data(1, 0)].concat(), || 1).unwrap();
+        }
+        let more = (0..30).find(|_| meter.read(&data(255, 0), || 0).is_err());
+        assert!(more.is_some_and(|more| more <= 20), "{more:?}");
     }
 
     #[tokio::test(start_paused = true)]

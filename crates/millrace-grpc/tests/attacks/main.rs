@@ -4,10 +4,11 @@
 //! Frames are written by hand, since no client library sends them. Every attack runs against the
 //! default limits but for times and shares, which are made small. With the limits lifted the attacks
 //! get through and their tests fail, but for three that `h2` stops by itself: endless headers, header
-//! names that are none, and tiny DATA. Their tests hold a newer `h2` to that.
+//! names that are none, and empty DATA. Their tests hold a newer `h2` to that.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at whatever it does not expect")]
 
+mod bodies;
 mod connections;
 mod floods;
 mod messages;

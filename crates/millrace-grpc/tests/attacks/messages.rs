@@ -1,51 +1,23 @@
 //! Messages that claim to be, or become, larger than they are.
 
 use std::io::Write as _;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use http::Request;
-use http_body::Frame;
-use hyper_util::client::legacy::Client;
-use hyper_util::rt::TokioExecutor;
 use millrace_grpc::{ErrorCode, ServerLimits};
-use tonic::Status;
-use tonic::body::Body;
-use tonic_types::StatusExt as _;
 
+use crate::bodies::{Caller, reason};
 use crate::support::{READ, Target, soon};
-
-/// A body in one piece.
-struct Piece(Option<Bytes>);
-
-impl http_body::Body for Piece {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        Poll::Ready(self.0.take().map(|piece| Ok(Frame::data(piece))))
-    }
-}
 
 /// Sends these bytes as the body of a read, and gives the reason with which it is refused.
 async fn refusal(encoding: &str, body: Vec<u8>) -> String {
     let target = Target::start(ServerLimits::default()).await;
-    let client = Client::builder(TokioExecutor::new()).http2_only(true).build_http();
-    let request = Request::post(format!("http://{}{READ}", target.address))
-        .header("content-type", "application/grpc")
-        .header("grpc-encoding", encoding)
-        .body(Body::new(Piece(Some(body.into()))))
-        .unwrap();
-    let response = soon(client.request(request)).await.unwrap();
-    let status = Status::from_header_map(response.headers()).expect("it was answered");
+    let caller = Caller::of(&target);
+    let request = caller.post(READ).header("grpc-encoding", encoding);
+    let status = soon(caller.status(request, futures::stream::iter([Bytes::from(body)]))).await;
     target.reader_noticed_nothing().await;
-    status.get_details_error_info().unwrap().reason
+    reason(&status)
 }
 
 #[tokio::test]

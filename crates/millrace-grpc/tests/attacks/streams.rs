@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use millrace_grpc::{ErrorCode, ServerLimits};
-use millrace_proto::v1::SubscribeRequest;
+use millrace_proto::v1::feature_service_client::FeatureServiceClient;
 use millrace_proto::v1::join_service_client::JoinServiceClient;
+use millrace_proto::v1::{StreamFeaturesRequest, SubscribeRequest};
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::mpsc;
 use tonic::transport::Endpoint;
@@ -106,6 +107,29 @@ async fn messages_that_do_not_end_take_no_more_than_their_share() {
     other.stream.write_all(&frame(DATA, 0, stream, begin)).await.unwrap();
     other.stream.write_all(&frame(DATA, END_STREAM, stream, end)).await.unwrap();
     assert_eq!(soon(other.answered()).await, 0, "it was refused");
+    target.reader_noticed_nothing().await;
+}
+
+/// Who sends small messages and takes the answers may send many times what may come at once.
+#[tokio::test]
+async fn small_messages_that_are_answered_are_as_many_as_they_are() {
+    const AT_ONCE: u32 = 1_000;
+    let limits = ServerLimits::default();
+    let target = Target::start(limits).await;
+    let mut client = FeatureServiceClient::new(target.channel());
+    let (send, requests) = mpsc::unbounded_channel();
+    let requests = futures::stream::unfold(requests, |mut requests| async move {
+        Some((requests.recv().await?, requests))
+    });
+    let mut answers = client.stream_features(requests).await.unwrap().into_inner();
+    for _ in 0..limits.frames.small_data * 30 / AT_ONCE {
+        for _ in 0..AT_ONCE {
+            send.send(StreamFeaturesRequest::default()).unwrap();
+        }
+        for _ in 0..AT_ONCE {
+            soon(answers.message()).await.unwrap().unwrap();
+        }
+    }
     target.reader_noticed_nothing().await;
 }
 

@@ -2,10 +2,13 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::Pin;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use futures::{Stream, StreamExt as _};
-use millrace_grpc::{Drain, GrpcServer, ServerLimits, services};
+use millrace_grpc::{
+    Access, ClientCertificates, Drain, GrpcServer, Security, ServerLimits, ServerTls, services,
+};
 use millrace_proto::v1;
 use millrace_proto::v1::feature_service_client::FeatureServiceClient;
 use millrace_proto::v1::feature_service_server::FeatureService;
@@ -14,15 +17,36 @@ use millrace_proto::v1::{
     Change, GetFeaturesRequest, GetFeaturesResponse, StreamFeaturesRequest, StreamFeaturesResponse,
     SubscribeRequest, SubscribeResponse,
 };
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use tonic::transport::{Channel, Endpoint};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Request, Response, Status, Streaming};
 
 /// Nothing takes longer, on a busy machine too.
 const SOON: Duration = Duration::from_secs(20);
+/// Whoever does what nobody may is closed within this, on a busy machine too.
+pub(crate) const AT_ONCE: Duration = Duration::from_secs(5);
+
+/// What the reader shows where that is asked for, and who may read and who may not.
+pub(crate) const READER: &str = "reader-s3cret-token";
+pub(crate) const PUBLISHER: &str = "publisher-s3cret-token";
+const ACCESS: &str = r#"
+    [[token]]
+    name = "reader"
+    token = "reader-s3cret-token"
+    roles = ["read"]
+    [[token]]
+    name = "publisher"
+    token = "publisher-s3cret-token"
+    roles = ["publish"]
+"#;
 
 pub(crate) const DATA: u8 = 0;
 pub(crate) const HEADERS: u8 = 1;
@@ -39,6 +63,7 @@ pub(crate) const END_STREAM: u8 = 1;
 pub(crate) const END_HEADERS: u8 = 4;
 
 pub(crate) const READ: &str = "/millrace.v1.FeatureService/GetFeatures";
+pub(crate) const STREAM: &str = "/millrace.v1.FeatureService/StreamFeatures";
 pub(crate) const SUBSCRIBE: &str = "/millrace.v1.JoinService/Subscribe";
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -136,6 +161,8 @@ impl JoinService for Served {
 /// A server under attack.
 pub(crate) struct Target {
     pub(crate) address: SocketAddr,
+    /// The server's certificate, where it speaks TLS.
+    certificate: Option<String>,
     reader: JoinHandle<u64>,
     stop_reader: oneshot::Sender<()>,
     _served: JoinHandle<()>,
@@ -144,50 +171,110 @@ pub(crate) struct Target {
 impl Target {
     /// Starts a server with these limits, and a reader that calls it all the time.
     pub(crate) async fn start(limits: ServerLimits) -> Self {
+        Self::protected(limits, Security::default(), None).await
+    }
+
+    /// The same where everybody must show a token, of the [`READER`] or the [`PUBLISHER`].
+    pub(crate) async fn start_with_access(limits: ServerLimits) -> Self {
+        let access = Some(Arc::new(Access::parse(ACCESS).unwrap()));
+        Self::protected(limits, Security { access, tls: None }, None).await
+    }
+
+    /// The same under TLS.
+    pub(crate) async fn start_with_tls(limits: ServerLimits) -> Self {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+        let (chain, key) = (certificate.as_bytes(), key.as_bytes());
+        let tls = ServerTls::from_pem(chain, key, ClientCertificates::NotAsked).unwrap();
+        let security = Security { access: None, tls: Some(tls) };
+        Self::protected(limits, security, Some(certificate)).await
+    }
+
+    async fn protected(
+        limits: ServerLimits,
+        security: Security,
+        certificate: Option<String>,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let server = GrpcServer::new(limits, Drain::new())
+            .with_security(security)
             .add_service(services::features(Served, &limits))
             .add_service(services::join(Served, &limits));
         server.health().set_serving(true).await;
         let served = tokio::spawn(async move {
             server.serve(listener, std::future::pending()).await.unwrap();
         });
-        let mut client = reader(address);
+        let mut client = FeatureServiceClient::new(channel(address, certificate.as_deref()));
         let (stop_reader, mut stopped) = oneshot::channel();
         let reader = tokio::spawn(async move {
             let mut answered = 0;
             while stopped.try_recv().is_err() {
                 // A call that fails, or takes too long, is noticed.
-                soon(client.get_features(GetFeaturesRequest::default())).await.unwrap();
+                soon(client.get_features(read_request())).await.unwrap();
                 answered += 1;
                 // Pacing, not waiting: the machine is shared with the attacker.
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
             answered
         });
-        Self { address, reader, stop_reader, _served: served }
+        Self { address, certificate, reader, stop_reader, _served: served }
     }
 
     /// A channel from the reader's address.
     pub(crate) fn channel(&self) -> Channel {
-        Endpoint::from_shared(format!("http://{}", self.address)).unwrap().connect_lazy()
+        channel(self.address, self.certificate.as_deref())
+    }
+
+    /// A client's side of TLS that trusts the server.
+    pub(crate) fn tls_config(&self) -> Arc<ClientConfig> {
+        let pem = self.certificate.as_ref().unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(pem.as_bytes()).unwrap()).unwrap();
+        let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        Arc::new(config)
     }
 
     /// Ends the reader: all its calls were answered, and one that comes now is.
     pub(crate) async fn reader_noticed_nothing(self) {
+        let channel = self.channel();
         self.stop_reader.send(()).unwrap();
         let answered = soon(self.reader).await.unwrap();
         assert!(answered > 0, "the reader never called");
-        let mut newcomer = reader(self.address);
-        soon(newcomer.get_features(GetFeaturesRequest::default())).await.unwrap();
+        let mut newcomer = FeatureServiceClient::new(channel);
+        soon(newcomer.get_features(read_request())).await.unwrap();
     }
 }
 
-/// A client on a connection of its own.
-fn reader(address: SocketAddr) -> FeatureServiceClient<Channel> {
-    let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect_lazy();
-    FeatureServiceClient::new(channel)
+/// The reader's request.
+fn read_request() -> Request<GetFeaturesRequest> {
+    let mut request = Request::new(GetFeaturesRequest::default());
+    let token = format!("Bearer {READER}").parse().unwrap();
+    request.metadata_mut().insert("authorization", token);
+    request
+}
+
+/// A connection of its own, under TLS where there is a certificate to trust.
+fn channel(address: SocketAddr, certificate: Option<&str>) -> Channel {
+    let endpoint = match certificate {
+        None => Endpoint::from_shared(format!("http://{address}")).unwrap(),
+        Some(pem) => {
+            let trusted = Certificate::from_pem(pem);
+            let tls = ClientTlsConfig::new().ca_certificate(trusted).domain_name("localhost");
+            Endpoint::from_shared(format!("https://{address}")).unwrap().tls_config(tls).unwrap()
+        }
+    };
+    endpoint.connect_lazy()
+}
+
+/// The name that the server's certificate has.
+pub(crate) fn server_name() -> ServerName<'static> {
+    ServerName::try_from("localhost").unwrap()
 }
 
 pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
@@ -203,12 +290,31 @@ pub(crate) struct Closed {
     pub(crate) resets: usize,
     /// Frames of the attacker that were sent before it was closed, about.
     pub(crate) sent: usize,
+    /// How long that took.
+    pub(crate) took: Duration,
+}
+
+/// Bytes to the server and back, under TLS or not.
+pub(crate) trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Wire for S {}
+
+/// The streams that an attacker opens.
+pub(crate) struct Numbers(u32);
+
+impl Numbers {
+    /// The number of a new stream.
+    pub(crate) fn open(&mut self) -> u32 {
+        let stream = self.0;
+        self.0 += 2;
+        stream
+    }
 }
 
 /// A connection whose frames are written by hand.
 pub(crate) struct Attacker {
-    pub(crate) stream: TcpStream,
-    next: u32,
+    pub(crate) stream: Box<dyn Wire>,
+    numbers: Numbers,
 }
 
 impl Attacker {
@@ -219,7 +325,15 @@ impl Attacker {
 
     async fn connect_from(number: u8, target: &Target) -> Self {
         let from = Ipv4Addr::new(127, 0, 0, number);
-        Self { stream: connect(target.address, from).await.unwrap(), next: 1 }
+        let stream = connect(target.address, from).await.unwrap();
+        let stream: Box<dyn Wire> = match target.certificate {
+            None => Box::new(stream),
+            Some(_) => {
+                let tls = TlsConnector::from(target.tls_config()).connect(server_name(), stream);
+                Box::new(soon(tls).await.unwrap())
+            }
+        };
+        Self { stream, numbers: Numbers(1) }
     }
 
     /// Connects and says hello, with these settings.
@@ -246,9 +360,7 @@ impl Attacker {
 
     /// The number of a new stream.
     pub(crate) fn open(&mut self) -> u32 {
-        let stream = self.next;
-        self.next += 2;
-        stream
+        self.numbers.open()
     }
 
     /// Begins a call and sends this message, if there is one.
@@ -265,27 +377,29 @@ impl Attacker {
     /// Sends what `pattern` makes, 200 times in a write, until the connection is closed or this
     /// many were sent; reads meanwhile what the server says, and to the end.
     pub(crate) async fn flood(
-        mut self,
+        self,
         most: usize,
-        mut pattern: impl FnMut(&mut Self) -> Vec<u8>,
+        mut pattern: impl FnMut(&mut Numbers) -> Vec<u8>,
     ) -> Closed {
-        let mut batches = Vec::new();
-        for _ in 0..most / 200 {
-            batches.push((0..200).flat_map(|_| pattern(&mut self)).collect::<Vec<u8>>());
-        }
-        let (mut reading, mut writing) = self.stream.split();
+        let Self { stream, mut numbers } = self;
+        let (mut reading, mut writing) = tokio::io::split(stream);
+        let begun = Instant::now();
         let write = async {
             let mut sent = 0;
-            for batch in batches {
+            while sent < most {
+                let batch: Vec<u8> = (0..200).flat_map(|_| pattern(&mut numbers)).collect();
                 if writing.write_all(&batch).await.is_err() {
                     break;
                 }
                 sent += 200;
+                // The server has its turn, however much its kernel would take.
+                tokio::task::yield_now().await;
             }
             sent
         };
         let (sent, mut closed) = soon(futures::future::join(write, drain(&mut reading))).await;
         closed.sent = sent;
+        closed.took = begun.elapsed();
         closed
     }
 
@@ -352,7 +466,7 @@ impl Closed {
     }
 }
 
-async fn drain(stream: &mut (impl tokio::io::AsyncRead + Unpin)) -> Closed {
+async fn drain(stream: &mut (impl AsyncRead + Unpin)) -> Closed {
     let mut closed = Closed::default();
     while let Some((kind, _, _, payload)) = read_frame(stream).await {
         closed.see(kind, &payload);
@@ -360,9 +474,7 @@ async fn drain(stream: &mut (impl tokio::io::AsyncRead + Unpin)) -> Closed {
     closed
 }
 
-async fn read_frame(
-    stream: &mut (impl tokio::io::AsyncRead + Unpin),
-) -> Option<(u8, u8, u32, Vec<u8>)> {
+async fn read_frame(stream: &mut (impl AsyncRead + Unpin)) -> Option<(u8, u8, u32, Vec<u8>)> {
     let mut head = [0; 9];
     stream.read_exact(&mut head).await.ok()?;
     let [a, b, c, kind, flags, id @ ..] = head;

@@ -263,21 +263,21 @@ mod tests {
             headers.insert("grpc-timeout", format!("{seconds}S").parse().unwrap());
             Deadline::of_headers(&headers)
         };
-        let begin = async |deadline| {
+        let begin = |deadline| {
             let loads = loads.clone();
             let load = async move { loads.load(&[user(1)], None).await };
-            let task = tokio::spawn(Deadline::carry(deadline, load));
-            tokio::task::yield_now().await;
-            task
+            tokio::spawn(Deadline::carry(deadline, load))
         };
         let mut told = Vec::new();
-        let first = begin(within(2)).await;
+        let first = begin(within(2));
         let one = asked.recv().await.unwrap();
-        let shared = [begin(within(3)).await, begin(within(5)).await];
+        let shared = [begin(within(3)), begin(within(5))];
+        tokio::task::yield_now().await;
         told.push(one.2);
         one.1.send(Ok("a".into())).unwrap();
         let two = asked.recv().await.unwrap();
-        let endless = [begin(within(3)).await, begin(None).await];
+        let endless = [begin(within(3)), begin(None)];
+        tokio::task::yield_now().await;
         told.push(two.2);
         two.1.send(Ok("b".into())).unwrap();
         let three = asked.recv().await.unwrap();

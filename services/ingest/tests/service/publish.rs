@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use millrace_grpc::ErrorCode;
+use millrace_grpc::{ErrorCode, ServerLimits};
 use millrace_proto::v1::{self, RejectReason, value::Kind};
+use millrace_types::limits::BATCH_FACTS_MAX;
 use millrace_types::{Judged, Verdict};
+use tonic::Status;
 use tonic_types::StatusExt as _;
 
 use crate::support::{Running, batch, click, click_with, clicks, counts, soon, visit};
@@ -138,6 +140,32 @@ async fn a_request_that_cannot_be_read_is_refused_and_names_the_field() {
     let status = call.next().await.unwrap().unwrap_err();
     let info = status.get_details_error_info().unwrap();
     assert_eq!(info.reason, ErrorCode::InvalidArgument.reason());
+    server.stop().await;
+}
+
+/// Each of these rows takes two bytes of the message, and many times as much in memory: as many as a
+/// message has room for are refused by their number, whole, and none of them is kept.
+#[tokio::test]
+async fn a_message_of_nothing_but_empty_rows_is_refused_by_their_number() {
+    let limits = ServerLimits::default();
+    let rows = limits.publish_message_bytes_max / 2 - 64;
+    let server = Running::start().await;
+    let flood = || batch("clicks", 0, vec![v1::TypedRow::default(); rows]);
+    let refused = |status: Status| {
+        assert_eq!(status.code(), tonic::Code::InvalidArgument, "{status:?}");
+        let violations = status.get_details_bad_request().unwrap().field_violations;
+        assert_eq!(violations[0].field, "rows");
+        let (most, sent) = (BATCH_FACTS_MAX.to_string(), rows.to_string());
+        let told = &violations[0].description;
+        assert!(told.contains(&most) && told.contains(&sent), "{told}");
+    };
+    refused(server.batch(flood()).await.unwrap_err());
+    let mut call = server.call().await;
+    call.send(flood()).await;
+    refused(call.next().await.unwrap().unwrap_err());
+    assert_eq!(server.ingest.budget().waiting_bytes(), 0);
+    assert_eq!(server.join.batches(), 0);
+    assert_eq!(counts(&server.batch(clicks(0, &["a"])).await.unwrap())[0], 1);
     server.stop().await;
 }
 

@@ -62,11 +62,11 @@ fn declarations_read_as_they_are_written() {
     }
 }
 
-/// Rows of constants of one file: the name on the page, that in the code, and how it is written.
-fn rows_of<const N: usize>(
-    file: &str,
-    rows: [(&'static str, &str, fn(u64) -> String); N],
-) -> Vec<Limit> {
+/// A constant: its name on the page, that in the code, and how its value is written.
+type Row<'a> = (&'static str, &'a str, fn(u64) -> String);
+
+/// Rows of constants of one file.
+fn rows_of<const N: usize>(file: &str, rows: [Row<'_>; N]) -> Vec<Limit> {
     rows.map(|(row, name, written)| (row, written(declared(file, name)))).into()
 }
 
