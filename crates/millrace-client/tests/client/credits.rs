@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::Stream;
 use millrace_client::ClientSecurity;
-use millrace_client::port::{AppendRequest, StorePort as _};
+use millrace_client::port::{AppendOutcome, AppendRequest, StorePort as _};
 use millrace_client::remote::{Persistence, RemoteStore};
 use millrace_grpc::{Drain, GrpcServer, ServerLimits, services};
 use millrace_proto::v1;
@@ -222,4 +222,39 @@ async fn appends_keep_to_the_bytes_that_were_stated() {
     };
     keeps_to_credits(call, |request| request.tag, answer).await;
     all_done(sent).await;
+}
+
+/// A chunk of almost as many bytes as a message between services may have. None is as large: a flush ends
+/// before it.
+#[tokio::test]
+async fn a_chunk_as_large_as_a_message_may_be_gets_through() {
+    let mut site = site().await;
+    let most = ServerLimits::default().internal_message_bytes_max;
+    let chunk = Append {
+        slot: SlotId(0),
+        position: Position { epoch: 1, sequence: 1 },
+        known_at: KnownAt(1),
+        bytes: vec![0xff; most - 1_000].into(),
+    };
+    let request = AppendRequest {
+        node: NodeId("join-0".to_owned()),
+        incarnation: Incarnation(1),
+        chunks: vec![chunk],
+        trace: Default::default(),
+    };
+    let store = Arc::clone(&site.store);
+    let large = tokio::spawn(async move { store.append(request).await });
+    let credits = v1::Credits { facts: 1 << 20, bytes: 64 << 20 };
+    let answer = |tag| v1::AppendResponse {
+        tag,
+        outcome: v1::AppendOutcome::Confirmed as i32,
+        credits: Some(credits),
+        fault: None,
+    };
+    let mut call = soon(site.appends.recv()).await.unwrap();
+    call.answer(answer(0)).await;
+    let request = call.request().await;
+    assert_eq!(request.chunks[0].chunk.len(), most - 1_000);
+    call.answer(answer(request.tag)).await;
+    assert_eq!(soon(large).await.unwrap(), Ok(AppendOutcome::Confirmed));
 }

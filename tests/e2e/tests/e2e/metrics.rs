@@ -96,6 +96,12 @@ fn gauges_know_their_bounds_and_reads_their_path() {
         let (value, limit) = (scrape.one(gauge, &[]), scrape.one(limit, &[]));
         assert!((0.0..=limit).contains(&value) && limit > 0.0, "{gauge}: {value} of {limit}");
     }
+    // Nobody calls now: whoever comes has what one call may have.
+    assert_eq!(scrape.one("millrace_ingest_credit_facts", &[]), 262_144.0);
+    assert_eq!(scrape.one("millrace_ingest_credit_bytes", &[]), f64::from(16 << 20));
+    for credit in ["millrace_ingest_slot_credit_facts", "millrace_ingest_slot_credit_bytes"] {
+        assert!(scrape.one(credit, &[]) > 0.0, "{credit}");
+    }
     assert!(scrape.one("millrace_join_at_hand_bytes", &[]) > 0.0);
     assert_eq!(scrape.one("millrace_join_resident_entities", &[]), 2.0);
     assert_eq!(scrape.one("millrace_join_slots", &[]), 64.0);
