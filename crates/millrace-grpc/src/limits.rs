@@ -90,7 +90,7 @@ pub struct FrameLimits {
     pub window_updates: u32,
     /// RST_STREAM: calls that the client gave up.
     pub resets: u32,
-    /// DATA of fewer than 256 bytes that does not end its stream. Every call and every response frame
+    /// DATA of fewer than 16 bytes that does not end its stream. Every call and every response frame
     /// allows for two more, and every larger DATA for one: small messages that are answered are as many
     /// as they are.
     pub small_data: u32,

@@ -50,7 +50,7 @@ fn told_by_heads(bytes: &[u8]) -> (Option<&'static str>, bool) {
         let name = match kind {
             // The last of a stream is free, and more than a few bytes make up for one of less.
             0 if flags & 1 == 1 => None,
-            0 if (*a, *b) != (0, 0) => {
+            0 if (*a, *b) != (0, 0) || *c >= 16 => {
                 small_data = BURST.min(small_data + 1);
                 None
             }
