@@ -26,6 +26,7 @@ pub(crate) use parts::incarnation;
 use crate::cli::DevArgs;
 use crate::exit::Exit;
 use crate::going_down::{Serving, go_down};
+use crate::listen::listen;
 
 /// What a process that runs everything is started with.
 #[derive(Debug, Clone)]
@@ -82,13 +83,12 @@ impl Dev {
     /// [`DevError`]; nothing is served then.
     pub async fn start(options: &DevOptions) -> Result<Self, DevError> {
         // The address first: it is the cheapest thing to be wrong.
-        let listener = TcpListener::bind(options.listen)
-            .await
+        let listener = listen(options.listen)
             .map_err(|source| DevError::Listen { address: options.listen, source })?;
         let address = listener
             .local_addr()
             .map_err(|source| DevError::Listen { address: options.listen, source })?;
-        let admin = admin_port(options.admin, "dev").await?;
+        let admin = admin_port(options.admin, "dev")?;
         let traces = traces("dev")?;
         let parts = Arc::new(Parts::start(options).await?);
         if let Some(path) = &options.catalog {
@@ -198,15 +198,15 @@ fn announce(dev: &Dev, options: &DevOptions) {
 
 /// Opens the admin port, before anything that it counts is made. It tells of the process alone until
 /// the services are there.
-pub(crate) async fn admin_port(
+pub(crate) fn admin_port(
     address: Option<SocketAddr>,
     service: &'static str,
 ) -> Result<Option<AdminPort>, DevError> {
     let Some(address) = address else { return Ok(None) };
-    let listen = |source| DevError::Listen { address, source };
-    let listener = TcpListener::bind(address).await.map_err(listen)?;
+    let failed = |source| DevError::Listen { address, source };
+    let listener = listen(address).map_err(failed)?;
     let metrics = Metrics::install(service, env!("CARGO_PKG_VERSION"))?;
-    AdminServer::new(metrics).spawn(listener).map(Some).map_err(listen)
+    AdminServer::new(metrics).spawn(listener).map(Some).map_err(failed)
 }
 
 /// Exports spans where the environment asks for it.

@@ -16,6 +16,7 @@ pub mod dev;
 pub mod exit;
 pub mod files;
 mod going_down;
+mod listen;
 pub mod metrics;
 mod open_files;
 pub mod output;

@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use millrace_client::port::PeerPort;
 use millrace_grpc::{Drain, Health};
-use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
 
 pub use failure::ServeError;
@@ -24,6 +23,7 @@ use crate::cli::{Global, ServeArgs, ServiceName};
 use crate::dev::{self, DevError, Signals};
 use crate::exit::Exit;
 use crate::going_down::go_down;
+use crate::listen::listen;
 
 /// How often a service looks whether what it needs serves.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -36,10 +36,9 @@ pub async fn run(args: &ServeArgs, global: &Global) -> Result<Exit, ServeError> 
     let told = keys::told(args, global)?;
     let address = told.settings.listen;
     // The address first: it is the cheapest thing to be wrong.
-    let listener =
-        TcpListener::bind(address).await.map_err(|source| DevError::Listen { address, source })?;
+    let listener = listen(address).map_err(|source| DevError::Listen { address, source })?;
     let address = listener.local_addr().map_err(|source| DevError::Listen { address, source })?;
-    let admin = dev::admin_port(told.admin, args.service.name()).await?;
+    let admin = dev::admin_port(told.admin, args.service.name())?;
     let traces = dev::traces(args.service.name())?;
     let mut signals = Signals::listen()?;
     let start = async {

@@ -74,6 +74,10 @@ fn long(milliseconds: u64) -> String {
     time(Duration::from_millis(milliseconds))
 }
 
+pub(super) fn server() -> Vec<Limit> {
+    rows_of("services/millrace/src/listen.rs", [("connections_waiting", "BACKLOG", count)])
+}
+
 pub(super) fn ingest() -> Vec<Limit> {
     let IngestConfig {
         slots: _,

@@ -290,7 +290,7 @@ fn sizes() -> Vec<Limit> {
 #[test]
 fn every_limit_is_on_the_page_with_its_value() {
     for (heading, limits) in [
-        ("### Limits of a server", server()),
+        ("### Limits of a server", [server(), fixed::server()].concat()),
         ("### Limits of the admin port", admin_port()),
         ("### Limits of ingest", [ingest(), fixed::ingest()].concat()),
         ("### Limits of join", [join(), fixed::join()].concat()),
