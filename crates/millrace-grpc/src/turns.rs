@@ -84,8 +84,8 @@ impl<P: Copy + Eq + Hash> Turns<P> {
     }
 
     /// Whether nobody is in a place, works or waits.
-    #[must_use]
-    pub fn is_idle(&self) -> bool {
+    #[cfg(test)]
+    fn is_idle(&self) -> bool {
         let queue = self.lock();
         queue.is_empty() && queue.free() == self.units
     }

@@ -53,3 +53,17 @@ impl Lane {
         self.turns.turn(peer, units).await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_finds_no_place_is_told_of_the_path_and_its_bound() {
+        let lane = Lane::new("log", LaneLimits { at_once: 1, places: 1 });
+        let peer = PeerNetwork::default();
+        let _place = lane.place(peer).unwrap();
+        let refused = lane.place(peer).unwrap_err();
+        assert!(matches!(refused, ReadError::Busy { path: "log", most: 1 }), "{refused:?}");
+    }
+}

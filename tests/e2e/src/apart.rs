@@ -295,16 +295,11 @@ impl Apart {
     /// As [`Dev::start`].
     pub fn start_in_order(&mut self, names: &[&str]) -> Result<(), HarnessError> {
         let mut starting = Vec::new();
-        for (index, service) in self.services.iter().enumerate() {
-            let Some(place) = names.iter().position(|name| *name == service.name) else { continue };
-            starting.push((place, index));
+        for name in names {
+            let Some(index) = self.services.iter().position(|s| s.name == *name) else { continue };
+            starting.push((index, self.begin(name, self.services[index].port)?));
         }
-        starting.sort_unstable();
-        let begun = starting.into_iter().map(|(_, index)| {
-            let Service { name, port, .. } = &self.services[index];
-            Ok((index, self.begin(name, *port)?))
-        });
-        for (index, starting) in begun.collect::<Result<Vec<_>, HarnessError>>()? {
+        for (index, starting) in starting {
             self.services[index].process = Some(starting.ready()?);
         }
         Ok(())

@@ -111,13 +111,11 @@ struct Output {
     stderr: Arc<Mutex<Vec<String>>>,
 }
 
-/// A server that has begun and may not serve yet. Dropped, it goes on by itself.
+/// A server that has begun and may not serve yet. Dropped, it is killed as [`Dev`] is.
 pub(crate) struct Starting {
     program: String,
-    child: Child,
-    output: Output,
     lines: mpsc::Receiver<String>,
-    ended: mpsc::Receiver<()>,
+    server: Dev,
 }
 
 impl Starting {
@@ -125,45 +123,43 @@ impl Starting {
     pub(crate) fn begin(mut command: Command) -> Result<Self, HarnessError> {
         let program = crate::process::line_of(&command);
         let piped = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let spawned = piped.spawn();
         let error = |cause| HarnessError::Process { program: program.clone(), cause };
-        let mut child = spawned.map_err(error)?;
+        let mut child = piped.spawn().map_err(error)?;
         let output = Output::default();
         let lines = follow(child.stdout.take(), Arc::clone(&output.stdout));
         let ended = follow_to_end(child.stderr.take(), Arc::clone(&output.stderr));
-        Ok(Self { program, child, output, lines, ended })
+        let server = Dev { child, port: 0, ready_line: String::new(), output, ended };
+        Ok(Self { program, lines, server })
     }
 
     /// Waits until it serves.
     pub(crate) fn ready(self) -> Result<Dev, HarnessError> {
-        let Self { program, mut child, output, lines, ended } = self;
-        let error = |cause| HarnessError::Process { program: program.clone(), cause };
-        let ready = wait_for_ready_line(&lines);
+        let Self { program, lines, mut server } = self;
         // Later lines are kept by the thread that reads them; nobody waits for them.
-        drop(lines);
-        let failure = match ready {
+        match wait_for_ready_line(&lines) {
             Ok(line) => match port_of(&line) {
-                Some(port) => return Ok(Dev { child, port, ready_line: line, output, ended }),
-                None => HarnessError::Answer {
-                    what: program.clone(),
+                Some(port) => {
+                    (server.port, server.ready_line) = (port, line);
+                    Ok(server)
+                }
+                None => Err(HarnessError::Answer {
+                    what: program,
                     problem: "its ready line names no endpoint".to_owned(),
                     output: line,
-                },
+                }),
             },
             Err(Waiting::Ended) => {
-                let status = child.wait().map_err(error)?.code().unwrap_or(-1);
-                let _ = ended.recv_timeout(Duration::from_secs(5));
-                let (stdout, stderr) = output.texts();
-                return Err(HarnessError::NotReady { status, stdout, stderr });
+                let ended = server.child.wait();
+                let ended = ended.map_err(|cause| HarnessError::Process { program, cause })?;
+                let _ = server.ended.recv_timeout(Duration::from_secs(5));
+                let (stdout, stderr) = server.output.texts();
+                Err(HarnessError::NotReady { status: ended.code().unwrap_or(-1), stdout, stderr })
             }
             Err(Waiting::TooLong) => {
-                let (stdout, stderr) = output.texts();
-                let program = program.clone();
-                HarnessError::TooSlow { program, limit: READY_WITHIN, stdout, stderr }
+                let (stdout, stderr) = server.output.texts();
+                Err(HarnessError::TooSlow { program, limit: READY_WITHIN, stdout, stderr })
             }
-        };
-        child.kill().and_then(|()| child.wait()).map_err(error)?;
-        Err(failure)
+        }
     }
 }
 

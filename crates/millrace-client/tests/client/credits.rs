@@ -190,6 +190,16 @@ async fn puts_keep_to_the_parts_that_were_stated() {
     all_done(sent).await;
 }
 
+fn flush(slot: u32, bytes: Bytes) -> AppendRequest {
+    let position = Position { epoch: 1, sequence: 1 };
+    AppendRequest {
+        node: NodeId("join-0".to_owned()),
+        incarnation: Incarnation(1),
+        chunks: vec![Append { slot: SlotId(slot), position, known_at: KnownAt(1), bytes }],
+        trace: Default::default(),
+    }
+}
+
 /// What is no chunk counts as its bytes alone.
 #[tokio::test]
 async fn appends_keep_to_the_bytes_that_were_stated() {
@@ -197,18 +207,7 @@ async fn appends_keep_to_the_bytes_that_were_stated() {
     let mut site = site().await;
     let mut sent = JoinSet::new();
     for slot in 0..5 {
-        let chunk = Append {
-            slot: SlotId(slot),
-            position: Position { epoch: 1, sequence: 1 },
-            known_at: KnownAt(1),
-            bytes: Bytes::from_static(&[0xff; BYTES]),
-        };
-        let request = AppendRequest {
-            node: NodeId("join-0".to_owned()),
-            incarnation: Incarnation(1),
-            chunks: vec![chunk],
-            trace: Default::default(),
-        };
+        let request = flush(slot, Bytes::from_static(&[0xff; BYTES]));
         let store = Arc::clone(&site.store);
         sent.spawn(async move { store.append(request).await });
     }
@@ -230,18 +229,7 @@ async fn appends_keep_to_the_bytes_that_were_stated() {
 async fn a_chunk_as_large_as_a_message_may_be_gets_through() {
     let mut site = site().await;
     let most = ServerLimits::default().internal_message_bytes_max;
-    let chunk = Append {
-        slot: SlotId(0),
-        position: Position { epoch: 1, sequence: 1 },
-        known_at: KnownAt(1),
-        bytes: vec![0xff; most - 1_000].into(),
-    };
-    let request = AppendRequest {
-        node: NodeId("join-0".to_owned()),
-        incarnation: Incarnation(1),
-        chunks: vec![chunk],
-        trace: Default::default(),
-    };
+    let request = flush(0, vec![0xff; most - 1_000].into());
     let store = Arc::clone(&site.store);
     let large = tokio::spawn(async move { store.append(request).await });
     let credits = v1::Credits { facts: 1 << 20, bytes: 64 << 20 };

@@ -119,6 +119,7 @@ impl<P: Copy + Eq + Hash> Queue<P> {
         }
     }
 
+    #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.taken == 0 && self.peers.is_empty() && self.waiting.is_empty()
     }

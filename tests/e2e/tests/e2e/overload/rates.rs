@@ -46,7 +46,8 @@ impl fmt::Display for Done {
 pub(super) async fn measure(services: &Apart, scene: &Scene, lasts: Duration) -> Done {
     let ticks = || services.cpu_ticks().expect("they still run");
     let (before, worked, began) = (scene.acknowledged(), ticks(), Instant::now());
-    tokio::time::sleep(lasts).await; // the load goes on; nothing is waited for
+    // How long the load lasts is what is asked for: nothing is waited for.
+    tokio::time::sleep(lasts).await;
     let seconds = began.elapsed().as_secs_f64();
     let facts = (scene.acknowledged() - before) as f64;
     let each = ticks()
