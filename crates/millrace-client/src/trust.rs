@@ -43,6 +43,9 @@ pub enum TrustProblem {
     /// The server takes bytes as they are.
     #[error("it does not speak TLS")]
     PlainText,
+    /// The server was called without TLS and answers what is no HTTP/2.
+    #[error("what it answers is not HTTP/2: it speaks TLS, or is another server")]
+    NotPlainText,
     /// The server wants to know who calls.
     #[error("it wants a certificate, and none is shown")]
     CertificateMissing,
@@ -75,6 +78,9 @@ impl TrustProblem {
             Self::Certificate(_) => "check the files of the server's --tls-cert and --tls-key",
             Self::PlainText => {
                 "give that server --tls-cert and --tls-key, or call it with http:// on this machine"
+            }
+            Self::NotPlainText => {
+                "call it with https:// and --ca or MILLRACE_CA; or look whose port that is"
             }
             Self::CertificateMissing => {
                 "show one with --cert and --key, or MILLRACE_CERT and MILLRACE_KEY"
@@ -154,6 +160,13 @@ impl TrustProblem {
     }
 
     fn of_text(text: &str) -> Option<Self> {
+        // An alert of TLS, read as a frame of HTTP/2, is one of more than a megabyte; so is a text. Of a
+        // server that speaks HTTP/2 the frames are right. Ours say in HTTP/2 that they want TLS.
+        const FOREIGN_FRAME: &str = "connection error detected: frame with invalid size";
+        const WANTS_TLS: &str = "connection error received: security properties do not meet";
+        if text == FOREIGN_FRAME || text.starts_with(WANTS_TLS) {
+            return Some(Self::NotPlainText);
+        }
         const ALERTS: [AlertDescription; 9] = [
             AlertDescription::CertificateRequired,
             AlertDescription::CertificateExpired,

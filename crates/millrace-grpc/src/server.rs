@@ -10,6 +10,7 @@ mod gather;
 mod meter;
 mod peers;
 mod receiving;
+mod refusal;
 mod transport;
 mod untaken;
 mod watch;

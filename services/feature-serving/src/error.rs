@@ -106,7 +106,7 @@ pub enum ReadError {
     #[error("the call ended: {0}")]
     Call(tonic::Status),
     /// The join service refused.
-    #[error("read live heads")]
+    #[error("ask the join service")]
     Join(#[source] JoinError),
     /// The store refused.
     #[error("read the log")]

@@ -224,3 +224,16 @@ async fn a_client_is_told_at_once() {
     assert!(!error.is_retryable());
     assert!(begun.elapsed() < SOON / 2, "{:?}", begun.elapsed());
 }
+
+/// Who calls a server of TLS without it is told so, at once.
+#[tokio::test]
+async fn a_client_without_tls_is_told_at_once() {
+    let ours = Authority::new("ours");
+    let endpoint = format!("http://{}", ours.serve(ours.valid()).await);
+    let options = ClientOptions { call_timeout: SOON, reach_within: SOON };
+    let client = Client::new(&Endpoints::single(&endpoint), options).unwrap();
+    let error = soon(client.status(false)).await.unwrap_err();
+    let ClientError::NotTrusted(told) = &error else { panic!("{error:?}") };
+    assert_eq!(told.problem, TrustProblem::NotPlainText);
+    assert_eq!(told.address, endpoint);
+}

@@ -15,7 +15,11 @@ use tokio_rustls::server::TlsStream;
 use tokio_rustls::{Accept, TlsAcceptor};
 use webpki::EndEntityCert;
 
+use super::refusal::Refusal;
 use crate::ServerTls;
+
+/// What a client of HTTP/2 says first (RFC 9113, 3.4); TLS begins with another byte.
+const PLAIN_HTTP2: [u8; 1] = *b"P";
 
 /// The names of a client's certificate, once it is known to be valid.
 pub(super) type PeerNames = Arc<OnceLock<Vec<String>>>;
@@ -23,6 +27,10 @@ pub(super) type PeerNames = Arc<OnceLock<Vec<String>>>;
 /// See the module.
 pub(super) enum Transport {
     Plain(TcpStream),
+    /// Nothing was received yet.
+    Silent(TcpStream, TlsAcceptor, PeerNames),
+    /// The client speaks HTTP/2 without TLS, and is told.
+    Refusing(Refusal),
     Greeting(Box<Accept<TcpStream>>, PeerNames),
     Secure(Box<TlsStream<TcpStream>>),
     Failed,
@@ -34,14 +42,27 @@ impl Transport {
         match tls {
             None => Self::Plain(stream),
             Some(tls) => {
-                let accept = TlsAcceptor::from(tls.config()).accept(stream);
-                Self::Greeting(Box::new(accept), names)
+                Self::Silent(stream, TlsAcceptor::from(tls.config()), names)
             }
         }
     }
 
     /// The stream once the handshake is over.
     fn poll_stream(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Pin<&mut dyn Stream>>> {
+        if let Self::Silent(stream, ..) = self {
+            let mut first = [0];
+            ready!(stream.poll_peek(cx, &mut ReadBuf::new(&mut first)))?;
+            if let Self::Silent(stream, acceptor, names) = std::mem::replace(self, Self::Failed) {
+                *self = match first {
+                    PLAIN_HTTP2 => Self::Refusing(Refusal::of(stream)),
+                    _ => Self::Greeting(Box::new(acceptor.accept(stream)), names),
+                };
+            }
+        }
+        if let Self::Refusing(refusal) = self {
+            ready!(refusal.poll_tell(cx))?;
+            *self = Self::Failed;
+        }
         if let Self::Greeting(accept, names) = self {
             match ready!(Pin::new(accept.as_mut()).poll(cx)) {
                 Ok(stream) => {
@@ -60,7 +81,7 @@ impl Transport {
         Poll::Ready(match self {
             Self::Plain(stream) => Ok(Pin::new(stream)),
             Self::Secure(stream) => Ok(Pin::new(stream.as_mut())),
-            Self::Greeting(..) | Self::Failed => Err(io::ErrorKind::NotConnected.into()),
+            Self::Silent(..) | Self::Refusing(_) | Self::Greeting(..) | Self::Failed => Err(io::ErrorKind::NotConnected.into()),
         })
     }
 }

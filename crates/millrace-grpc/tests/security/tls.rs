@@ -120,10 +120,12 @@ async fn what_is_not_tls_is_closed_in_time() {
         let closed = stream.read_to_end(&mut heard);
         let closed = tokio::time::timeout(Duration::from_secs(20), closed).await;
         assert!(closed.is_ok(), "{said:?} is still connected");
+        let is_told = heard.ends_with(b"this port speaks TLS");
+        assert_eq!(is_told, said.starts_with(b"PRI"), "{said:?} heard {heard:?}");
     }
     read(good, "v", None).await.unwrap();
-    let plain = read(plain(address).await, "v", None).await;
-    assert!(plain.is_err());
+    let error = read(plain(address).await, "v", None).await.unwrap_err();
+    assert!(format!("{error:?}").contains("INADEQUATE_SECURITY"), "{error:?}");
 }
 
 #[test]
