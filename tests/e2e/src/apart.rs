@@ -379,7 +379,24 @@ impl Apart {
         });
     }
 
+    /// Starts a service again that finds the store here instead.
+    ///
+    /// # Errors
+    ///
+    /// As [`Dev::start`].
+    pub fn start_again_on(&mut self, name: &str, store: &str) -> Result<(), HarnessError> {
+        self.kill(name)?;
+        let Some(index) = self.services.iter().position(|s| s.name == name) else { return Ok(()) };
+        let starting = self.begin_on(name, self.services[index].port, store)?;
+        self.services[index].process = Some(starting.ready()?);
+        Ok(())
+    }
+
     fn begin(&self, name: &str, port: u16) -> Result<Starting, HarnessError> {
+        self.begin_on(name, port, &self.endpoints_for(name, "store-writer"))
+    }
+
+    fn begin_on(&self, name: &str, port: u16, store: &str) -> Result<Starting, HarnessError> {
         let mut command = millrace()?;
         let kind = kind_of(name);
         command.args(["serve", kind, "--listen", &format!("127.0.0.1:{port}")]);
@@ -387,7 +404,7 @@ impl Apart {
             command.args(["--node", name]);
         }
         if kind != "store-writer" {
-            command.args(["--store-endpoint", &self.endpoints_for(name, "store-writer")]);
+            command.args(["--store-endpoint", store]);
         }
         if kind == "feature-serving" {
             command.args(["--ingest-endpoint", &self.endpoints_for(name, "ingest")]);

@@ -41,9 +41,7 @@ impl Transport {
     pub(super) fn new(stream: TcpStream, tls: Option<&ServerTls>, names: PeerNames) -> Self {
         match tls {
             None => Self::Plain(stream),
-            Some(tls) => {
-                Self::Silent(stream, TlsAcceptor::from(tls.config()), names)
-            }
+            Some(tls) => Self::Silent(stream, TlsAcceptor::from(tls.config()), names),
         }
     }
 
@@ -81,7 +79,9 @@ impl Transport {
         Poll::Ready(match self {
             Self::Plain(stream) => Ok(Pin::new(stream)),
             Self::Secure(stream) => Ok(Pin::new(stream.as_mut())),
-            Self::Silent(..) | Self::Refusing(_) | Self::Greeting(..) | Self::Failed => Err(io::ErrorKind::NotConnected.into()),
+            Self::Silent(..) | Self::Refusing(_) | Self::Greeting(..) | Self::Failed => {
+                Err(io::ErrorKind::NotConnected.into())
+            }
         })
     }
 }

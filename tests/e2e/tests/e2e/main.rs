@@ -9,6 +9,7 @@ mod cluster;
 mod command_line;
 mod cql;
 mod crash;
+mod deadlines;
 mod demo;
 mod documents;
 mod drain;
