@@ -16,6 +16,8 @@ pub(super) struct Column<'a> {
     pub(super) ats: Cow<'a, [i64]>,
     /// When the event of each was known; empty where all were by their instants.
     pub(super) known: Cow<'a, [i64]>,
+    /// The places of those that were known after their instants, in the order in which they became known.
+    pub(super) late: Vec<usize>,
     values: Values<'a>,
     /// Of an int64 that is summed up: the sum of the values before each, and of all. No sum of as many
     /// int64 as memory holds overflows 128 bits.
@@ -60,6 +62,18 @@ impl<'a> Column<'a> {
         self.totals[end] - self.totals[start]
     }
 
+    /// Whether the event at a place was known after its instant.
+    #[inline]
+    pub(super) fn is_late(&self, place: usize) -> bool {
+        self.known.get(place).is_some_and(|known| *known > self.ats[place])
+    }
+
+    fn find_late(&mut self) {
+        let mut late: Vec<usize> = (0..self.known.len()).filter(|p| self.is_late(*p)).collect();
+        late.sort_by_key(|place| self.known[*place]);
+        self.late = late;
+    }
+
     fn sum_up(&mut self) {
         let mut total = 0i128;
         self.totals.reserve_exact(self.ats.len() + 1);
@@ -97,6 +111,7 @@ pub(super) fn columns<'a>(
     let of = |series: &&Series| {
         let whole = whole(view, series, live, known);
         let mut column = whole.unwrap_or_else(|| picked(view, series, live, known));
+        column.find_late();
         if has_totals(series) {
             column.sum_up();
         }
@@ -130,7 +145,8 @@ fn whole<'a>(
         Some(_) => return None,
     };
     let known = Cow::Borrowed(known.of_stream(view.events));
-    Some(Column { ats: Cow::Borrowed(events.ats), known, values, totals: Vec::new() })
+    let (late, totals) = (Vec::new(), Vec::new());
+    Some(Column { ats: Cow::Borrowed(events.ats), known, late, values, totals })
 }
 
 /// The column of a series, event by event.
@@ -173,7 +189,8 @@ fn picked<'a>(
         Some(cells) => Values::Picked { cells, places },
         None => Values::None,
     };
-    Column { ats: Cow::Owned(ats), known: Cow::Owned(known_ats), values, totals: Vec::new() }
+    let (late, totals) = (Vec::new(), Vec::new());
+    Column { ats: Cow::Owned(ats), known: Cow::Owned(known_ats), late, values, totals }
 }
 
 /// An event with the versions it meets.

@@ -186,9 +186,10 @@ impl<B: AsRef<[u8]>> SlotFacts<B> {
             }
             None => return false,
         };
-        let in_time = known_at.0 <= record.body.at.0;
+        let is_late = self.known == AsKnown::AtEvent && known_at.0 > record.body.at.0;
+        let late = is_late.then_some(known_at);
         let place = Place { chunk: self.chunks.next(), offset };
-        self.collected[usize::from(stream)].push(entity, &record.body, in_time, place);
+        self.collected[usize::from(stream)].push(entity, &record.body, late, place);
         true
     }
 

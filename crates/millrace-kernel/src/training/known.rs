@@ -1,8 +1,8 @@
 //! Rows that see what was known at their own instant, where that is not what happened up to it.
 //!
 //! Where every fact has an id of its own, a row sees those that happened and were known: windows slide over
-//! them, up to the first that is not known yet, and the few behind it are added for the row. Otherwise facts
-//! take effect in the order in which they became known, and rows are read from the state they make.
+//! them, and what was late enters once it is known. Otherwise facts take effect in the order in which they
+//! became known, and rows are read from the state they make.
 
 use std::iter::Peekable;
 use std::vec::IntoIter;
@@ -16,8 +16,8 @@ use super::sweep::{Sweeper, Swept};
 use super::{Cell, Sink};
 use crate::entity::EntityState;
 
-/// Facts behind the first that is not known yet, a row on average: beyond it rows are read from a state, which
-/// costs about as much.
+/// Facts behind the first that is not known yet, a row on average, which a list of the first or the last looks
+/// through: beyond it rows are read from a state, which costs about as much.
 const BEYOND_MAX: u64 = 1_000;
 
 /// When facts were known, of one entity: by stream of the kind, of each live fact in order, or nothing
@@ -38,17 +38,10 @@ impl Known {
         self.streams.is_empty()
     }
 
-    fn new<B: AsRef<[u8]>>(
-        entity: &EntityFacts<'_, B>,
-        live: &[LiveFacts<'_>],
-        rows: &[Micros],
-    ) -> Self {
+    fn new(live: &[LiveFacts<'_>], rows: &[Micros]) -> Self {
         let of = |facts: &LiveFacts<'_>| match facts.are.in_time {
             true => Vec::new(),
-            false => {
-                let facts = (0..facts.ats.len()).map(|fact| entity.known_at(facts.place(fact)).0);
-                facts.collect()
-            }
+            false => facts.known(),
         };
         Self {
             streams: live.iter().map(of).collect(),
@@ -103,12 +96,7 @@ impl Known {
 
 impl Sweeper {
     /// When the facts of an entity were known, if windows can slide over them nevertheless.
-    pub(super) fn known<B: AsRef<[u8]>>(
-        &self,
-        entity: &EntityFacts<'_, B>,
-        live: &[LiveFacts<'_>],
-        rows: &[Micros],
-    ) -> Option<Known> {
+    pub(super) fn known(&self, live: &[LiveFacts<'_>], rows: &[Micros]) -> Option<Known> {
         let view = &self.plan.views[self.view];
         if !self.streams.iter().all(|stream| live[*stream].are.single) {
             return None;
@@ -118,7 +106,10 @@ impl Sweeper {
         if reads_joins && !view.joins.iter().all(|join| live[*join].are.in_time) {
             return None;
         }
-        let known = Known::new(entity, live, rows);
+        let known = Known::new(live, rows);
+        if !self.lists {
+            return Some(known);
+        }
         let beyond = known.beyond(view.events, live[view.events].ats, rows);
         (beyond <= BEYOND_MAX * rows.len() as u64).then_some(known)
     }

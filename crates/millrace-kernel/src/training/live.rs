@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use hashbrown::HashTable;
-use millrace_types::{FactView, Op, StreamId, ValueRef};
+use millrace_types::{FactView, KnownAt, Op, StreamId, ValueRef};
 
 use super::cells::Cells;
 use super::chunks::{Chunks, Place};
@@ -24,12 +24,14 @@ pub(super) struct Collected {
     marks: Vec<Mark>,
     places: Vec<Place>,
     cells: Vec<Cells>,
+    /// Which facts were known after their instants, in order, and when: where rows see what was known.
+    late: Vec<(u32, i64)>,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Mark {
     op: Op,
-    /// Whether the fact was known by its own instant.
+    /// Whether the fact was known by its own instant, or rows see it whenever it was known.
     in_time: bool,
 }
 
@@ -41,16 +43,26 @@ impl Collected {
     pub(super) fn new(fields: Fields) -> Self {
         let cells = fields.types().iter().map(|ty| Cells::new(*ty)).collect();
         let (entities, ats, ids) = (Vec::new(), Vec::new(), Vec::new());
-        Self { fields, entities, ats, ids, marks: Vec::new(), places: Vec::new(), cells }
+        let (marks, places, late) = (Vec::new(), Vec::new(), Vec::new());
+        Self { fields, entities, ats, ids, marks, places, cells, late }
     }
 
     pub(super) fn len(&self) -> usize {
         self.places.len()
     }
 
-    /// Takes in a fact of an entity that stands at a place.
+    /// Takes in a fact of an entity that stands at a place. `late` is when it was known, where that was after
+    /// its instant and rows see what was known.
     #[inline]
-    pub(super) fn push(&mut self, entity: u32, fact: &FactView<'_>, in_time: bool, place: Place) {
+    pub(super) fn push(
+        &mut self,
+        entity: u32,
+        fact: &FactView<'_>,
+        late: Option<KnownAt>,
+        place: Place,
+    ) {
+        self.late.extend(late.map(|known_at| (self.places.len() as u32, known_at.0)));
+        let in_time = late.is_none();
         self.entities.push(entity);
         self.ats.push(fact.at.0);
         self.ids.push(id_hash(fact.id) as u32);
@@ -68,7 +80,7 @@ impl Collected {
     /// Memory held, in bytes.
     pub(super) fn heap_bytes(&self) -> usize {
         let cells: usize = self.cells.iter().map(Cells::heap_bytes).sum();
-        self.len() * FACT_BYTES + cells
+        self.len() * FACT_BYTES + self.late.len() * size_of::<(u32, i64)>() + cells
     }
 
     /// Brings the facts of each of so many entities together; the stream is this one, and base chunks forgot
@@ -105,8 +117,25 @@ impl Collected {
             false => Vec::new(),
         };
         let ats = found().map(|fact| self.ats[fact]).collect();
+        let late = self.late_among(found());
         let cells = self.cells.into_iter().map(|cells| cells.picked(found())).collect();
-        Live { fields: self.fields, starts, places, live_starts, live, ats, ends, cells, are }
+        Live { fields: self.fields, starts, places, live_starts, live, ats, ends, cells, late, are }
+    }
+}
+
+impl Collected {
+    /// Which of these facts were late, by their places among them, and when they were known.
+    fn late_among(&self, facts: impl Iterator<Item = usize>) -> Vec<(u32, i64)> {
+        if self.late.is_empty() {
+            return Vec::new();
+        }
+        let known = |fact: usize| {
+            let at = self.late.binary_search_by_key(&(fact as u32), |(late, _)| *late).ok()?;
+            Some(self.late[at].1)
+        };
+        let is_late = |(_, fact): &(u32, usize)| !self.marks[*fact].in_time;
+        let late = (0..).zip(facts).filter(is_late);
+        late.filter_map(|(place, fact)| Some((place, known(fact)?))).collect()
     }
 }
 
@@ -224,7 +253,7 @@ impl<'c, B: AsRef<[u8]>> Sorting<'c, B> {
 /// What holds for all facts of a stream of one entity.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Are {
-    /// Every one was known by its instant.
+    /// Every one was known by its instant, or rows see it whenever it was known.
     pub(super) in_time: bool,
     /// No two have one id, and none is a RETRACT: each is live from when it is known.
     pub(super) single: bool,
@@ -246,6 +275,8 @@ pub(super) struct Live {
     /// By live fact, whether it is an END; empty where none is.
     ends: Vec<bool>,
     cells: Vec<Cells>,
+    /// Of live facts that were known after their instants, in order: their places, and when that was.
+    late: Vec<(u32, i64)>,
     /// By entity.
     are: Vec<Are>,
 }
@@ -280,6 +311,18 @@ impl<'a> LiveFacts<'a> {
     /// Where a live fact stands.
     pub(super) fn place(&self, fact: usize) -> Place {
         self.stream.places[self.stream.live[self.first + fact] as usize]
+    }
+
+    /// When each live fact was known; that of one that was known by its instant is its instant.
+    pub(super) fn known(&self) -> Vec<i64> {
+        let (first, behind) = (self.first as u32, (self.first + self.ats.len()) as u32);
+        let late = &self.stream.late;
+        let late = &late[late.partition_point(|(place, _)| *place < first)..];
+        let mut known = self.ats.to_vec();
+        for (place, known_at) in late.iter().take_while(|(place, _)| *place < behind) {
+            known[(place - first) as usize] = *known_at;
+        }
+        known
     }
 
     #[inline]

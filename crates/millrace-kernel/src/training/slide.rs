@@ -59,12 +59,17 @@ impl Span {
 /// The places of a column's values that are in a window, of events that are known.
 #[derive(Debug, Default)]
 pub(super) struct Reach {
-    /// Those up to the first that is not known.
+    /// Those that happened.
     pub(super) span: Span,
-    /// Where what happened ends.
-    end: usize,
-    /// Those behind it that are known, in order.
-    pub(super) beyond: Vec<usize>,
+    /// The row that was gone on to last.
+    t: i64,
+    /// How many of the column's late ones were known by then.
+    late: usize,
+    /// How many in the window are known, where some were late.
+    rows: u64,
+    /// What of them came in since the row before, and what went out.
+    entered: Vec<usize>,
+    left: Vec<usize>,
 }
 
 impl Reach {
@@ -74,18 +79,44 @@ impl Reach {
         if column.known.is_empty() {
             return self.span.go_on_to(t, window, &column.ats);
         }
-        let known = |place: &usize| column.known[*place] <= t.0;
-        let mut all = Span { start: self.span.start, end: self.end };
-        all.go_on_to(t, window, &column.ats);
-        // What left the window need not be known.
-        let mut front = self.span.end.max(all.start);
-        while front < all.end && known(&front) {
-            front += 1;
+        let (before, row_before) = (self.span, std::mem::replace(&mut self.t, t.0));
+        self.span.go_on_to(t, window, &column.ats);
+        let Span { start, end } = self.span;
+        self.left.clear();
+        self.left.extend(
+            (before.start..start.min(before.end)).filter(|p| column.known[*p] <= row_before),
+        );
+        self.entered.clear();
+        self.entered.extend((start.max(before.end)..end).filter(|place| !column.is_late(*place)));
+        while let Some(place) = column.late.get(self.late).copied() {
+            // Known after its instant and by this one, it has happened; it may have left before.
+            if column.known[place] > t.0 {
+                break;
+            }
+            self.late += 1;
+            if place >= start {
+                self.entered.push(place);
+            }
         }
-        self.span = Span { start: all.start, end: front };
-        self.end = all.end;
-        self.beyond.clear();
-        self.beyond.extend((front..all.end).filter(known));
+        self.rows += self.entered.len() as u64;
+        self.rows -= self.left.len() as u64;
+    }
+
+    /// How many are in the window.
+    #[inline]
+    fn rows(&self, column: &Column<'_>) -> u64 {
+        match column.known.is_empty() {
+            true => (self.span.end - self.span.start) as u64,
+            false => self.rows,
+        }
+    }
+
+    /// The places that are in the window, in order.
+    #[inline]
+    fn places<'c>(&self, column: &'c Column<'_>) -> impl DoubleEndedIterator<Item = usize> + 'c {
+        let t = self.t;
+        let is_known = move |place: &usize| column.known.get(*place).is_none_or(|k| *k <= t);
+        (self.span.start..self.span.end).filter(is_known)
     }
 }
 
@@ -103,6 +134,10 @@ fn may_leave(at: i64, t: Micros, window: Window) -> bool {
 enum Kept {
     /// Nothing: where they stand says it all.
     Nothing,
+    /// The sum of those that are known, where some were late.
+    Total(i128),
+    /// The first and the last of these.
+    Ends { first: Option<usize>, last: Option<usize> },
     /// Their sum, from which they can be taken away again.
     Sum(Box<Partial>),
     /// The places of those that are, or may become, the extreme: each beyond all behind it.
@@ -119,15 +154,22 @@ pub(super) struct Slide<'p> {
 }
 
 impl<'p> Slide<'p> {
-    /// The window before everything, of a feature that [`slides`].
-    pub(super) fn new(feature: &'p Feature, series: &Series) -> Self {
+    /// The window before everything, of a feature that [`slides`], over its column.
+    pub(super) fn new(feature: &'p Feature, series: &Series, column: &Column<'_>) -> Self {
+        let any_late = !column.known.is_empty();
         let kept = match feature.aggregate {
-            Aggregate::Sum | Aggregate::Mean if has_totals(series) => Kept::Nothing,
+            Aggregate::Sum | Aggregate::Mean if has_totals(series) => match any_late {
+                true => Kept::Total(0),
+                false => Kept::Nothing,
+            },
             Aggregate::Sum | Aggregate::Mean | Aggregate::Variance | Aggregate::Stddev => {
                 Kept::Sum(Box::new(Partial::new(feature)))
             }
             Aggregate::Min => Kept::Extremes { places: VecDeque::new(), least: true },
             Aggregate::Max => Kept::Extremes { places: VecDeque::new(), least: false },
+            Aggregate::First | Aggregate::Last if any_late => {
+                Kept::Ends { first: None, last: None }
+            }
             Aggregate::Count
             | Aggregate::First
             | Aggregate::Last
@@ -143,78 +185,80 @@ impl<'p> Slide<'p> {
 
     /// Goes on to where the window is now.
     #[inline]
-    fn go_on_to(&mut self, window: Span, column: &Column<'_>) {
-        while self.over.end < window.end {
+    fn go_on_to(&mut self, reach: &Reach, column: &Column<'_>) {
+        if matches!(self.kept, Kept::Nothing) {
+            return;
+        }
+        if !column.known.is_empty() {
+            reach.left.iter().for_each(|place| self.kept.remove(*place, column));
+            reach.entered.iter().for_each(|place| self.kept.add(*place, column));
+            return;
+        }
+        while self.over.end < reach.span.end {
             self.kept.add(self.over.end, column);
             self.over.end += 1;
         }
-        while self.over.start < window.start {
+        while self.over.start < reach.span.start {
             self.kept.remove(self.over.start, column);
             self.over.start += 1;
         }
     }
 
-    /// The feature's value over what is in the window, which is not before the last one.
+    /// The feature's value over what is in the window, which is not before the last one. Each window is gone
+    /// on to once a row, and then its features are handed.
     #[inline]
     pub(super) fn hand<R>(
         &mut self,
-        Reach { span: window, beyond, .. }: &Reach,
+        reach: &Reach,
         column: &Column<'_>,
         take: impl FnOnce(Cell<'_>, Status) -> R,
     ) -> R {
-        if !matches!(self.kept, Kept::Nothing) {
-            self.go_on_to(*window, column);
-        }
-        let Span { start, end } = *window;
-        let rows = (end - start + beyond.len()) as u64;
-        let mut places = (start..end).chain(beyond.iter().copied());
-        let total = || {
-            let of = |place: &usize| column.total(*place, place + 1);
-            column.total(start, end) + beyond.iter().map(of).sum::<i128>()
-        };
+        self.go_on_to(reach, column);
+        let Span { start, end } = reach.span;
         match (&mut self.kept, self.feature.aggregate) {
             (Kept::Sum(partial), _) => {
-                let value = |place: &usize| column.value(*place);
-                beyond.iter().for_each(|p| partial.add(nowhere(column.ats[*p]), value(p)));
                 let (sum, status) = partial.finish(self.feature);
-                beyond.iter().for_each(|p| partial.remove(value(p)));
                 take((&sum).into(), status)
             }
-            (Kept::Extremes { places, least }, _) => {
-                let of_all = places.front().into_iter().chain(beyond);
-                let values = of_all.map(|place| column.value(*place));
-                let beyond_all = |best: ValueRef<'_>, value: &ValueRef<'_>| {
-                    let order = value.total_cmp(best);
-                    if *least { order.is_lt() } else { order.is_gt() }
+            (Kept::Extremes { places, .. }, _) => {
+                one(places.front().map(|place| column.value(*place)), take)
+            }
+            (Kept::Ends { first, .. }, Aggregate::First) => {
+                if first.is_some_and(|first| first < start) {
+                    *first = reach.places(column).next();
+                }
+                one(first.map(|place| column.value(place)), take)
+            }
+            (Kept::Ends { last, .. }, _) => {
+                one(last.filter(|last| *last >= start).map(|place| column.value(place)), take)
+            }
+            (Kept::Total(_) | Kept::Nothing, Aggregate::Sum | Aggregate::Mean) => {
+                let total = match self.kept {
+                    Kept::Total(total) => total,
+                    _ => column.total(start, end),
                 };
-                let best = values
-                    .reduce(|best, value| if beyond_all(best, &value) { value } else { best });
-                one(best, take)
-            }
-            (Kept::Nothing, Aggregate::Sum) => {
-                let (value, status) = int_sum(rows, total());
-                take(Cell::Scalar(value), status)
-            }
-            (Kept::Nothing, Aggregate::Mean) => {
-                let (value, status) = int_mean(rows, total());
+                let (value, status) = match self.feature.aggregate {
+                    Aggregate::Sum => int_sum(reach.rows(column), total),
+                    _ => int_mean(reach.rows(column), total),
+                };
                 take(Cell::Scalar(value), status)
             }
             (Kept::Nothing, Aggregate::First) => {
-                one(places.next().map(|place| column.value(place)), take)
+                one((start < end).then(|| column.value(start)), take)
             }
             (Kept::Nothing, Aggregate::Last) => {
-                one(places.next_back().map(|place| column.value(place)), take)
+                one((start < end).then(|| column.value(end - 1)), take)
             }
             (Kept::Nothing, Aggregate::FirstN { n }) => {
-                let values = places.take(n).map(|place| column.value(place));
+                let values = reach.places(column).take(n).map(|place| column.value(place));
                 take(Cell::List(values.collect()), Status::Present)
             }
             (Kept::Nothing, Aggregate::LastN { n }) => {
-                let values = places.rev().take(n).map(|place| column.value(place));
+                let values = reach.places(column).rev().take(n).map(|place| column.value(place));
                 take(Cell::List(values.collect()), Status::Present)
             }
-            (Kept::Nothing, _) => {
-                let (value, status) = count(rows);
+            (Kept::Total(_) | Kept::Nothing, _) => {
+                let (value, status) = count(reach.rows(column));
                 take(Cell::Scalar(value), status)
             }
         }
@@ -233,19 +277,34 @@ impl Kept {
     fn add(&mut self, place: usize, column: &Column<'_>) {
         match self {
             Self::Nothing => {}
+            Self::Total(total) => *total += column.total(place, place + 1),
+            Self::Ends { first, last } => {
+                *first = Some(first.map_or(place, |first| first.min(place)));
+                *last = Some(last.map_or(place, |last| last.max(place)));
+            }
             // A sum does not ask where a value stands.
             Self::Sum(partial) => {
                 partial.add(nowhere(column.ats[place]), column.value(place));
             }
             Self::Extremes { places, least } => {
-                let beaten = |back: &usize| {
-                    let order = column.value(place).total_cmp(column.value(*back));
+                let beats = |one: usize, other: usize| {
+                    let order = column.value(one).total_cmp(column.value(other));
                     if *least { order.is_le() } else { order.is_ge() }
                 };
-                while places.back().is_some_and(beaten) {
-                    places.pop_back();
+                // Mostly the last one of all; one that was late stands among others.
+                let behind = match places.back() {
+                    Some(back) if *back > place => places.partition_point(|have| *have < place),
+                    _ => places.len(),
+                };
+                if places.get(behind).is_some_and(|next| beats(*next, place)) {
+                    return;
                 }
-                places.push_back(place);
+                let mut from = behind;
+                while from > 0 && beats(place, places[from - 1]) {
+                    from -= 1;
+                }
+                places.drain(from..behind);
+                places.insert(from, place);
             }
         }
     }
@@ -253,7 +312,9 @@ impl Kept {
     #[inline]
     fn remove(&mut self, place: usize, column: &Column<'_>) {
         match self {
-            Self::Nothing => {}
+            // Ends that left are looked for when they are asked for.
+            Self::Nothing | Self::Ends { .. } => {}
+            Self::Total(total) => *total -= column.total(place, place + 1),
             Self::Sum(partial) => partial.remove(column.value(place)),
             Self::Extremes { places, .. } => {
                 if places.front() == Some(&place) {

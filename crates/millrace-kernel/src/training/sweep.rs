@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use millrace_catalog::{Source, Window};
+use millrace_catalog::{Aggregate, Source, Window};
 use millrace_types::{Micros, OrderKey, Status, ValueRef};
 
 use super::column::{Column, Versions, columns};
@@ -50,6 +50,8 @@ pub struct Sweeper {
     windows: Vec<Window>,
     /// By column: its series.
     pub(super) series: Vec<usize>,
+    /// Whether one that slides gives the first or the last few.
+    pub(super) lists: bool,
     /// The features that are evaluated, and their places among all.
     evaluated: Vec<usize>,
 }
@@ -97,10 +99,16 @@ impl Sweeper {
         if !slot.has_read(of_view, features) {
             return None;
         }
+        let is_list = |(way, index): (&Way, &usize)| {
+            let aggregate = of_view.features[*index].feature.aggregate;
+            let is_list = matches!(aggregate, Aggregate::FirstN { .. } | Aggregate::LastN { .. });
+            matches!(way, Way::Slides { .. }) && is_list
+        };
+        let lists = ways.iter().zip(features).any(is_list);
         let streams = std::iter::once(of_view.events).chain(of_view.joins.iter().copied());
         let streams = streams.collect();
         let features = features.to_vec();
-        Some(Self { plan, view, features, streams, ways, windows, series, evaluated })
+        Some(Self { plan, view, features, streams, ways, windows, series, lists, evaluated })
     }
 
     /// Sweeps one entity over these instants, which ascend.
@@ -119,7 +127,7 @@ impl Sweeper {
         if is_plain {
             return self.slide(entity, (&live, &NOTHING, first), rows, sink);
         }
-        match self.known(entity, &live, rows) {
+        match self.known(&live, rows) {
             Some(known) => self.slide(entity, (&live, &known, first), rows, sink),
             None => self.sweep_as_known(entity, first, rows, sink),
         }
@@ -218,7 +226,7 @@ impl Sweeper {
                 spans.push(Spanned { window, column, reach: Reach::default() });
                 spans.len() - 1
             });
-            Some((span, Slide::new(&features[*index].feature, series[column])))
+            Some((span, Slide::new(&features[*index].feature, series[column], &columns[column])))
         };
         let slides = self.ways.iter().zip(&self.features).map(slide).collect();
         (spans, slides)

@@ -55,7 +55,7 @@ fn as_known(
     for number in named {
         let entity = slot.entity(number);
         let live: Vec<_> = [0, 1].map(|stream| entity.live(stream)).into();
-        slide += usize::from(sweeper.known(&entity, &live, instants).is_some());
+        slide += usize::from(sweeper.known(&live, instants).is_some());
         swept.push(match slides {
             true => sweeper.sweep(&entity, instants, &mut cells),
             false => {
