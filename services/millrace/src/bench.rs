@@ -16,6 +16,7 @@ mod usage;
 mod workload;
 
 use std::io;
+use std::path::PathBuf;
 
 use millrace_client::arrow::ArrowEncodeError;
 use millrace_client::{ClientError, PublisherOptions};
@@ -49,6 +50,14 @@ pub enum BenchError {
     /// A column was built wrongly.
     #[error("build a batch")]
     Arrow(#[from] arrow_schema::ArrowError),
+    /// A file or folder of the workload could not be written.
+    #[error("write {}: {reason}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
     /// A file of the operating system could not be read.
     #[error("read {what}")]
     Usage {

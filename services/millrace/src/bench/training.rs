@@ -75,6 +75,7 @@ pub(super) async fn run(options: &BenchTrainingArgs) -> Result<TrainingNumbers, 
     client.apply_catalog(request).await?;
     let temporary = tempfile::tempdir().map_err(|e| BenchError::Server(e.to_string()))?;
     let folder = options.keep.as_deref().unwrap_or(temporary.path());
+    std::fs::create_dir_all(folder).map_err(|e| not_written(folder, e.to_string()))?;
     let (spine, out) = (folder.join("spine.parquet"), folder.join("set.parquet"));
     write_spine(&workload, &spine)?;
     for (stream, at) in STREAMS {
@@ -225,12 +226,16 @@ async fn import(
     })
 }
 
+fn not_written(path: &Path, reason: String) -> BenchError {
+    BenchError::File { path: path.to_owned(), reason }
+}
+
 fn write(
     schema: SchemaRef,
     batches: impl Iterator<Item = Result<RecordBatch, ArrowError>>,
     path: &Path,
 ) -> Result<(), BenchError> {
-    let failed = |e: String| BenchError::Server(format!("write {}: {e}", path.display()));
+    let failed = |e: String| not_written(path, e);
     let file = File::create(path).map_err(|e| failed(e.to_string()))?;
     let writer = ArrowWriter::try_new(file, schema, None);
     let mut writer = writer.map_err(|e| failed(e.to_string()))?;
