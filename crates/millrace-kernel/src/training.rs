@@ -7,7 +7,8 @@
 //!
 //! What slides: sorted events, two ends a window, and running sums between them, as in the
 //! "subtract-on-evict" of Tangwongsan et al. (VLDB 2015); extremes by a monotonic queue.
-//! Everything else, and rows that see only what was known at their own instant, is answered by
+//! Rows that see only what was known at their own instant have the same windows: a fact enters once it is known
+//! too, and leaves once it is corrected or taken back. Everything else is answered by
 //! [`EntityState::evaluate`] itself.
 //!
 //! [`EntityState::evaluate`]: crate::EntityState::evaluate

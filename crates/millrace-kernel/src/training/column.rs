@@ -18,6 +18,10 @@ pub(super) struct Column<'a> {
     pub(super) known: Cow<'a, [i64]>,
     /// The places of those that were known after their instants, in the order in which they became known.
     pub(super) late: Vec<usize>,
+    /// Until when the event of each is live; empty where all still are.
+    pub(super) until: Cow<'a, [i64]>,
+    /// The places of those that are live no more, in the order in which they were superseded.
+    pub(super) superseded: Vec<usize>,
     values: Values<'a>,
     /// Of an int64 that is summed up: the sum of the values before each, and of all. No sum of as many
     /// int64 as memory holds overflows 128 bits.
@@ -41,6 +45,15 @@ enum Values<'a> {
 }
 
 impl<'a> Column<'a> {
+    fn over(
+        ats: Cow<'a, [i64]>,
+        (known, until): (Cow<'a, [i64]>, Cow<'a, [i64]>),
+        values: Values<'a>,
+    ) -> Self {
+        let (late, superseded) = (Vec::new(), Vec::new());
+        Self { ats, known, late, until, superseded, values, totals: Vec::new() }
+    }
+
     /// Whether it has every event of the stream.
     pub(super) fn is_whole(&self) -> bool {
         matches!(self.ats, Cow::Borrowed(_))
@@ -68,10 +81,21 @@ impl<'a> Column<'a> {
         self.known.get(place).is_some_and(|known| *known > self.ats[place])
     }
 
-    fn find_late(&mut self) {
+    /// Whether a row at an instant sees the event at a place, if it happened before.
+    #[inline]
+    pub(super) fn is_live(&self, place: usize, t: i64) -> bool {
+        self.known.get(place).is_none_or(|known| *known <= t)
+            && self.until.get(place).is_none_or(|until| t < *until)
+    }
+
+    fn put_in_order(&mut self) {
         let mut late: Vec<usize> = (0..self.known.len()).filter(|p| self.is_late(*p)).collect();
         late.sort_by_key(|place| self.known[*place]);
         self.late = late;
+        let superseded = (0..self.until.len()).filter(|place| self.until[*place] < i64::MAX);
+        let mut superseded: Vec<usize> = superseded.collect();
+        superseded.sort_by_key(|place| self.until[*place]);
+        self.superseded = superseded;
     }
 
     fn sum_up(&mut self) {
@@ -111,7 +135,7 @@ pub(super) fn columns<'a>(
     let of = |series: &&Series| {
         let whole = whole(view, series, live, known);
         let mut column = whole.unwrap_or_else(|| picked(view, series, live, known));
-        column.find_late();
+        column.put_in_order();
         if has_totals(series) {
             column.sum_up();
         }
@@ -144,9 +168,9 @@ fn whole<'a>(
         }
         Some(_) => return None,
     };
+    let until = Cow::Borrowed(known.until(view.events));
     let known = Cow::Borrowed(known.of_stream(view.events));
-    let (late, totals) = (Vec::new(), Vec::new());
-    Some(Column { ats: Cow::Borrowed(events.ats), known, late, values, totals })
+    Some(Column::over(Cow::Borrowed(events.ats), (known, until), values))
 }
 
 /// The column of a series, event by event.
@@ -159,7 +183,8 @@ fn picked<'a>(
     let events = live[view.events];
     // Series that read joins are folded here only where every version was known by its instant.
     let mut versions = Versions::new(view, live, &NOTHING);
-    let (mut ats, mut known_ats, mut places) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut ats, mut places) = (Vec::new(), Vec::new());
+    let (mut known_ats, mut untils) = (Vec::new(), Vec::new());
     let mut found: Option<&'a Cells> = None;
     for (event, at) in events.ats.iter().enumerate() {
         if events.is_end(event) || known.is_never(view.events, event) {
@@ -184,13 +209,13 @@ fn picked<'a>(
         }
         ats.push(*at);
         known_ats.extend(known.of_stream(view.events).get(event));
+        untils.extend(known.until(view.events).get(event));
     }
     let values = match found {
         Some(cells) => Values::Picked { cells, places },
         None => Values::None,
     };
-    let (late, totals) = (Vec::new(), Vec::new());
-    Column { ats: Cow::Owned(ats), known: Cow::Owned(known_ats), late, values, totals }
+    Column::over(Cow::Owned(ats), (Cow::Owned(known_ats), Cow::Owned(untils)), values)
 }
 
 /// An event with the versions it meets.
@@ -223,8 +248,9 @@ impl FieldSource for JoinedRow<'_, '_> {
 pub(super) struct Versions<'a> {
     /// By changelog of the view: its versions, and how many of them began.
     begun: Vec<(LiveFacts<'a>, usize)>,
-    /// By changelog of the view: when each version was known; empty where all were by their instants.
-    known: Vec<&'a [i64]>,
+    /// By changelog of the view: when each version was known, empty where all were by their instants, and
+    /// until when it is live, empty where all still are.
+    known: Vec<(&'a [i64], &'a [i64])>,
     at: i64,
 }
 
@@ -232,7 +258,11 @@ impl<'a> Versions<'a> {
     pub(super) fn new(view: &ViewPlan, live: &[LiveFacts<'a>], known: &'a Known) -> Self {
         Self {
             begun: view.joins.iter().map(|stream| (live[*stream], 0)).collect(),
-            known: view.joins.iter().map(|stream| known.of_stream(*stream)).collect(),
+            known: view
+                .joins
+                .iter()
+                .map(|stream| (known.of_stream(*stream), known.until(*stream)))
+                .collect(),
             at: i64::MIN,
         }
     }
@@ -253,8 +283,11 @@ impl<'a> Versions<'a> {
     fn in_force(&self, join: usize) -> Option<(LiveFacts<'a>, usize)> {
         let (versions, begun) = self.begun[join];
         let last = match self.known[join] {
-            [] => begun.checked_sub(1)?,
-            known => known[..begun].iter().rposition(|known| *known <= self.at)?,
+            ([], _) => begun.checked_sub(1)?,
+            (known, until) => (0..begun).rev().find(|version| {
+                known[*version] <= self.at
+                    && until.get(*version).is_none_or(|until| self.at < *until)
+            })?,
         };
         (!versions.is_end(last)).then_some((versions, last))
     }

@@ -221,8 +221,11 @@ impl<B: AsRef<[u8]>> SlotFacts<B> {
     pub fn finish(self) -> GatheredSlot<B> {
         let (entities, chunks, cuts) = (self.entities, self.chunks, self.cuts);
         let streams = self.plan.streams.iter().zip(self.collected);
+        let as_known = self.known == AsKnown::AtEvent;
         let streams = streams
-            .map(|(stream, facts)| facts.finish(entities.len(), &chunks, (stream.id, &cuts)))
+            .map(|(stream, facts)| {
+                facts.finish(entities.len(), &chunks, (stream.id, &cuts), as_known)
+            })
             .collect();
         GatheredSlot { plan: self.plan, entities, streams, chunks, known: self.known, cuts }
     }

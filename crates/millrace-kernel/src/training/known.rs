@@ -1,9 +1,10 @@
 //! Rows that see what was known at their own instant, where that is not what happened up to it.
 //!
-//! Where every fact has an id of its own, a row sees those that happened and were known: windows slide over
-//! them, and what was late enters once it is known. Otherwise facts take effect in the order in which they
-//! became known, and rows are read from the state they make.
+//! A row sees the facts that happened, were known and had not been superseded: windows slide over them, what was
+//! late enters once it is known, and what is corrected or taken back leaves then. Where that does not do, facts
+//! take effect in the order in which they became known, and rows are read from the state they make.
 
+use std::collections::VecDeque;
 use std::iter::Peekable;
 use std::vec::IntoIter;
 
@@ -21,16 +22,18 @@ use crate::entity::EntityState;
 const BEYOND_MAX: u64 = 1_000;
 
 /// When facts were known, of one entity: by stream of the kind, of each live fact in order, or nothing
-/// where every one was by its instant.
+/// where every one was by its instant and still is live.
 #[derive(Debug)]
 pub(super) struct Known {
     streams: Vec<Vec<i64>>,
+    /// Until when each is live, likewise; nothing where all still are.
+    until: Vec<Vec<i64>>,
     /// The last row: what is known later is never seen.
     last: i64,
 }
 
 /// Every fact was known by its instant, or rows see all of them.
-pub(super) static NOTHING: Known = Known { streams: Vec::new(), last: i64::MAX };
+pub(super) static NOTHING: Known = Known { streams: Vec::new(), until: Vec::new(), last: i64::MAX };
 
 impl Known {
     /// True for [`NOTHING`].
@@ -39,12 +42,14 @@ impl Known {
     }
 
     fn new(live: &[LiveFacts<'_>], rows: &[Micros]) -> Self {
-        let of = |facts: &LiveFacts<'_>| match facts.are.in_time {
-            true => Vec::new(),
-            false => facts.known(),
+        let until: Vec<Vec<i64>> = live.iter().map(LiveFacts::until).collect();
+        let of = |(facts, until): (&LiveFacts<'_>, &Vec<i64>)| match facts.are.in_time {
+            true if until.is_empty() => Vec::new(),
+            true | false => facts.known(),
         };
         Self {
-            streams: live.iter().map(of).collect(),
+            streams: live.iter().zip(&until).map(of).collect(),
+            until,
             last: rows.last().map_or(i64::MIN, |row| row.0),
         }
     }
@@ -53,6 +58,12 @@ impl Known {
     #[inline]
     pub(super) fn of_stream(&self, stream: usize) -> &[i64] {
         self.streams.get(stream).map_or(&[], Vec::as_slice)
+    }
+
+    /// Until when the facts of a stream of the kind are live; nothing where all still are.
+    #[inline]
+    pub(super) fn until(&self, stream: usize) -> &[i64] {
+        self.until.get(stream).map_or(&[], Vec::as_slice)
     }
 
     /// Whether no row sees a fact.
@@ -98,12 +109,13 @@ impl Sweeper {
     /// When the facts of an entity were known, if windows can slide over them nevertheless.
     pub(super) fn known(&self, live: &[LiveFacts<'_>], rows: &[Micros]) -> Option<Known> {
         let view = &self.plan.views[self.view];
-        if !self.streams.iter().all(|stream| live[*stream].are.single) {
+        if !self.streams.iter().all(|stream| live[*stream].are.timed) {
             return None;
         }
-        // What an event meets changes when a version becomes known later.
+        // What an event meets changes when a version becomes known later, or is corrected.
         let reads_joins = self.series.iter().any(|series| self.plan.series[*series].reads_joins);
-        if reads_joins && !view.joins.iter().all(|join| live[*join].are.in_time) {
+        let stand = |join: &usize| live[*join].are.in_time && live[*join].are.single;
+        if reads_joins && !view.joins.iter().all(stand) {
             return None;
         }
         let known = Known::new(live, rows);
@@ -114,10 +126,29 @@ impl Sweeper {
         (beyond <= BEYOND_MAX * rows.len() as u64).then_some(known)
     }
 
-    /// The first instant at which the view has a fact of the entity that is known.
-    pub(super) fn first_known(&self, live: &[LiveFacts<'_>], known: &Known) -> Option<Micros> {
-        let first = |stream: &usize| known.first(*stream, live[*stream].ats);
-        self.streams.iter().filter_map(first).min().map(Micros)
+    /// When the view has a fact of the entity that is known.
+    pub(super) fn presence(&self, live: &[LiveFacts<'_>], known: &Known) -> Presence {
+        if self.streams.iter().all(|stream| known.until(*stream).is_empty()) {
+            let first = |stream: &usize| known.first(*stream, live[*stream].ats);
+            let first = self.streams.iter().filter_map(first).min();
+            return Presence { spans: first.map(|first| (first, i64::MAX)).into_iter().collect() };
+        }
+        let spans = self.streams.iter().flat_map(|stream| {
+            let (known, until) = (known.of_stream(*stream), known.until(*stream));
+            let told = |of: &[i64], fact: usize, none| of.get(fact).copied().unwrap_or(none);
+            let span = move |(fact, at): (usize, &i64)| {
+                (told(known, fact, *at).max(*at), told(until, fact, i64::MAX))
+            };
+            live[*stream].ats.iter().enumerate().map(span)
+        });
+        let mut spans: Vec<(i64, i64)> = spans.filter(|(from, until)| from < until).collect();
+        spans.sort_unstable();
+        spans.dedup_by(|next, before| {
+            let touches = next.0 <= before.1;
+            before.1 = if touches { before.1.max(next.1) } else { before.1 };
+            touches
+        });
+        Presence { spans: spans.into() }
     }
 
     /// Sweeps an entity, whose first live fact is `first`, as it became known.
@@ -145,6 +176,23 @@ impl Sweeper {
             }
         }
         swept
+    }
+}
+
+/// From when to when a view has a fact of an entity that is live and known, in order.
+#[derive(Debug)]
+pub(super) struct Presence {
+    spans: VecDeque<(i64, i64)>,
+}
+
+impl Presence {
+    /// Whether it has one at an instant that is not before the last one asked for.
+    #[inline]
+    pub(super) fn at(&mut self, t: Micros) -> bool {
+        while self.spans.front().is_some_and(|(_, until)| *until <= t.0) {
+            self.spans.pop_front();
+        }
+        self.spans.front().is_some_and(|(from, _)| *from <= t.0)
     }
 }
 

@@ -84,12 +84,13 @@ impl Collected {
     }
 
     /// Brings the facts of each of so many entities together; the stream is this one, and base chunks forgot
-    /// this.
+    /// this. Where rows see what was known, facts stay that were live for a while.
     pub(super) fn finish<B: AsRef<[u8]>>(
         self,
         entities: usize,
         chunks: &Chunks<B>,
         cuts: (StreamId, &Cuts),
+        as_known: bool,
     ) -> Live {
         let (starts, order) = grouped(&self.entities, entities);
         let places = order.iter().map(|fact| self.places[*fact as usize]).collect();
@@ -98,7 +99,10 @@ impl Collected {
             order: &order,
             chunks,
             cuts,
+            // What a base chunk forgets depends on what was known.
+            as_known: as_known && cuts.1.is_empty(),
             live: Vec::with_capacity(order.len()),
+            superseded: Vec::new(),
             ids: Vec::new(),
             ats: Vec::new(),
         };
@@ -109,7 +113,7 @@ impl Collected {
             are.push(sorting.entity(of_entity[0]..of_entity[1]));
             live_starts.push(sorting.live.len() as u32);
         }
-        let live = sorting.live;
+        let (live, superseded) = (sorting.live, sorting.superseded);
         let found = || live.iter().map(|fact| order[*fact as usize] as usize);
         let is_end = |fact: usize| self.marks[fact].op == Op::End;
         let ends = match found().any(is_end) {
@@ -119,7 +123,8 @@ impl Collected {
         let ats = found().map(|fact| self.ats[fact]).collect();
         let late = self.late_among(found());
         let cells = self.cells.into_iter().map(|cells| cells.picked(found())).collect();
-        Live { fields: self.fields, starts, places, live_starts, live, ats, ends, cells, late, are }
+        let fields = self.fields;
+        Live { fields, starts, places, live_starts, live, ats, ends, cells, late, superseded, are }
     }
 }
 
@@ -165,8 +170,12 @@ struct Sorting<'c, B> {
     order: &'c [u32],
     chunks: &'c Chunks<B>,
     cuts: (StreamId, &'c Cuts),
+    /// Facts stay that were live for a while.
+    as_known: bool,
     /// The live facts, by their place in `order`.
     live: Vec<u32>,
+    /// Which of them are live no more, by their places among them, and since when.
+    superseded: Vec<(u32, i64)>,
     /// Of the entity that is looked at.
     ids: Vec<u32>,
     ats: Vec<(i64, u32)>,
@@ -186,17 +195,86 @@ impl<'c, B: AsRef<[u8]>> Sorting<'c, B> {
         }
         self.ids.sort_unstable();
         let may_repeat = self.ids.windows(2).any(|two| two[0] == two[1]);
-        let mut single = true;
+        let (mut single, mut timed, mut until) = (true, self.as_known, Vec::new());
         if retracts || may_repeat {
             let facts: Vec<FactView<'c>> = range.clone().map(|place| self.fact(place)).collect();
             let same = same_ids(&facts);
             single = !retracts && same.is_empty();
-            self.live.extend(self.live_of(range, &facts, same));
+            timed |= single;
+            match self.as_known {
+                true => until = self.ever_live(range, &facts, same),
+                false => self.live.extend(self.live_of(range, &facts, same)),
+            }
         } else {
+            timed = true;
             self.live.extend(range);
         }
         self.sort(before);
-        Are { in_time: all_in_time, single }
+        if !until.is_empty() {
+            self.supersede(before, &until);
+        }
+        Are { in_time: all_in_time, single, timed }
+    }
+
+    /// Appends the facts of a range that were live for a while, given those that share their id with others;
+    /// gives which of them are live no more, by their places in order, and since when.
+    ///
+    /// What of an id is live follows from what of it is known, in whatever order: the greatest, if its
+    /// revision exceeds those of all retractions. So each fact is live once at most, from when it is known.
+    fn ever_live(
+        &mut self,
+        range: Range<u32>,
+        facts: &[FactView<'_>],
+        same: Vec<Vec<u32>>,
+    ) -> Vec<(u32, i64)> {
+        const NEVER: i64 = i64::MIN;
+        let says = |fact: &FactView<'_>| fact.op != Op::Retract;
+        let live = |fact| if says(fact) { i64::MAX } else { NEVER };
+        let mut until: Vec<i64> = facts.iter().map(live).collect();
+        for mut group in same {
+            let known_at = |fact: u32| self.chunks.known_at(self.place(range.start + fact)).0;
+            group.sort_by_key(|fact| known_at(*fact));
+            let (mut greatest, mut retracted, mut is) = (None::<u32>, None, None::<u32>);
+            for known in group.chunk_by(|a, b| known_at(*a) == known_at(*b)) {
+                for next in known {
+                    let fact = &facts[*next as usize];
+                    until[*next as usize] = NEVER;
+                    if !says(fact) {
+                        retracted = retracted.max(Some(fact.revision));
+                    } else if greatest.is_none_or(|g| fact.live_cmp(&facts[g as usize]).is_gt()) {
+                        greatest = Some(*next);
+                    }
+                }
+                let holds = |g: &u32| retracted.is_none_or(|r| facts[*g as usize].revision > r);
+                let now = greatest.filter(holds);
+                if now != is {
+                    is.into_iter().for_each(|was| until[was as usize] = known_at(known[0]));
+                    now.into_iter().for_each(|new| until[new as usize] = i64::MAX);
+                    is = now;
+                }
+            }
+        }
+        let mut superseded = Vec::new();
+        for (place, (fact, until)) in range.zip(facts.iter().zip(until)) {
+            // A row sees it from behind its instant on.
+            if until <= fact.at.0.saturating_add(1) {
+                continue;
+            }
+            self.live.push(place);
+            if until < i64::MAX {
+                superseded.push((place, until));
+            }
+        }
+        superseded
+    }
+
+    /// Notes which of the live facts from `first` on are live no more, given those by their places in order.
+    fn supersede(&mut self, first: usize, until: &[(u32, i64)]) {
+        for (place, of) in self.live.iter().enumerate().skip(first) {
+            if let Ok(found) = until.binary_search_by_key(of, |(place, _)| *place) {
+                self.superseded.push((place as u32, until[found].1));
+            }
+        }
     }
 
     /// Facts mostly come in order, and few share an instant: only those are decoded once more.
@@ -257,6 +335,8 @@ pub(super) struct Are {
     pub(super) in_time: bool,
     /// No two have one id, and none is a RETRACT: each is live from when it is known.
     pub(super) single: bool,
+    /// From when to when each was live is told.
+    pub(super) timed: bool,
 }
 
 /// The facts of a stream by entity.
@@ -277,6 +357,8 @@ pub(super) struct Live {
     cells: Vec<Cells>,
     /// Of live facts that were known after their instants, in order: their places, and when that was.
     late: Vec<(u32, i64)>,
+    /// Of facts that are live no more, where rows see what was known, likewise: since when.
+    superseded: Vec<(u32, i64)>,
     /// By entity.
     are: Vec<Are>,
 }
@@ -315,14 +397,36 @@ impl<'a> LiveFacts<'a> {
 
     /// When each live fact was known; that of one that was known by its instant is its instant.
     pub(super) fn known(&self) -> Vec<i64> {
-        let (first, behind) = (self.first as u32, (self.first + self.ats.len()) as u32);
-        let late = &self.stream.late;
-        let late = &late[late.partition_point(|(place, _)| *place < first)..];
         let mut known = self.ats.to_vec();
-        for (place, known_at) in late.iter().take_while(|(place, _)| *place < behind) {
-            known[(place - first) as usize] = *known_at;
+        for (fact, known_at) in self.of_own(&self.stream.late) {
+            known[fact] = known_at;
         }
         known
+    }
+
+    /// Until when each is live; nothing where every one still is.
+    pub(super) fn until(&self) -> Vec<i64> {
+        let mut until = Vec::new();
+        for (fact, since) in self.of_own(&self.stream.superseded) {
+            until.resize(self.ats.len(), i64::MAX);
+            until[fact] = since;
+        }
+        until
+    }
+
+    /// The instants of those that are still live, and their numbers.
+    pub(super) fn still_live(&self) -> impl Iterator<Item = (usize, i64)> {
+        let mut gone = self.of_own(&self.stream.superseded).map(|(fact, _)| fact).peekable();
+        let facts = self.ats.iter().copied().enumerate();
+        facts.filter(move |(fact, _)| gone.next_if_eq(fact).is_none())
+    }
+
+    /// What is told of its own facts, in order.
+    fn of_own(&self, told: &'a [(u32, i64)]) -> impl Iterator<Item = (usize, i64)> + use<'a> {
+        let (first, behind) = (self.first as u32, (self.first + self.ats.len()) as u32);
+        let from = told.partition_point(|(place, _)| *place < first);
+        let own = told[from..].iter().take_while(move |(place, _)| *place < behind);
+        own.map(move |(place, when)| ((place - first) as usize, *when))
     }
 
     #[inline]

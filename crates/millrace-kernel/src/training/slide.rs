@@ -56,20 +56,22 @@ impl Span {
     }
 }
 
-/// The places of a column's values that are in a window, of events that are known.
+/// The places of a column's values that are in a window, of events that are known and not superseded.
 #[derive(Debug, Default)]
 pub(super) struct Reach {
     /// Those that happened.
     pub(super) span: Span,
     /// The row that was gone on to last.
     t: i64,
-    /// How many of the column's late ones were known by then.
+    /// How many of the column's late ones were known by then, and how many were superseded.
     late: usize,
-    /// How many in the window are known, where some were late.
+    superseded: usize,
+    /// How many in the window are seen, where that is not all.
     rows: u64,
-    /// What of them came in since the row before, and what went out.
+    /// What of them came in since the row before, what the window left behind, and what was superseded.
     entered: Vec<usize>,
     left: Vec<usize>,
+    gone: Vec<usize>,
 }
 
 impl Reach {
@@ -82,24 +84,36 @@ impl Reach {
         let (before, row_before) = (self.span, std::mem::replace(&mut self.t, t.0));
         self.span.go_on_to(t, window, &column.ats);
         let Span { start, end } = self.span;
+        let was_in = |place: &usize| {
+            (before.start..before.end).contains(place) && column.is_live(*place, row_before)
+        };
         self.left.clear();
-        self.left.extend(
-            (before.start..start.min(before.end)).filter(|p| column.known[*p] <= row_before),
-        );
+        self.left.extend((before.start..start.min(before.end)).filter(was_in));
+        self.gone.clear();
+        while let Some(place) = column.superseded.get(self.superseded).copied() {
+            if column.until[place] > t.0 {
+                break;
+            }
+            self.superseded += 1;
+            if place >= start && was_in(&place) {
+                self.gone.push(place);
+            }
+        }
         self.entered.clear();
-        self.entered.extend((start.max(before.end)..end).filter(|place| !column.is_late(*place)));
+        let is_seen = |place: &usize| !column.is_late(*place) && column.is_live(*place, t.0);
+        self.entered.extend((start.max(before.end)..end).filter(is_seen));
         while let Some(place) = column.late.get(self.late).copied() {
             // Known after its instant and by this one, it has happened; it may have left before.
             if column.known[place] > t.0 {
                 break;
             }
             self.late += 1;
-            if place >= start {
+            if place >= start && column.is_live(place, t.0) {
                 self.entered.push(place);
             }
         }
         self.rows += self.entered.len() as u64;
-        self.rows -= self.left.len() as u64;
+        self.rows -= (self.left.len() + self.gone.len()) as u64;
     }
 
     /// How many are in the window.
@@ -111,12 +125,17 @@ impl Reach {
         }
     }
 
+    /// Whether a place is in the window, which it was before.
+    #[inline]
+    fn has(&self, place: usize, column: &Column<'_>) -> bool {
+        place >= self.span.start && column.is_live(place, self.t)
+    }
+
     /// The places that are in the window, in order.
     #[inline]
     fn places<'c>(&self, column: &'c Column<'_>) -> impl DoubleEndedIterator<Item = usize> + 'c {
         let t = self.t;
-        let is_known = move |place: &usize| column.known.get(*place).is_none_or(|k| *k <= t);
-        (self.span.start..self.span.end).filter(is_known)
+        (self.span.start..self.span.end).filter(move |place| column.is_live(*place, t))
     }
 }
 
@@ -191,6 +210,14 @@ impl<'p> Slide<'p> {
         }
         if !column.known.is_empty() {
             reach.left.iter().for_each(|place| self.kept.remove(*place, column));
+            let mut is_whole = true;
+            reach.gone.iter().for_each(|place| is_whole &= self.kept.take_out(*place, column));
+            if !is_whole {
+                // What it had beaten may be the extreme now.
+                self.kept.begin_again();
+                reach.places(column).for_each(|place| self.kept.add(place, column));
+                return;
+            }
             reach.entered.iter().for_each(|place| self.kept.add(*place, column));
             return;
         }
@@ -224,13 +251,16 @@ impl<'p> Slide<'p> {
                 one(places.front().map(|place| column.value(*place)), take)
             }
             (Kept::Ends { first, .. }, Aggregate::First) => {
-                if first.is_some_and(|first| first < start) {
+                if first.is_some_and(|first| !reach.has(first, column)) {
                     *first = reach.places(column).next();
                 }
                 one(first.map(|place| column.value(place)), take)
             }
             (Kept::Ends { last, .. }, _) => {
-                one(last.filter(|last| *last >= start).map(|place| column.value(place)), take)
+                if last.is_some_and(|last| !reach.has(last, column)) {
+                    *last = reach.places(column).next_back();
+                }
+                one(last.map(|place| column.value(place)), take)
             }
             (Kept::Total(_) | Kept::Nothing, Aggregate::Sum | Aggregate::Mean) => {
                 let total = match self.kept {
@@ -321,6 +351,24 @@ impl Kept {
                     places.pop_front();
                 }
             }
+        }
+    }
+}
+
+impl Kept {
+    /// Takes out what stands anywhere in the window; false where what is kept does not tell what is left.
+    fn take_out(&mut self, place: usize, column: &Column<'_>) -> bool {
+        if let Self::Extremes { places, .. } = self {
+            return places.binary_search(&place).is_err();
+        }
+        self.remove(place, column);
+        true
+    }
+
+    /// Lets go of all extremes.
+    fn begin_again(&mut self) {
+        if let Self::Extremes { places, .. } = self {
+            places.clear();
         }
     }
 }

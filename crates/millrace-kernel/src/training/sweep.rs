@@ -147,10 +147,10 @@ impl Sweeper {
         let columns: Vec<Column<'_>> = columns(view, &series, live, known);
         let (mut spans, mut slides) = self.slides(&series, &columns);
         let mut versions = Versions::new(view, live, known);
-        let first_known = self.first_known(live, known);
+        let mut presence = self.presence(live, known);
         let mut swept = Swept { rows: rows.len() as u64, ..Swept::default() };
         for t in rows {
-            let absent = first_known.is_none_or(|first| first > *t);
+            let absent = !presence.at(*t);
             swept.missing += u64::from(absent);
             swept.unknown += u64::from(absent && first.is_some_and(|first| first <= *t));
             let missing = absent && !view.forgets;
@@ -194,16 +194,15 @@ impl Sweeper {
         mut take: impl FnMut(OrderKey<'a>),
     ) {
         let live = entity.live(self.plan.views[self.view].events);
-        let first = live.ats.partition_point(|at| *at < from.0);
-        let behind = live.ats.partition_point(|at| *at < to.0);
-        for fact in first..behind {
+        let within = |(_, at): &(usize, i64)| from.0 <= *at && *at < to.0;
+        for (fact, _) in live.still_live().filter(within) {
             take(entity.fact(live.place(fact)).order_key());
         }
     }
 
     /// The first instant at which the view has a fact of the entity.
     fn first(&self, live: &[LiveFacts<'_>]) -> Option<Micros> {
-        let first = |stream: &usize| live[*stream].ats.first().map(|at| Micros(*at));
+        let first = |stream: &usize| live[*stream].still_live().next().map(|(_, at)| Micros(at));
         self.streams.iter().filter_map(first).min()
     }
 
