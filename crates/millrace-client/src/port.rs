@@ -1,6 +1,7 @@
 //! The ports: [`JoinPort`] (ingest to join), [`HeadPort`] and [`SlotPort`] (serving to join, or to
 //! stored heads), [`StorePort`] (join and serving to store-writer) and [`CatalogPort`].
 
+mod peer;
 mod process;
 
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use millrace_grpc::{Coded, ErrorCode};
 use millrace_kernel::TooEarly;
 use millrace_store::{
     Append, Applied, AuditStore, ErasureStore, Fencing, Incarnation, LogPage, Mark, Member, NodeId,
-    NodeLease, Part, Put, SlotEpoch, StoreError,
+    NodeLease, Ownership, Part, Put, SlotEpoch, StoreError,
 };
 use millrace_telemetry::TraceContext;
 use millrace_types::{
@@ -22,6 +23,7 @@ use millrace_types::{
 use thiserror::Error;
 use tokio::sync::{mpsc, watch};
 
+pub use peer::*;
 pub use process::*;
 
 /// Why the join service refuses a call.
@@ -165,6 +167,8 @@ pub struct SlotStatus {
     pub at_hand_bytes: u64,
     /// Facts waiting in the slot's queue.
     pub queued: u64,
+    /// The age of the oldest confirmed chunk that no mark covers; `None` where all are covered.
+    pub unmarked_for: Option<Duration>,
     /// Watermark of each stream that has one.
     pub watermarks: Vec<(StreamId, Micros)>,
     /// The greatest `at` confirmed of each stream.
@@ -211,6 +215,7 @@ impl SlotStatus {
             resident_bytes: 0,
             at_hand_bytes: 0,
             queued: 0,
+            unmarked_for: None,
             watermarks: Vec::new(),
             latest: Vec::new(),
             backfill: None,
@@ -370,6 +375,9 @@ pub enum AppendOutcome {
     Fenced,
 }
 
+/// Nodes, and slots, of one look at their ownership.
+pub const LOOK_MAX: usize = 1_024;
+
 /// What became of a take-over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TakenOver {
@@ -478,6 +486,12 @@ pub trait StorePort: ErasureStore + AuditStore {
     /// # Errors
     /// [`StoreError`].
     async fn members(&self) -> Result<Vec<Member>, StoreError>;
+
+    /// See [`millrace_store::LogStore::look`]. At most [`LOOK_MAX`] of each.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn look(&self, nodes: Vec<NodeId>, slots: Vec<SlotId>) -> Result<Ownership, StoreError>;
 }
 
 /// The catalog as every service sees it: the newest version, and older ones for old chunks.
@@ -503,19 +517,6 @@ pub trait CatalogPort: Send + Sync + 'static {
     async fn catch_up(&self) -> bool {
         false
     }
-}
-
-/// Another service, as far as one depends on it.
-#[async_trait]
-pub trait PeerPort: Send + Sync + 'static {
-    /// Its name, for people.
-    fn name(&self) -> &'static str;
-
-    /// Whether it says that it serves.
-    ///
-    /// # Errors
-    /// Why it does not: what it says, or that it does not answer in time, or is not trusted.
-    async fn serves(&self) -> Result<(), String>;
 }
 
 #[cfg(test)]

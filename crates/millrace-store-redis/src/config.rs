@@ -52,6 +52,11 @@ impl RedisConfig {
         format!("millrace:{}:{store}:window:{producer}", self.cluster)
     }
 
+    /// What the keys of all windows of the cluster look like.
+    pub(crate) fn pattern(&self) -> String {
+        format!("millrace:{}:*:window:*", self.cluster)
+    }
+
     /// Checks the identity of a store.
     pub(crate) fn check_store(store: &str) -> Result<(), RedisConfigError> {
         if is_name(store) { Ok(()) } else { Err(RedisConfigError::Store(store.to_owned())) }

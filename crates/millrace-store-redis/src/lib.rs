@@ -15,12 +15,13 @@
 //!
 //! Modules: [`config`] (what an operator says), `link` (one connection, watched over), `script`,
 //! `pending` (marks on their way), `cache` (windows this process knows), [`windows`] (the port),
-//! [`metrics`] (what is asked of Redis).
+//! [`metrics`] (what is asked of Redis), [`inspect`] (a look at it, for people).
 
 mod cache;
 pub mod config;
 #[doc(hidden)]
 pub mod decoders;
+pub mod inspect;
 mod link;
 pub mod metrics;
 mod pending;

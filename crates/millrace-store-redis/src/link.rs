@@ -91,10 +91,25 @@ impl Link {
     }
 }
 
-async fn watch_over(client: Client, patience: Duration, state: watch::Sender<State>) {
+/// Connects once.
+///
+/// # Errors
+/// Why Redis cannot be used, for an operator.
+pub(crate) async fn connect(
+    client: &Client,
+    patience: Duration,
+) -> Result<MultiplexedConnection, String> {
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(CONNECTS_WITHIN))
         .set_response_timeout(Some(patience));
+    let connecting = client.get_multiplexed_async_connection_with_config(&config);
+    match timeout(CONNECTS_WITHIN, connecting).await {
+        Ok(connected) => connected.map_err(|error| explain(&error)),
+        Err(_) => Err("it did not let us in in time".to_owned()),
+    }
+}
+
+async fn watch_over(client: Client, patience: Duration, state: watch::Sender<State>) {
     let backoff = ExponentialBuilder::default()
         .with_min_delay(PAUSES.0)
         .with_max_delay(PAUSES.1)
@@ -103,9 +118,8 @@ async fn watch_over(client: Client, patience: Duration, state: watch::Sender<Sta
     let mut pauses = backoff.build();
     let mut told: Option<Arc<str>> = None;
     for generation in 1.. {
-        let connecting = client.get_multiplexed_async_connection_with_config(&config);
-        match timeout(CONNECTS_WITHIN, connecting).await {
-            Ok(Ok(connection)) => {
+        match connect(&client, patience).await {
+            Ok(connection) => {
                 tracing::info!("Redis is there: producer windows are used");
                 state.send_replace(State::Up { generation, connection });
                 let mut changes = state.subscribe();
@@ -118,11 +132,8 @@ async fn watch_over(client: Client, patience: Duration, state: watch::Sender<Sta
                 told = None;
                 pauses = backoff.build();
             }
-            failed => {
-                let reason: Arc<str> = match failed {
-                    Ok(Err(error)) => explain(&error).into(),
-                    Ok(Ok(_)) | Err(_) => "it did not let us in in time".into(),
-                };
+            Err(reason) => {
+                let reason: Arc<str> = reason.into();
                 if told.as_ref() != Some(&reason) {
                     tracing::warn!(%reason, "Redis cannot be used: facts are sent on without it");
                     told = Some(Arc::clone(&reason));

@@ -135,26 +135,56 @@ pub(crate) async fn server(
     session: &Session,
     now: impl Fn() -> Micros,
 ) -> Result<Dialect, CheckError> {
+    let dialect = dialect(session);
     let state = session.get_cluster_state();
-    let nodes: Vec<&Arc<Node>> =
-        state.get_nodes_info().iter().filter(|node| node.is_connected()).collect();
-    let is_scylla = nodes.iter().any(|node| node.sharder().is_some());
-    let dialect = if is_scylla { Dialect::Scylla } else { Dialect::Cassandra };
-    for node in nodes {
-        let name = node.address.to_string();
-        let silent = |reason: String| CheckError::Silent { node: name.clone(), reason };
-        let found = setting(session, node, dialect, "commitlog_sync").await.map_err(&silent)?;
-        if !is_synced(&found) {
-            return Err(CheckError::CommitLog { node: name, found });
-        }
-        let before = now();
-        let theirs = clock(session, node).await.map_err(&silent)?;
-        let ahead = skew(before, theirs, now());
-        if ahead.abs() > SKEW_MAX {
-            return Err(CheckError::Clock { node: name, seconds: seconds(ahead) });
-        }
+    for node in state.get_nodes_info().iter().filter(|node| node.is_connected()) {
+        commit_log(session, node, dialect).await?;
+        clock_of(session, node, &now).await?;
     }
     Ok(dialect)
+}
+
+/// Which database it is.
+pub(crate) fn dialect(session: &Session) -> Dialect {
+    let state = session.get_cluster_state();
+    let mut connected = state.get_nodes_info().iter().filter(|node| node.is_connected());
+    match connected.any(|node| node.sharder().is_some()) {
+        true => Dialect::Scylla,
+        false => Dialect::Cassandra,
+    }
+}
+
+fn silent(node: &Arc<Node>) -> impl FnOnce(String) -> CheckError + use<> {
+    let node = node.address.to_string();
+    move |reason| CheckError::Silent { node, reason }
+}
+
+/// How a node syncs its commit log, which must be before it answers.
+pub(crate) async fn commit_log(
+    session: &Session,
+    node: &Arc<Node>,
+    dialect: Dialect,
+) -> Result<String, CheckError> {
+    let found = setting(session, node, dialect, "commitlog_sync").await.map_err(silent(node))?;
+    if is_synced(&found) {
+        return Ok(found);
+    }
+    Err(CheckError::CommitLog { node: node.address.to_string(), found })
+}
+
+/// How far the clock of a node is ahead of this machine's, in microseconds: zero where it may be right.
+pub(crate) async fn clock_of(
+    session: &Session,
+    node: &Arc<Node>,
+    now: impl Fn() -> Micros,
+) -> Result<i64, CheckError> {
+    let before = now();
+    let theirs = clock(session, node).await.map_err(silent(node))?;
+    let ahead = skew(before, theirs, now());
+    if ahead.abs() <= SKEW_MAX {
+        return Ok(ahead);
+    }
+    Err(CheckError::Clock { node: node.address.to_string(), seconds: seconds(ahead) })
 }
 
 /// Whether a node answers only once its commit log is on disk.
@@ -254,26 +284,40 @@ async fn names(session: &Session, keyspace: &str) -> Result<BTreeSet<String>, Op
 /// Looks whether the keyspace is of this version, this cluster and this number of slots; one that is
 /// nobody's yet becomes this cluster's.
 pub(crate) async fn owner(store: &CqlStore, config: &CqlConfig) -> Result<(), CheckError> {
-    let keyspace = || config.keyspace.clone();
-    let unknown = |source| CheckError::Unknown { keyspace: keyspace(), source };
+    let unknown = |source| CheckError::Unknown { keyspace: config.keyspace.clone(), source };
     let standing = async |name: &str, ours: &str| match read(store, name).await.map_err(unknown)? {
         Some(found) => Ok(found),
         None => claim(store, name, ours).await.map_err(unknown),
     };
-    let found = standing("schema", SCHEMA_VERSION).await?;
-    if found != SCHEMA_VERSION {
-        return Err(CheckError::SchemaVersion { keyspace: keyspace(), found });
+    is_version(&config.keyspace, &standing("schema", SCHEMA_VERSION).await?)?;
+    is_cluster(&config.keyspace, &standing("cluster", &config.cluster).await?, &config.cluster)?;
+    let slots = standing("slots", &config.slots.to_string()).await?;
+    has_slots(&config.keyspace, &slots, config.slots)
+}
+
+/// The tables are of the version that this program knows.
+pub(crate) fn is_version(keyspace: &str, found: &str) -> Result<(), CheckError> {
+    if found == SCHEMA_VERSION {
+        return Ok(());
     }
-    let found = standing("cluster", &config.cluster).await?;
-    if found != config.cluster {
-        let ours = config.cluster.clone();
-        return Err(CheckError::OtherCluster { keyspace: keyspace(), found, ours });
+    Err(CheckError::SchemaVersion { keyspace: keyspace.to_owned(), found: found.to_owned() })
+}
+
+/// The keyspace belongs to this cluster.
+pub(crate) fn is_cluster(keyspace: &str, found: &str, ours: &str) -> Result<(), CheckError> {
+    if found == ours {
+        return Ok(());
     }
-    let found = standing("slots", &config.slots.to_string()).await?;
-    if found != config.slots.to_string() {
-        return Err(CheckError::Slots { keyspace: keyspace(), found, ours: config.slots });
+    let (keyspace, found, ours) = (keyspace.to_owned(), found.to_owned(), ours.to_owned());
+    Err(CheckError::OtherCluster { keyspace, found, ours })
+}
+
+/// The keyspace was made with this number of slots.
+pub(crate) fn has_slots(keyspace: &str, found: &str, ours: u32) -> Result<(), CheckError> {
+    if found == ours.to_string() {
+        return Ok(());
     }
-    Ok(())
+    Err(CheckError::Slots { keyspace: keyspace.to_owned(), found: found.to_owned(), ours })
 }
 
 async fn read(store: &CqlStore, name: &str) -> Result<Option<String>, StoreError> {

@@ -87,19 +87,25 @@ impl CqlStore {
         if let Some(replication) = &config.create {
             create(&session, dialect, &config.keyspace, replication).await?;
         }
+        let store = Self::on(session, config).await?;
+        checks::owner(&store, config).await?;
+        Ok(store)
+    }
+
+    /// The store on the tables of a keyspace, whosever it is.
+    pub(crate) async fn on(session: Session, config: &CqlConfig) -> Result<Self, OpenError> {
         checks::tables(&session, &config.keyspace).await?;
         let statements = Statements::prepare(&session, &config.keyspace).await;
         let statements = statements.map_err(|source| OpenError::Tables {
             keyspace: config.keyspace.clone(),
             source: Box::new(source),
         })?;
-        let store = Self::new(session, statements, config.keyspace.clone(), config.in_flight_max);
-        checks::owner(&store, config).await?;
-        Ok(store)
+        Ok(Self::new(session, statements, config.keyspace.clone(), config.in_flight_max))
     }
 }
 
-async fn connect(config: &CqlConfig) -> Result<Session, OpenError> {
+/// Connects as the configuration says, and looks at nothing.
+pub(crate) async fn connect(config: &CqlConfig) -> Result<Session, OpenError> {
     let profile = ExecutionProfile::builder()
         .consistency(Consistency::LocalQuorum)
         .serial_consistency(Some(SerialConsistency::Serial))

@@ -74,6 +74,16 @@ impl CqlStore {
         row.map(epoch_of).transpose()
     }
 
+    /// The newest rows of a slot, ascending, as a quorum has them.
+    pub(crate) async fn newest_epoch_rows(
+        &self,
+        slot: SlotId,
+    ) -> Result<Vec<SlotEpoch>, StoreError> {
+        let rows = self.all::<Row>(Statement::LookEpochs, (key(slot),)).await?;
+        // The table keeps them the other way round.
+        rows.into_iter().rev().map(epoch_of).collect()
+    }
+
     /// All rows of a slot, ascending. Rows that were followed when they were read last are not read
     /// again.
     pub(crate) async fn epoch_rows(&self, slot: SlotId) -> Result<Vec<SlotEpoch>, StoreError> {

@@ -1,9 +1,10 @@
 //! Leases of nodes: what is decided stands in `millrace_store::rules`; here it is made to happen by
 //! conditional writes on the node's partition.
 
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use millrace_store::rules::{self, NodeRow, RunRow};
-use millrace_store::{Applied, GRANT, Incarnation, NodeId, NodeLease, StoreError};
-use millrace_types::{KnownAt, Micros};
+use millrace_store::{Applied, GRANT, Incarnation, NodeId, NodeLease, Ownership, StoreError};
+use millrace_types::{KnownAt, Micros, SlotId};
 
 use crate::checks::{SKEW_MAX, seconds};
 use crate::statements::Statement;
@@ -12,6 +13,9 @@ use crate::store::{CqlStore, read, stored};
 /// How often a conditional write is tried against others that are faster. A node's row has one writer
 /// and now and then somebody who fences it.
 const TRIES: usize = 16;
+
+/// Rows that a look reads at a time: little beside what a shard has in flight.
+const LOOKS: usize = 32;
 
 /// `newest`, `ceiling`, `renewals`, `fenced`, as they stand.
 type Row = (Option<i64>, Option<i64>, Option<i64>, Option<bool>);
@@ -139,10 +143,44 @@ impl CqlStore {
         node: &NodeId,
         run: Incarnation,
     ) -> Result<bool, StoreError> {
+        Ok(self.quorum_run(node, run).await?.is_some_and(RunRow::confirms))
+    }
+
+    /// What a quorum has of a run.
+    async fn quorum_run(
+        &self,
+        node: &NodeId,
+        run: Incarnation,
+    ) -> Result<Option<RunRow>, StoreError> {
         let values = (&node.0, run.0.cast_signed());
         let row = self.one::<(Option<i64>, Option<bool>)>(Statement::Confirm, values).await?;
-        let Some((renewals, fenced)) = row else { return Ok(false) };
-        Ok(run_of(&(None, None, renewals, fenced))?.is_some_and(RunRow::confirms))
+        let (renewals, fenced) = row.unwrap_or_default();
+        run_of(&(None, None, renewals, fenced))
+    }
+
+    /// The lease of a node's newest run, as a quorum has it.
+    async fn quorum_lease(&self, node: &NodeId) -> Result<Option<NodeLease>, StoreError> {
+        let row = self.one::<(Option<i64>, Option<i64>)>(Statement::LookNode, (&node.0,)).await?;
+        let Some((Some(newest), Some(ceiling))) = row else { return Ok(None) };
+        let run = Incarnation(newest.cast_unsigned());
+        let found = self.quorum_run(node, run).await?;
+        Ok(found.map(|found| found.lease(run, KnownAt(ceiling))))
+    }
+
+    pub(crate) async fn look_at(
+        &self,
+        nodes: Vec<NodeId>,
+        slots: Vec<SlotId>,
+    ) -> Result<Ownership, StoreError> {
+        let leases = stream::iter(nodes)
+            .map(|node| async move { self.quorum_lease(&node).await })
+            .buffered(LOOKS)
+            .try_collect();
+        let epochs = stream::iter(slots)
+            .map(|slot| self.newest_epoch_rows(slot))
+            .buffered(LOOKS)
+            .try_collect();
+        Ok(Ownership { leases: leases.await?, epochs: epochs.await? })
     }
 }
 

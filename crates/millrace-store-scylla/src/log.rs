@@ -7,7 +7,8 @@ use bytes::Bytes;
 use futures::{StreamExt, stream};
 use millrace_store::rules::LogCursor;
 use millrace_store::{
-    Append, Applied, Incarnation, LogPage, LogStore, NodeId, NodeLease, SlotEpoch, StoreError,
+    Append, Applied, Incarnation, LogPage, LogStore, NodeId, NodeLease, Ownership, SlotEpoch,
+    StoreError,
 };
 use millrace_types::{KnownAt, Position, SlotId};
 use scylla::response::PagingState;
@@ -206,6 +207,10 @@ impl LogStore for CqlStore {
 
     async fn epochs(&self, slot: SlotId) -> Result<Vec<SlotEpoch>, StoreError> {
         self.epoch_rows(slot).await
+    }
+
+    async fn look(&self, nodes: Vec<NodeId>, slots: Vec<SlotId>) -> Result<Ownership, StoreError> {
+        self.look_at(nodes, slots).await
     }
 
     async fn insert_epoch(

@@ -26,6 +26,8 @@ pub(crate) enum Statement {
     Epoch,
     InsertEpoch,
     ReleaseEpoch,
+    LookNode,
+    LookEpochs,
     NewerCatalog,
     Catalogs,
     Catalog,
@@ -73,7 +75,7 @@ pub(crate) struct Said {
 
 impl Statement {
     /// Every statement, in the order of their numbers.
-    pub(crate) const ALL: [Self; 40] = [
+    pub(crate) const ALL: [Self; 42] = [
         Self::Node,
         Self::Run,
         Self::Confirm,
@@ -84,6 +86,8 @@ impl Statement {
         Self::Epoch,
         Self::InsertEpoch,
         Self::ReleaseEpoch,
+        Self::LookNode,
+        Self::LookEpochs,
         Self::NewerCatalog,
         Self::Catalogs,
         Self::Catalog,
@@ -152,6 +156,12 @@ impl Statement {
             Self::ReleaseEpoch => of("release epoch", "slot_epoch", Conditional,
                 "UPDATE T SET released_end = ?, released_ver = ? WHERE slot = ? AND epoch = ? \
                  IF run = ? AND released_end = null AND last = ?"),
+            // For people, who ask as often as they like: SERIAL reads would stand in the way of renewals.
+            Self::LookNode => of("look at a node", "node", QuorumRead,
+                "SELECT newest, ceiling FROM T WHERE name = ? LIMIT 1"),
+            Self::LookEpochs => of("look at epochs", "slot_epoch", QuorumRead,
+                "SELECT epoch, node, run, floor, previous_end, released_end, released_ver \
+                 FROM T WHERE slot = ? LIMIT 8"),
             // Every process asks again and again: SERIAL reads of one row stand in each other's way.
             Self::NewerCatalog => of("catalogs", "catalog", QuorumRead,
                 "SELECT version FROM T WHERE id = 0 AND version > ? LIMIT 1"),
@@ -310,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn conditional_tables_are_read_serially_but_for_the_confirmation_and_the_look_for_a_catalog() {
+    fn conditional_tables_are_read_serially_but_for_the_confirmation_and_looks() {
         let conditional: HashSet<&str> = Statement::ALL
             .iter()
             .map(|statement| statement.said())
@@ -320,8 +330,19 @@ mod tests {
         for statement in Statement::ALL {
             let said = statement.said();
             let quorum = said.way == Way::QuorumRead && conditional.contains(said.table);
-            let may = [Statement::Confirm, Statement::NewerCatalog].contains(&statement);
-            assert_eq!(quorum, may, "{said:?}");
+            let may = [
+                Statement::Confirm,
+                Statement::NewerCatalog,
+                Statement::LookNode,
+                Statement::LookEpochs,
+            ];
+            assert_eq!(quorum, may.contains(&statement), "{said:?}");
         }
+    }
+
+    #[test]
+    fn a_look_is_bounded_as_the_port_says() {
+        let bound = format!("LIMIT {}", millrace_store::LOOK_EPOCHS);
+        assert!(Statement::LookEpochs.said().text.ends_with(&bound));
     }
 }

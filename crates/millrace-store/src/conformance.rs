@@ -47,6 +47,7 @@ macro_rules! conformance_tests {
             an_epoch_is_inserted_once
             an_epoch_is_released_once_and_by_its_owner
             a_sealed_epoch_is_not_released
+            a_look_shows_leases_and_the_newest_epochs
             chunks_are_read_back_in_log_order
             a_log_is_read_in_pages
             chunks_beyond_a_sealed_end_are_never_read

@@ -130,6 +130,18 @@ pub struct SlotEpoch {
     pub released: Option<(u64, KnownAt)>,
 }
 
+/// Epochs of a slot that a look tells, the newest ones.
+pub const LOOK_EPOCHS: usize = 8;
+
+/// What a look at the ownership of slots found.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Ownership {
+    /// The lease of each node's newest run, in the order asked; `None` where it has none.
+    pub leases: Vec<Option<NodeLease>>,
+    /// The newest epochs of each slot, in the order asked, ascending, at most [`LOOK_EPOCHS`].
+    pub epochs: Vec<Vec<SlotEpoch>>,
+}
+
 /// The answer of a conditional write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Applied<T> {
@@ -277,6 +289,24 @@ pub trait LogStore: Send + Sync + 'static {
     /// # Errors
     /// [`StoreError`].
     async fn epochs(&self, slot: SlotId) -> Result<Vec<SlotEpoch>, StoreError>;
+
+    /// Looks at leases of nodes and at the newest epochs of slots, for people. It stands in nobody's
+    /// way, and may be behind what was decided a moment ago: nobody decides anything by it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn look(&self, nodes: Vec<NodeId>, slots: Vec<SlotId>) -> Result<Ownership, StoreError> {
+        let mut found = Ownership::default();
+        for node in &nodes {
+            found.leases.push(self.read_node(node).await?);
+        }
+        for slot in slots {
+            let mut epochs = self.epochs(slot).await?;
+            epochs.drain(..epochs.len().saturating_sub(LOOK_EPOCHS));
+            found.epochs.push(epochs);
+        }
+        Ok(found)
+    }
 
     /// Inserts an epoch row if none has its number.
     ///

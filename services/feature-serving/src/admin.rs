@@ -7,15 +7,13 @@ use std::time::Duration;
 
 use millrace_catalog::Catalog;
 use millrace_client::port::{
-    BackfillStatus, CatalogPort, JoinPort, PeerPort, SlotPort, SlotStatus, StorePort,
+    BackfillStatus, CatalogPort, JoinPort, PeerPort, Place, SlotPort, SlotStatus, StorePort,
 };
-use millrace_client::remote::owners_of;
 use millrace_grpc::{Drain, PeerNetwork, peer_of, status};
 use millrace_kernel::late::LateFact;
 use millrace_proto::convert::{id_text, known_at_timestamp, to_timestamp};
 use millrace_proto::v1;
 use millrace_proto::v1::admin_service_server::AdminService;
-use millrace_store::Member;
 use millrace_types::{Boundaries, Micros, SlotId, StreamId};
 use tonic::{Request, Response, Status};
 
@@ -23,6 +21,7 @@ use crate::clock;
 use crate::erase::{EraseDesk, find_kind};
 use crate::error::ReadError;
 use crate::late::{self, Cursor, LatePage, PAGE_DEFAULT, PAGE_MAX};
+use crate::nodes::{Nodes, age};
 use crate::read::Reader;
 
 /// The service.
@@ -64,48 +63,40 @@ impl Admin {
         self
     }
 
-    /// The join nodes, by name. None where the store does not answer: that it does not is said of it.
-    async fn nodes(&self, slots: &[SlotStatus]) -> Vec<v1::JoinNodeState> {
-        let Some(store) = &self.store else { return Vec::new() };
-        let members = match store.members().await {
-            Ok(members) => members,
-            Err(error) => {
-                tracing::debug!(%error, "the join nodes are not known");
-                return Vec::new();
-            }
-        };
-        let owners = owners_of(&members);
-        let mut nodes: Vec<_> = members
-            .iter()
-            .enumerate()
-            .map(|(index, member)| {
-                let is_its = |slot: &&SlotStatus| owners.get(&slot.slot) == Some(&index);
-                node_state(member, &slots.iter().filter(is_its).collect::<Vec<_>>())
-            })
-            .collect();
-        nodes.sort_by(|a, b| a.node.cmp(&b.node));
-        nodes
+    /// The join nodes; none where one process is all.
+    async fn nodes(&self, slots: &[SlotStatus]) -> Nodes {
+        match &self.store {
+            Some(store) => Nodes::look(store, slots).await,
+            None => Nodes::default(),
+        }
     }
 
     /// Each service that is known here, and whether it serves.
     async fn services(&self) -> Vec<v1::ServiceState> {
         let here = !self.drain.is_started();
-        let asked = self.peers.iter().map(|p| async { (p.name(), p.serves().await) });
-        let peers = futures::future::join_all(asked).await;
+        let asked = self.peers.iter().map(|p| async {
+            let (serves, places) = futures::future::join(p.serves(), p.places()).await;
+            peer_state(p.name(), serves, &places)
+        });
+        let mut peers = futures::future::join_all(asked).await;
         SERVICES
             .iter()
             .filter_map(|name| {
-                let peer = peers.iter().find(|(peer, _)| peer == name).map(|(_, serves)| serves);
+                let peer = peers.iter().position(|peer| peer.name == *name);
                 // Beside peers only feature-serving is in this process.
                 let inside = self.peers.is_empty() || *name == "feature-serving";
                 let (serving, reason) = match peer {
-                    Some(Ok(())) => (true, String::new()),
-                    Some(Err(why)) => (false, why.clone()),
+                    Some(peer) => return Some(peers.swap_remove(peer)),
                     None if !inside => return None,
                     None if here => (true, String::new()),
                     None => (false, "it is draining, and will end".to_owned()),
                 };
-                Some(v1::ServiceState { name: (*name).to_owned(), serving, reason })
+                Some(v1::ServiceState {
+                    name: (*name).to_owned(),
+                    serving,
+                    reason,
+                    places: Vec::new(),
+                })
             })
             .collect()
     }
@@ -185,7 +176,7 @@ impl AdminService for Admin {
         let slots = self.owner.status().await.map_err(|e| status(&ReadError::Join(e)))?;
         let is_known = |catalog: &Catalog| slots.iter().all(|slot| has_all_of(catalog, slot));
         let catalog = self.catalog_with(is_known).await;
-        let services = self.services().await;
+        let (services, nodes) = futures::future::join(self.services(), self.nodes(&slots)).await;
         let unowned_slots = slots.iter().filter(|slot| !slot.is_owned).count() as u32;
         let sum = |of: fn(&SlotStatus) -> u64| slots.iter().map(of).sum::<u64>();
         let response = v1::GetStatusResponse {
@@ -197,7 +188,8 @@ impl AdminService for Admin {
             streams: over_slots(&catalog, &slots),
             queued_facts: sum(|s| s.queued),
             unmarked_chunks: sum(SlotStatus::unmarked_chunks),
-            join_nodes: self.nodes(&slots).await,
+            join_nodes: nodes.states(&slots),
+            unowned: nodes.unowned(&slots),
             backfill: backfill_over(&slots),
             backfilling_slots: slots.iter().filter(|slot| slot.backfill.is_some()).count() as u32,
             resident_entities: sum(|s| s.resident),
@@ -207,7 +199,7 @@ impl AdminService for Admin {
             software_version: env!("CARGO_PKG_VERSION").to_owned(),
             now: Some(to_timestamp(clock::now())),
             slots: match request.into_inner().include_slots {
-                true => slots.iter().map(|s| slot_state(&catalog, s)).collect(),
+                true => slots.iter().map(|s| slot_state(&catalog, &nodes, s)).collect(),
                 false => Vec::new(),
             },
         };
@@ -245,19 +237,31 @@ impl AdminService for Admin {
     }
 }
 
-/// A node with the slots that it owns.
-fn node_state(member: &Member, slots: &[&SlotStatus]) -> v1::JoinNodeState {
-    let sum = |of: fn(&SlotStatus) -> u64| slots.iter().map(|slot| of(slot)).sum();
-    v1::JoinNodeState {
-        node: member.node.0.clone(),
-        endpoint: member.endpoint.clone(),
-        weight: member.weight,
-        leaving: member.leaving,
-        slots: slots.len() as u32,
-        queued_facts: sum(|s| s.queued),
-        unmarked_chunks: sum(SlotStatus::unmarked_chunks),
-        dirty_entities: sum(|s| s.dirty),
+/// A service in other processes: with what to do where it does not serve.
+fn peer_state(name: &str, serves: Result<(), String>, places: &[Place]) -> v1::ServiceState {
+    let serving = serves.is_ok();
+    let mut reason = serves.err().unwrap_or_default();
+    let silent = || places.iter().filter_map(|place| place.silence.as_ref());
+    match silent().find(|silence| !silence.next.is_empty()) {
+        Some(silence) if !serving => reason = format!("{reason}; {}", silence.next),
+        // Nothing is known to be there.
+        None if !serving && places.is_empty() => {
+            reason = format!("{reason}; start it: millrace serve {name}");
+        }
+        Some(_) | None => {}
     }
+    let place = |place: &Place| {
+        let silence = place.silence.as_ref();
+        v1::ServicePlace {
+            node: place.node.clone().unwrap_or_default(),
+            endpoint: place.endpoint.clone(),
+            serving: silence.is_none(),
+            reason: silence.map(|s| s.reason.clone()).unwrap_or_default(),
+            next: silence.map(|s| s.next.clone()).unwrap_or_default(),
+        }
+    };
+    let places = places.iter().map(place).collect();
+    v1::ServiceState { name: name.to_owned(), serving, reason, places }
 }
 
 /// How many facts a page holds at most.
@@ -355,7 +359,7 @@ fn backfill_over(slots: &[SlotStatus]) -> Option<v1::BackfillState> {
     Some(backfill_state(BackfillStatus { catalog_version, done_permille, time_left }))
 }
 
-fn slot_state(catalog: &Catalog, slot: &SlotStatus) -> v1::SlotState {
+fn slot_state(catalog: &Catalog, nodes: &Nodes, slot: &SlotStatus) -> v1::SlotState {
     let watermarks = slot.watermarks.iter().copied().filter(|(_, at)| *at > Micros::MIN);
     v1::SlotState {
         slot: slot.slot.0,
@@ -374,11 +378,15 @@ fn slot_state(catalog: &Catalog, slot: &SlotStatus) -> v1::SlotState {
             &slot.forgotten,
         ),
         backfill: slot.backfill.map(backfill_state),
+        node: nodes.name_of(slot),
+        unmarked_for: age(slot.unmarked_for),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use millrace_client::port::Silence;
+
     use super::*;
 
     fn slot(number: u32, backfill: Option<(u32, Option<u64>)>) -> SlotStatus {
@@ -400,6 +408,24 @@ mod tests {
         assert!(!has_all_of(&catalog, &SlotStatus { watermarks, ..slot(0, None) }));
         let latest = vec![(StreamId(1), Micros(5))];
         assert!(!has_all_of(&catalog, &SlotStatus { latest, ..slot(0, None) }));
+    }
+
+    #[test]
+    fn a_service_that_does_not_serve_says_what_to_do() {
+        let silence = |next: &str| Silence { reason: "refused".into(), next: next.into() };
+        let place =
+            |silence| Place { node: None, endpoint: "http://127.0.0.1:7401".to_owned(), silence };
+        let gone = || Err("refused".to_owned());
+        let start = "start it: millrace serve ingest";
+        let told = peer_state("ingest", gone(), &[place(Some(silence(start)))]);
+        assert_eq!(told.reason, format!("refused; {start}"));
+        assert_eq!((told.places[0].serving, &*told.places[0].next), (false, start));
+        assert_eq!(peer_state("ingest", gone(), &[]).reason, format!("refused; {start}"));
+        // A reason that says it itself, and one of two that is gone.
+        assert_eq!(peer_state("ingest", gone(), &[place(Some(silence("")))]).reason, "refused");
+        let one = peer_state("ingest", Ok(()), &[place(Some(silence(start))), place(None)]);
+        assert_eq!((one.serving, &*one.reason), (true, ""));
+        assert_eq!(one.places.iter().map(|p| p.serving).collect::<Vec<_>>(), [false, true]);
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod lane;
 mod late;
 mod log_read;
 pub mod metrics;
+mod nodes;
 pub mod parity;
 mod pipeline;
 mod plans;

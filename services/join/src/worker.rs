@@ -492,6 +492,7 @@ impl Slot {
             resident_bytes: at_hand.resident_bytes as u64,
             at_hand_bytes: at_hand.fact_bytes as u64,
             queued: self.queue.facts(),
+            unmarked_for: self.uncovered.front().map(|(_, judged)| judged.elapsed()),
             watermarks: self.core.watermarks().own(),
             latest: self.core.latest(),
             backfill: self.core.backfilling().map(|filled| BackfillStatus::of(filled, slots)),

@@ -168,9 +168,9 @@ pub enum Command {
     /// Show whether Millrace serves, and how far it is
     #[command(after_help = examples::STATUS)]
     Status(StatusArgs),
-    /// Look for damage in a data folder that no process has open
+    /// Look for damage in a data folder, or at a database and a Redis
     #[command(after_help = examples::DOCTOR)]
-    Doctor(DoctorArgs),
+    Doctor(Box<DoctorArgs>),
     /// Measure a standard workload
     #[command(subcommand, after_help = examples::BENCH)]
     Bench(BenchCommand),
@@ -493,9 +493,24 @@ pub struct StatusArgs {
 /// `millrace doctor`
 #[derive(Debug, Clone, Args)]
 pub struct DoctorArgs {
-    /// The data folder; it is not changed
-    #[arg(long, value_name = "DIR", default_value = ".millrace")]
-    pub data: PathBuf,
+    /// The data folder, .millrace unless stated; it is not changed
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// With a database: a file of `millrace serve`, for what it says of database, Redis, cluster and slots
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// With a database: the cluster that its keyspace is to be of; any if not stated
+    #[arg(long, env = "MILLRACE_CLUSTER", hide_env_values = true, value_name = "NAME")]
+    pub cluster: Option<String>,
+    /// With a database: the number of slots that it is to have; any if not stated
+    #[arg(long, env = "MILLRACE_SLOTS", hide_env_values = true, value_name = "N")]
+    pub slots: Option<u32>,
+    /// The database to look at in place of a folder. Nothing is made in it.
+    #[command(flatten)]
+    pub cql: CqlArgs,
+    /// The Redis to look at beside it.
+    #[command(flatten)]
+    pub redis: RedisArgs,
 }
 
 /// `millrace bench …`

@@ -12,6 +12,7 @@ pub mod late;
 pub mod parity;
 pub mod publish;
 mod session;
+mod slot_runs;
 pub mod status;
 pub mod tail;
 pub mod training;

@@ -16,7 +16,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 pub use failure::ServeError;
 pub use keys::ServeKeys;
-pub(crate) use keys::duration;
+pub(crate) use keys::{duration, read_keys};
 use services::{IngestPart, JoinPart, Service, ServingPart, StoreWriterPart};
 
 use crate::cli::{Global, ServeArgs, ServiceName};

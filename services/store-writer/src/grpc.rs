@@ -339,6 +339,20 @@ impl StoreService for StoreGrpc {
         Ok(Response::new(v1::ListMembersResponse { members, fault }))
     }
 
+    async fn look_at_ownership(
+        &self,
+        request: Request<v1::LookAtOwnershipRequest>,
+    ) -> Result<Response<v1::LookAtOwnershipResponse>, Status> {
+        answers::check_look(request.get_ref()).map_err(|e| status(&e))?;
+        let turn = self.loads.turn(connection_of(&request), 1).await;
+        let v1::LookAtOwnershipRequest { nodes, slots } = request.into_inner();
+        let (nodes, slots) = (nodes.into_iter().map(NodeId), slots.into_iter().map(SlotId));
+        let (found, fault) = fault(self.port.look(nodes.collect(), slots.collect()).await);
+        drop(turn);
+        let found = wire::store::ownership(&found.unwrap_or_default());
+        Ok(Response::new(v1::LookAtOwnershipResponse { fault, ..found }))
+    }
+
     async fn put_samples(
         &self,
         request: Request<v1::PutSamplesRequest>,

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use millrace_client::port::{AppendOutcome, AppendRequest, StorePort, TakenOver};
 use millrace_store::{
     Append, Applied, AuditSample, AuditStore, Erasure, ErasureStore, Fencing, Incarnation, LogPage,
-    Mark, Member, NodeId, NodeLease, Part, Put, Receipt, Store, StoreError, TakeOverError,
-    take_over_from, until_known,
+    Mark, Member, NodeId, NodeLease, Ownership, Part, Put, Receipt, Store, StoreError,
+    TakeOverError, take_over_from, until_known,
 };
 use millrace_telemetry::{Span, TraceContext};
 use millrace_types::{Entity, KnownAt, Position, SlotId};
@@ -216,6 +216,11 @@ impl StorePort for StoreWriter {
     async fn members(&self) -> Result<Vec<Member>, StoreError> {
         let read = || self.store.members();
         self.timed("members", until_known(&mut self.patience.bounded(), read)).await
+    }
+
+    async fn look(&self, nodes: Vec<NodeId>, slots: Vec<SlotId>) -> Result<Ownership, StoreError> {
+        // Whoever looks looks again: a failure is shown, and takes nothing of the budget of retries.
+        self.timed("members", self.store.look(nodes, slots)).await
     }
 
     async fn release(

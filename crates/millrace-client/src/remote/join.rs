@@ -70,7 +70,7 @@ impl RemoteJoin {
     /// Whether the join service serves, asked on the connection of the calls.
     #[must_use]
     pub fn peer(&self) -> RemotePeer {
-        RemotePeer { role: self.role.clone() }
+        RemotePeer::of(&self.role)
     }
 
     /// Splits a batch over messages: the watermarks move with the last facts, never ahead of one.

@@ -17,7 +17,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::port::{
-    Failed, Holds, JoinError, JoinPort, PeerPort, PendingVerdicts, ProcessRequest, Routes,
+    Failed, Holds, JoinError, JoinPort, PeerPort, PendingVerdicts, Place, ProcessRequest, Routes,
     SlotGrant, SlotPort, SlotStatus, StorePort,
 };
 use crate::security::ClientSecurity;
@@ -311,6 +311,20 @@ impl PeerPort for RemoteJoins {
         all_serve(unowned, answers)?;
         self.began.store(true, Ordering::Release);
         Ok(())
+    }
+
+    /// The nodes that own slots.
+    async fn places(&self) -> Vec<Place> {
+        let owners = self.newest();
+        let place = |owner: &Arc<Owner>| {
+            let owner = owner.clone();
+            async move {
+                let silence = owner.join.peer().asked().await.err();
+                let (node, endpoint) = (owner.node.0.clone(), owner.endpoint.clone());
+                Place { node: Some(node), endpoint, silence }
+            }
+        };
+        futures::future::join_all(owners.all().iter().map(place)).await
     }
 }
 

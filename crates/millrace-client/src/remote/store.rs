@@ -12,7 +12,7 @@ use millrace_proto::v1::store_service_client::StoreServiceClient;
 use millrace_store::encoding::encode_mark;
 use millrace_store::{
     Applied, AuditSample, AuditStore, CatalogStore, Fencing, Incarnation, LogPage, Mark, Member,
-    NodeId, NodeLease, Part, ProducerWindows, Put, Seen, StoreError, until_known,
+    NodeId, NodeLease, Ownership, Part, ProducerWindows, Put, Seen, StoreError, until_known,
 };
 use millrace_telemetry::TraceContext;
 use millrace_types::{Entity, KnownAt, Position, SlotId};
@@ -102,7 +102,7 @@ impl RemoteStore {
     /// them.
     #[must_use]
     pub fn peer(&self) -> RemotePeer {
-        RemotePeer { role: self.role.clone() }
+        RemotePeer::of(&self.role)
     }
 
     fn trusted(&self) -> Result<(), StoreError> {
@@ -378,6 +378,23 @@ impl StorePort for RemoteStore {
             |answer: v1::ListMembersResponse| {
                 wire::store::result(answer.fault)?;
                 Ok(answer.members.into_iter().map(wire::store::read_member).collect())
+            },
+        )
+        .await
+    }
+
+    async fn look(&self, nodes: Vec<NodeId>, slots: Vec<SlotId>) -> Result<Ownership, StoreError> {
+        let request = v1::LookAtOwnershipRequest {
+            nodes: nodes.into_iter().map(|node| node.0).collect(),
+            slots: slots.into_iter().map(|slot| slot.0).collect(),
+        };
+        self.unary(
+            "look at the ownership",
+            request,
+            |mut client, request| async move { client.look_at_ownership(request).await },
+            |answer: v1::LookAtOwnershipResponse| {
+                wire::store::result(answer.fault.clone())?;
+                Ok(wire::store::read_ownership(answer))
             },
         )
         .await

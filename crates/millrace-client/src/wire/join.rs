@@ -262,6 +262,7 @@ pub fn owned_slot(slot: &SlotStatus) -> v1::OwnedSlot {
             time_left: backfill.time_left.and_then(|left| left.try_into().ok()),
         }),
         forgotten: instants(&slot.forgotten.iter().collect::<Vec<_>>()),
+        unmarked_for: slot.unmarked_for.and_then(|age| age.try_into().ok()),
     }
 }
 
@@ -294,6 +295,7 @@ pub fn read_owned_slot(from: v1::OwnedSlot) -> Result<SlotStatus, Malformed> {
             time_left: backfill.time_left.and_then(|left| left.try_into().ok()),
         }),
         forgotten: instants(from.forgotten)?.into_iter().collect(),
+        unmarked_for: from.unmarked_for.and_then(|age| age.try_into().ok()),
     })
 }
 

@@ -6,8 +6,8 @@ use millrace_proto::v1::StoreFaultKind as Kind;
 use millrace_store::encoding::decode_mark;
 use millrace_store::erasure::{decode_erasure, decode_receipt};
 use millrace_store::{
-    Append, AuditSample, Erasure, Incarnation, Mark, Member, MemberSlot, NodeId, NodeLease, Part,
-    Put, Receipt, SlotEpoch, StoreError,
+    Append, AuditSample, Erasure, Incarnation, Mark, Member, MemberSlot, NodeId, NodeLease,
+    Ownership, Part, Put, Receipt, SlotEpoch, StoreError,
 };
 use millrace_telemetry::TraceContext;
 use millrace_types::{Entity, EntityKey, KindId, KnownAt, SlotId};
@@ -352,6 +352,35 @@ pub fn read_epoch_row(from: v1::EpochRow) -> SlotEpoch {
     }
 }
 
+/// What a look found.
+#[must_use]
+pub fn ownership(found: &Ownership) -> v1::LookAtOwnershipResponse {
+    let node = |lease: &Option<NodeLease>| v1::FoundOwnership {
+        lease: lease.as_ref().map(node_row),
+        ..v1::FoundOwnership::default()
+    };
+    let slot = |epochs: &Vec<SlotEpoch>| v1::FoundOwnership {
+        epochs: epochs.iter().map(epoch_row).collect(),
+        ..v1::FoundOwnership::default()
+    };
+    v1::LookAtOwnershipResponse {
+        nodes: found.leases.iter().map(node).collect(),
+        slots: found.epochs.iter().map(slot).collect(),
+        fault: None,
+    }
+}
+
+/// What an answer says that a look found.
+#[must_use]
+pub fn read_ownership(from: v1::LookAtOwnershipResponse) -> Ownership {
+    let lease = |found: v1::FoundOwnership| found.lease.as_ref().map(read_node_row);
+    let epochs = |found: v1::FoundOwnership| found.epochs.into_iter().map(read_epoch_row).collect();
+    Ownership {
+        leases: from.nodes.into_iter().map(lease).collect(),
+        epochs: from.slots.into_iter().map(epochs).collect(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use millrace_types::{KeyPart, Position};
@@ -437,5 +466,28 @@ mod tests {
         name = part_name(&entity(), Part::Head);
         name.entity.as_mut().unwrap().key = "?".into();
         assert_eq!(read_part_name(name).unwrap_err().field, "parts.entity.key");
+    }
+
+    #[test]
+    fn what_a_look_found_comes_back_as_it_was() {
+        let row = |epoch, released| SlotEpoch {
+            epoch,
+            node: NodeId("join-0".to_owned()),
+            incarnation: Incarnation(u64::MAX),
+            floor: KnownAt(7),
+            previous_end: 3,
+            released,
+        };
+        let lease = NodeLease {
+            incarnation: Incarnation(9),
+            renewals: 4,
+            ceiling: KnownAt(11),
+            fenced: true,
+        };
+        let found = Ownership {
+            leases: vec![None, Some(lease)],
+            epochs: vec![vec![row(1, Some((5, KnownAt(6)))), row(2, None)], vec![]],
+        };
+        assert_eq!(read_ownership(ownership(&found)), found);
     }
 }

@@ -94,6 +94,7 @@ not_played! {
     release: v1::ReleaseRequest => v1::ReleaseResponse,
     put_member: v1::PutMemberRequest => v1::PutMemberResponse,
     list_members: v1::ListMembersRequest => v1::ListMembersResponse,
+    look_at_ownership: v1::LookAtOwnershipRequest => v1::LookAtOwnershipResponse,
     put_samples: v1::PutSamplesRequest => v1::PutSamplesResponse,
     list_samples: v1::ListSamplesRequest => v1::ListSamplesResponse,
     forget_samples: v1::ForgetSamplesRequest => v1::ForgetSamplesResponse,

@@ -56,7 +56,7 @@ async fn a_keyspace_that_was_not_made_is_not_made_unasked() {
 }
 
 /// Asks the database as anybody may.
-async fn ask(config: &CqlConfig, statements: &[String]) {
+pub(super) async fn ask(config: &CqlConfig, statements: &[String]) {
     let session = SessionBuilder::new().known_nodes(&config.nodes).build().await.unwrap();
     for statement in statements {
         session.query_unpaged(statement.as_str(), &[]).await.unwrap();

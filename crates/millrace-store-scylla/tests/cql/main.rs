@@ -6,6 +6,7 @@ mod checks;
 mod cut;
 mod faults;
 mod forged;
+mod inspect;
 mod late;
 mod proxied;
 mod ring;

@@ -3,20 +3,24 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use millrace_store::{Applied, Incarnation, LogStore, NodeId, SlotEpoch, until_known};
-use millrace_store_scylla::{CqlConfig, CqlStore, Replication};
+use millrace_store_scylla::{CqlConfig, CqlStore, Inspection, OpenError, Replication};
 use millrace_test_servers::{CassandraOptions, Ring};
 use millrace_types::{KnownAt, SlotId};
 use tokio::task::{JoinSet, spawn_blocking};
+use tokio::time::timeout;
 
 use super::forged::{chunk, chunks, epoch};
-use super::open;
 use super::proxied::Repeats;
+use super::{now, open};
 
 const SLOT: SlotId = SlotId(1_000);
 /// Appends before the kill, while the node is gone, and after it is back; at least.
 const STEPS: u64 = 40;
+/// A question without a quorum fails at once, or once the database gives up.
+const QUORUM_LOST_WITHIN: Duration = Duration::from_secs(60);
 
 /// A process: it appends to its own slot, and wants every slot that is free.
 struct Claimant {
@@ -111,7 +115,7 @@ async fn one_of_three_nodes_dies_and_comes_back() {
 
     // Another one dies: what the one that came back has missed is known to the third.
     ring.node(2).kill().unwrap();
-    let reader = &open(&CqlConfig { create: None, ..config }).await.unwrap();
+    let reader = &open(&CqlConfig { create: None, ..config.clone() }).await.unwrap();
     let expected: Vec<_> = (1..=number).map(|number| (number, chunk(SLOT, number).bytes)).collect();
     assert_eq!(chunks(reader, SLOT).await, expected);
     for (number, believed) in believed {
@@ -122,4 +126,20 @@ async fn one_of_three_nodes_dies_and_comes_back() {
         assert_eq!(believed, expected, "slot {number}");
         assert!(owner.is_some(), "slot {number}");
     }
+
+    let look = Inspection::connect(&config).await.unwrap();
+    let told = look.nodes(now).await.iter().filter(|node| node.told.is_some()).count();
+    assert_eq!(told, 2, "of three, and that is a quorum");
+    assert_eq!(look.whose().await.unwrap().cluster.as_deref(), Some("one"));
+    ring.node(1).kill().unwrap();
+    let without_quorum = timeout(QUORUM_LOST_WITHIN, async {
+        loop {
+            // Until the one that is left has noticed, it waits for the others in vain.
+            if let Err(error) = look.whose().await {
+                break error;
+            }
+        }
+    });
+    let error = without_quorum.await.unwrap();
+    assert!(matches!(error, OpenError::Statement { .. }), "{error}");
 }

@@ -3,7 +3,7 @@
 use millrace_types::{KnownAt, SlotId};
 
 use super::{A, B, node, row};
-use crate::port::{Applied, Incarnation, LogStore, NodeLease, Store};
+use crate::port::{Applied, Incarnation, LOOK_EPOCHS, LogStore, NodeLease, Store};
 
 /// A lease is written, renewed, counted and read back.
 pub async fn runs_have_leases_that_are_renewed<S: Store + ?Sized>(store: &S) {
@@ -121,4 +121,31 @@ pub async fn a_sealed_epoch_is_not_released<S: Store + ?Sized>(store: &S) {
     let late = store.release_epoch(slot, 1, A, 5, KnownAt(50)).await;
     assert_eq!(late, Ok(Applied::No(Some(one.clone()))));
     assert_eq!(store.epochs(slot).await, Ok(vec![one, two]));
+}
+
+/// A look tells of every node and slot that it was asked for, in that order, and of long histories the end.
+pub async fn a_look_shows_leases_and_the_newest_epochs<S: Store + ?Sized>(store: &S) {
+    let (old, new, none) = (node("join-0"), node("join-1"), node("join-2"));
+    store.renew_node(&old, A, KnownAt(100)).await.unwrap();
+    store.fence_node(&old, A).await.unwrap();
+    store.renew_node(&new, A, KnownAt(150)).await.unwrap();
+    store.renew_node(&new, B, KnownAt(200)).await.unwrap();
+    let rows: Vec<_> = (1..=LOOK_EPOCHS as u64 + 3).map(|epoch| row(epoch, B, 0)).collect();
+    for row in &rows {
+        store.insert_epoch(SlotId(3), row.clone()).await.unwrap();
+    }
+    let released = row(1, A, 0);
+    store.insert_epoch(SlotId(1), released.clone()).await.unwrap();
+    store.release_epoch(SlotId(1), 1, A, 5, KnownAt(50)).await.unwrap();
+    let released = crate::port::SlotEpoch { released: Some((5, KnownAt(50))), ..released };
+
+    let nodes = vec![new, none, old];
+    let found = store.look(nodes, vec![SlotId(3), SlotId(2), SlotId(1)]).await.unwrap();
+    let lease = |incarnation, ceiling, fenced| {
+        Some(NodeLease { incarnation, renewals: 1, ceiling: KnownAt(ceiling), fenced })
+    };
+    assert_eq!(found.leases, [lease(B, 200, false), None, lease(A, 100, true)]);
+    assert_eq!(found.epochs, [rows[3..].to_vec(), vec![], vec![released]]);
+    let nothing = store.look(vec![], vec![]).await.unwrap();
+    assert_eq!(nothing, crate::port::Ownership::default());
 }

@@ -172,9 +172,16 @@ Reads every chunk, head, page, mark and row, and says of each that is damaged or
 Nothing in the folder is changed: journals are copied to the folder for temporary files, where they
 take a few hundred MiB at the most. Exits with 1 if something is wrong.
 
+With --cql it looks at a database instead, and with --redis at a Redis beside it: nodes, commit logs,
+clocks, copies, whose the keyspace is, leases, slots without owner, sealed epochs, how Redis keeps what it
+holds. A line each says ok, warn or fail, and what to do. Services may run; nothing is written or made,
+also with --cql-create. Exits with 1 if something fails.
+
 Examples:
   millrace doctor --data /var/lib/millrace
-  millrace doctor -o json | jq '.checks[].problems[]'";
+  millrace doctor -o json | jq '.checks[].problems[]'
+  millrace doctor --cql 10.0.0.1:9042 --cql-keyspace millrace --redis redis://10.0.0.9:6379
+  millrace doctor --config store-writer.toml -o json | jq '.checks[] | select(.state != \"ok\")'";
 
 pub(super) const BENCH: &str = "\
 Examples:

@@ -1,5 +1,7 @@
-//! `millrace doctor`: looks at a data folder that no process has open, and changes nothing in it.
+//! `millrace doctor`: looks at a data folder that no process has open, or at a database and a Redis, and
+//! changes nothing in them.
 
+mod cluster;
 mod log;
 mod report;
 mod snapshots;
@@ -12,12 +14,17 @@ use millrace_kernel::Plan;
 use millrace_store::CatalogStore;
 use millrace_store_fjall::{Inspection, OpenError};
 
+pub use cluster::{ClusterDoctorReport, ClusterQuestion, Finding, State};
 pub use report::{Check, DoctorReport, Problem};
 
 use super::Failure;
 use crate::cli::DoctorArgs;
 use crate::exit::Exit;
 use crate::output::Printer;
+use crate::serve::{self, ServeError};
+
+/// The folder that is looked at unless another one is named.
+const FOLDER: &str = ".millrace";
 
 /// Bytes a start needs at once: each database gives its journal 64 MiB beforehand.
 const ROOM: u64 = 128 << 20;
@@ -25,19 +32,52 @@ const ROOM: u64 = 128 << 20;
 /// What to do about damage.
 const RESTORE: &str = "restore the folder from a copy, or publish again into a new one";
 
-/// Checks a folder and prints what was found.
+/// Checks a folder, or a database and a Redis, and prints what was found.
 ///
 /// # Errors
-/// [`Failure::FolderUnsound`] after the problems were printed.
+/// [`Failure::FolderUnsound`] and [`Failure::ClusterUnsound`] after the problems were printed,
+/// [`Failure::Usage`] where both are named, [`Failure::Serve`] for settings that cannot be used.
 pub async fn run(args: &DoctorArgs, printer: Printer) -> Result<Exit, Failure> {
-    let report = examine(&args.data).await;
+    let folder = match (question(args)?, &args.data) {
+        (None, data) => data.clone().unwrap_or_else(|| FOLDER.into()),
+        (Some(question), None) => return cluster(&question, printer).await,
+        (Some(_), Some(_)) => {
+            return Err(Failure::Usage {
+                message: "both a folder and a database are to be looked at".to_owned(),
+                next: "leave out --data, or --cql (MILLRACE_CQL, cql.nodes)".to_owned(),
+            });
+        }
+    };
+    let report = examine(&folder).await;
     printer.print(&report)?;
     if report.clean {
         Ok(Exit::Done)
     } else {
         let problems = report.checks.iter().map(|check| check.problem_count).sum();
-        Err(Failure::FolderUnsound { folder: args.data.clone(), problems })
+        Err(Failure::FolderUnsound { folder, problems })
     }
+}
+
+/// The database that is named, with what is expected of it; `None` where none is.
+fn question(args: &DoctorArgs) -> Result<Option<ClusterQuestion>, ServeError> {
+    let file = args.config.as_deref().map(serve::read_keys).transpose()?.unwrap_or_default();
+    let cluster = args.cluster.clone().or(file.cluster);
+    let slots = args.slots.or(file.slots);
+    let name = cluster.as_deref().unwrap_or("millrace");
+    let cql = args.cql.clone().or(file.cql).load(name, slots.unwrap_or_default())?;
+    let Some(cql) = cql else { return Ok(None) };
+    let redis = args.redis.clone().or(file.redis).load(name)?;
+    Ok(Some(ClusterQuestion { cql, redis, cluster, slots }))
+}
+
+async fn cluster(question: &ClusterQuestion, printer: Printer) -> Result<Exit, Failure> {
+    let report = cluster::examine(question).await;
+    printer.print(&report)?;
+    if report.clean {
+        return Ok(Exit::Done);
+    }
+    let (keyspace, problems) = (report.keyspace.clone(), report.failed());
+    Err(Failure::ClusterUnsound { keyspace, problems })
 }
 
 /// Checks a folder.

@@ -131,6 +131,17 @@ pub enum Failure {
         /// How many.
         problems: u64,
     },
+    /// A database or a Redis that is not as it must be, as was shown.
+    #[error(
+        "the database with keyspace {keyspace}, or the Redis beside it, has {problems} {}",
+        if *problems == 1 { "problem" } else { "problems" }
+    )]
+    ClusterUnsound {
+        /// The keyspace.
+        keyspace: String,
+        /// How many.
+        problems: u64,
+    },
     /// `millrace dev` did not start or did not go on.
     #[error(transparent)]
     Dev(#[from] DevError),
@@ -179,6 +190,7 @@ impl Failure {
             | Self::Answer(_)
             | Self::NotServing
             | Self::FolderUnsound { .. }
+            | Self::ClusterUnsound { .. }
             | Self::Dev(_)
             | Self::Serve(_)
             | Self::Bench(_)
@@ -222,7 +234,9 @@ impl Failure {
                 "make room, or name another file with --out; nothing half written is left"
             }
             Self::NotServing => "wait, or see the server's log; the slots and services are above",
-            Self::FolderUnsound { .. } => "do what is said beside each problem above",
+            Self::FolderUnsound { .. } | Self::ClusterUnsound { .. } => {
+                "do what is said beside each problem above"
+            }
             Self::CatalogFile { .. }
             | Self::Key(_)
             | Self::Encode(_)

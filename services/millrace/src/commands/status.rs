@@ -1,8 +1,10 @@
 //! `millrace status`: whether Millrace serves, and how far it is.
 
+mod nodes;
 mod report;
 
-pub use report::{JoinNodeReport, SlotReport, StatusReport};
+pub use nodes::{JoinNodeReport, LeaseReport, UnownedReport, UnreachableReport};
+pub use report::{SlotReport, StatusReport};
 
 use super::{Failure, session};
 use crate::cli::{Global, OutputFormat, StatusArgs};

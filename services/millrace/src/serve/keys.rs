@@ -217,7 +217,11 @@ fn list<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
     Ok(text.split(',').map(|one| one.trim().to_owned()).collect())
 }
 
-fn read(path: &Path) -> Result<ServeKeys, ServeError> {
+/// Reads a configuration file.
+///
+/// # Errors
+/// [`ServeError::ConfigFile`], [`ServeError::ConfigInvalid`].
+pub(crate) fn read_keys(path: &Path) -> Result<ServeKeys, ServeError> {
     let text = std::fs::read_to_string(path)
         .map_err(|source| ServeError::ConfigFile { path: path.to_owned(), source })?;
     toml::from_str(&text).map_err(|error| ServeError::ConfigInvalid {
@@ -228,7 +232,7 @@ fn read(path: &Path) -> Result<ServeKeys, ServeError> {
 
 /// Puts flags and environment over the file over the defaults.
 pub(super) fn told(args: &ServeArgs, global: &Global) -> Result<Told, ServeError> {
-    let file = args.config.as_deref().map(read).transpose()?.unwrap_or_default();
+    let file = args.config.as_deref().map(read_keys).transpose()?.unwrap_or_default();
     let flags = args.keys.clone();
     let default = Settings::default();
     let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, args.service.port()));

@@ -359,7 +359,8 @@ impl ServingPart {
         let reader = Reader::new(&config, ports, slots);
         // Reads need the store alone; `status` tells of everything.
         let needs: Vec<Arc<dyn PeerPort>> = vec![Arc::new(store.peer())];
-        let mut peers: Vec<Arc<dyn PeerPort>> = vec![join.clone(), Arc::new(store.peer())];
+        let store_peer = RemotePeer::new("store-writer", &told.store, &told.security)?;
+        let mut peers: Vec<Arc<dyn PeerPort>> = vec![join.clone(), Arc::new(store_peer)];
         if !told.ingest.is_empty() {
             peers.push(Arc::new(RemotePeer::new("ingest", &told.ingest, &told.security)?));
         }

@@ -274,3 +274,58 @@ async fn missing_chunk(store: &FjallStore, slot: SlotId) {
     store.insert_epoch(slot, sealed).await.unwrap();
     store.insert_epoch(slot, after).await.unwrap();
 }
+
+/// The one finding of a look at a database, in its place.
+#[track_caller]
+fn assert_finding(ran: &Ran, check: &str, words: &[&str]) {
+    assert_eq!(ran.code, 1, "{ran:?}");
+    let report = ran.json();
+    assert_eq!((&report["clean"], &report["state"]), (&false.into(), &"fail".into()), "{report}");
+    let findings = report["checks"].as_array().unwrap();
+    let finding = findings.iter().find(|finding| finding["check"] == check).unwrap();
+    assert_eq!(finding["state"], "fail", "{report}");
+    let text = format!("{} {}", finding["found"], finding["next"]);
+    assert!(words.iter().all(|word| text.contains(word)), "{text}");
+    assert!(ran.stderr.contains("do what is said beside each problem"), "{}", ran.stderr);
+}
+
+#[tokio::test]
+async fn a_database_that_is_not_there_is_told_with_the_setting() {
+    let doctor = ["doctor", "-o", "json", "--cql", "127.0.0.1:1"];
+    let ran = run(millrace(&doctor)).await;
+    let words = ["127.0.0.1:1", "can be reached", "--cql", "MILLRACE_CQL"];
+    assert_finding(&ran, "database", &words);
+    // A rule is broken before anything is connected.
+    let broken = [&doctor[..], &["--cql-keyspace", "No; DROP"]].concat();
+    assert_finding(&run(millrace(&broken)).await, "database", &["keyspace", "lower-case"]);
+    // The Redis beside it is looked at all the same.
+    let redis = [&doctor[..], &["--redis", "redis://127.0.0.1:1"]].concat();
+    let words = ["redis://127.0.0.1:1", "start Redis", "--redis", "MILLRACE_REDIS"];
+    assert_finding(&run(millrace(&redis)).await, "redis", &words);
+
+    let mut command = millrace(&["doctor", "-o", "table"]);
+    command.env("MILLRACE_CQL", "127.0.0.1:1");
+    let table = run(command).await;
+    assert_eq!(table.code, 1, "{table:?}");
+    assert!(table.stdout.starts_with("fail database"), "{}", table.stdout);
+    assert!(table.stdout.contains("\n  next: start the database"), "{}", table.stdout);
+}
+
+#[tokio::test]
+async fn settings_of_a_database_come_from_a_file_and_are_refused_where_they_cannot_be_meant() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("store-writer.toml");
+    fs::write(&file, "slots = 8\n[cql]\nnodes = [\"127.0.0.1:1\"]\nkeyspace = \"mine\"\n").unwrap();
+    let file = file.to_str().unwrap();
+    let ran = run(millrace(&["doctor", "-o", "json", "--config", file])).await;
+    assert_finding(&ran, "database", &["127.0.0.1:1"]);
+    assert_eq!(ran.json()["keyspace"], "mine");
+
+    let ran = run(millrace(&["doctor", "--config", file, "--data", "."])).await;
+    assert_eq!(ran.code, 2, "{ran:?}");
+    assert!(ran.stderr.contains("leave out --data, or --cql"), "{}", ran.stderr);
+    let ran = run(millrace(&["doctor", "--cql", "127.0.0.1:1", "--cql-user", "u"])).await;
+    assert!(ran.stderr.contains("--cql-user and --cql-password-file"), "{}", ran.stderr);
+    let ran = run(millrace(&["doctor", "--cql-user", "u"])).await;
+    assert!(ran.stderr.contains("say --cql HOST:PORT"), "{}", ran.stderr);
+}

@@ -230,12 +230,39 @@ async fn status_ends_with_0_only_when_serving() {
         table.stdout
     );
 
+    let node = &status["join_nodes"][0];
+    let lease = json!({
+        "state": "held", "until": "2026-03-01T12:00:02.5Z", "seconds_left": 2.5,
+        "incarnation": "00000000000000ab", "renewals": 9
+    });
+    assert_eq!((&node["lease"], &node["epochs"]), (&lease, &json!([1, 3])));
+    assert_eq!((&node["unmarked_seconds"], &node["answers"]), (&json!(1.5), &json!(true)));
+    assert_eq!((&status["unreachable"], &status["unowned"]), (&json!([]), &json!([])));
+    assert_eq!(status["slots"][0]["node"], "join-0");
+    let row = "1.5 s   00000000000000ab      1-3   held, 2.5 s left";
+    assert!(table.stdout.contains(row), "{}", table.stdout);
+
     let (address, _) = start(Played { is_down: true, ..Played::default() }).await;
     let ran = run_at(address, &["status", "-o", "json"]).await;
+    let unreachable = json!([{
+        "service": "join", "node": "join-0", "endpoint": "http://127.0.0.1:7402",
+        "reason": "refused", "next": "start it"
+    }]);
+    assert_eq!(ran.json()["unreachable"], unreachable);
+    let unowned =
+        json!([{"slot": 0, "reason": "silent", "node": "join-0", "next_node": null, "epoch": 1}]);
+    assert_eq!((&ran.json()["unowned"], &ran.json()["unowned_slots"]), (&unowned, &json!(1)));
     assert_eq!((ran.code, &ran.json()["serving"]), (1, &json!(false)));
     assert_eq!(ran.json()["not_serving"], json!({"join": "slot 0 has no owner yet"}));
     let table = run_at(address, &["status", "-o", "table"]).await;
     assert!(table.stdout.contains("\n  join: slot 0 has no owner yet\n"), "{}", table.stdout);
+    for told in [
+        "unreachable        join join-0 at http://127.0.0.1:7402: refused\n  next: start it\n",
+        "without owner      slot 0: join-0 does not answer",
+        "does not answer │",
+    ] {
+        assert!(table.stdout.contains(told), "{told}: {}", table.stdout);
+    }
     assert!(ran.stderr.starts_with("error: millrace does not serve\n"), "{}", ran.stderr);
 }
 

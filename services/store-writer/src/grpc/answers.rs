@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use millrace_client::port::StorePort;
+use millrace_client::port::{LOOK_MAX, StorePort};
 use millrace_client::wire::{self, Malformed};
 use millrace_proto::v1;
 use millrace_store::encoding::encode_mark;
@@ -119,6 +119,16 @@ pub(super) fn check_samples(samples: &[v1::AnswerSample]) -> Result<(), Malforme
     }
     if samples.iter().any(|sample| sample.place >= AUDIT_PLACES_MAX) {
         return most("samples.place", AUDIT_PLACES_MAX as usize - 1);
+    }
+    Ok(())
+}
+
+/// A look at no more nodes and slots than one may be about.
+pub(super) fn check_look(asked: &v1::LookAtOwnershipRequest) -> Result<(), Malformed> {
+    for (field, count) in [("nodes", asked.nodes.len()), ("slots", asked.slots.len())] {
+        if count > LOOK_MAX {
+            return Err(Malformed { field, rule: format!("at most {LOOK_MAX}") });
+        }
     }
     Ok(())
 }

@@ -25,6 +25,7 @@ mod kills;
 mod late;
 mod metrics;
 mod overload;
+mod owners;
 mod parity;
 mod python_client;
 mod real_data;

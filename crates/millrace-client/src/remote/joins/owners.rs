@@ -16,7 +16,7 @@ use crate::security::ClientSecurity;
 pub(super) struct Owner {
     pub(super) node: NodeId,
     incarnation: Incarnation,
-    endpoint: String,
+    pub(super) endpoint: String,
     pub(super) join: Arc<RemoteJoin>,
     /// Its slots, ascending.
     pub(super) slots: Arc<[SlotId]>,

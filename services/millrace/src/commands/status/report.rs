@@ -8,6 +8,7 @@ use millrace_proto::v1;
 use millrace_types::Position;
 use serde::Serialize;
 
+use super::nodes::{self, JoinNodeReport, UnownedReport, UnreachableReport, age};
 use crate::output::json::{Entries, JsonInstant};
 use crate::output::{Report, Table};
 
@@ -31,12 +32,16 @@ pub struct StatusReport {
     pub services: Entries<bool>,
     /// Each service that takes no calls: why, and what to do about it.
     pub not_serving: Entries<String>,
+    /// Each process of a service that takes no calls: why, and what to do about it.
+    pub unreachable: Vec<UnreachableReport>,
     /// The join nodes, by name; empty where one process is all.
     pub join_nodes: Vec<JoinNodeReport>,
     /// The number of slots.
     pub slot_count: u32,
     /// Slots that no join node owns now.
     pub unowned_slots: u32,
+    /// The first 1,024 of them, and why nobody serves them.
+    pub unowned: Vec<UnownedReport>,
     /// Facts received and not yet confirmed.
     pub queued_facts: u64,
     /// Confirmed chunks that a restart would replay.
@@ -92,42 +97,6 @@ impl BackfillReport {
     }
 }
 
-/// The state of a join node; sums are over the slots that it owns.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct JoinNodeReport {
-    /// Its name.
-    pub node: String,
-    /// Where it takes calls.
-    pub endpoint: String,
-    /// How many slots it wants in proportion to others.
-    pub weight: u32,
-    /// It gives its slots away and will end.
-    pub leaving: bool,
-    /// Slots that it owns.
-    pub slots: u32,
-    /// Facts received and not yet confirmed.
-    pub queued_facts: u64,
-    /// Confirmed chunks that a restart would replay.
-    pub unmarked_chunks: u64,
-    /// Entities that wait for a rebuild.
-    pub dirty_entities: u64,
-}
-
-impl From<&v1::JoinNodeState> for JoinNodeReport {
-    fn from(from: &v1::JoinNodeState) -> Self {
-        Self {
-            node: from.node.clone(),
-            endpoint: from.endpoint.clone(),
-            weight: from.weight,
-            leaving: from.leaving,
-            slots: from.slots,
-            queued_facts: from.queued_facts,
-            unmarked_chunks: from.unmarked_chunks,
-            dirty_entities: from.dirty_entities,
-        }
-    }
-}
-
 /// The state of a slot.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SlotReport {
@@ -153,6 +122,11 @@ pub struct SlotReport {
     pub backfill: Option<BackfillReport>,
     /// The watermark of each stream that has reached the slot.
     pub watermarks: Entries<Option<JsonInstant>>,
+    /// The join node that owns it, or owned it last; `null` where one process is all, or that is not
+    /// known.
+    pub node: Option<String>,
+    /// The age in seconds of the oldest confirmed chunk that no mark covers; `null` where all are covered.
+    pub unmarked_seconds: Option<f64>,
 }
 
 impl TryFrom<&v1::GetStatusResponse> for StatusReport {
@@ -177,9 +151,11 @@ impl TryFrom<&v1::GetStatusResponse> for StatusReport {
             forgotten_before: Entries(forgotten.collect::<Result<_, _>>()?),
             services: Entries(services.collect()),
             not_serving: Entries(not_serving.collect()),
-            join_nodes: from.join_nodes.iter().map(JoinNodeReport::from).collect(),
+            unreachable: UnreachableReport::all(&from.services),
+            join_nodes: JoinNodeReport::all(from)?,
             slot_count: from.slot_count,
             unowned_slots: from.unowned_slots,
+            unowned: from.unowned.iter().map(UnownedReport::from).collect(),
             queued_facts: from.queued_facts,
             unmarked_chunks: from.unmarked_chunks,
             resident_entities: from.resident_entities,
@@ -211,11 +187,13 @@ impl TryFrom<&v1::SlotState> for SlotReport {
             queued_facts: from.queued_facts,
             backfill: from.backfill.map(|b| BackfillReport::new(b, 1)),
             watermarks: watermarks(&from.streams)?,
+            node: (!from.node.is_empty()).then(|| from.node.clone()),
+            unmarked_seconds: age(from.unmarked_for.as_ref()),
         })
     }
 }
 
-fn instant(
+pub(super) fn instant(
     timestamp: Option<&prost_types::Timestamp>,
 ) -> Result<Option<JsonInstant>, ConvertError> {
     timestamp.map(|t| from_timestamp(t).map(JsonInstant)).transpose()
@@ -230,38 +208,6 @@ fn shown(instant: Option<JsonInstant>) -> String {
     instant.map(|i| i.0.to_string()).unwrap_or_default()
 }
 
-impl StatusReport {
-    /// A row a join node.
-    fn nodes(&self) -> Table {
-        let mut table = Table::new(&[
-            "join node",
-            "endpoint",
-            "slots",
-            "queued",
-            "to replay",
-            "dirty",
-            "state",
-        ]);
-        for node in &self.join_nodes {
-            let state = match (node.leaving, node.slots) {
-                (true, _) => "leaving",
-                (false, 0) => "owns nothing: starting, or gone",
-                (false, _) => "",
-            };
-            table.push(vec![
-                node.node.clone(),
-                node.endpoint.clone(),
-                node.slots.to_string(),
-                node.queued_facts.to_string(),
-                node.unmarked_chunks.to_string(),
-                node.dirty_entities.to_string(),
-                state.to_owned(),
-            ]);
-        }
-        table
-    }
-}
-
 impl Report for StatusReport {
     fn write_table(&self, out: &mut dyn Write) -> io::Result<()> {
         let gone: Vec<&str> = self.not_serving.0.iter().map(|(name, _)| name.as_str()).collect();
@@ -273,6 +219,7 @@ impl Report for StatusReport {
         for (name, reason) in self.not_serving.0.iter().filter(|(_, reason)| !reason.is_empty()) {
             writeln!(out, "  {name}: {reason}")?;
         }
+        nodes::write_unreachable(&self.unreachable, out)?;
         writeln!(out, "catalog version    {}", self.catalog_version)?;
         match self.unowned_slots {
             0 => writeln!(out, "slots              {}", self.slot_count)?,
@@ -314,11 +261,10 @@ impl Report for StatusReport {
                 writeln!(out, "retention          {stream}: nothing before {}", shown(*before))?;
             }
         }
-        if !self.join_nodes.is_empty() {
-            self.nodes().write_framed(out, &[2, 3, 4, 5])?;
-        }
+        nodes::write_nodes(&self.join_nodes, out)?;
+        nodes::write_unowned(&self.unowned, self.unowned_slots, out)?;
         if !self.slots.is_empty() {
-            self.csv().write_framed(out, &[0, 4, 5, 6, 7, 8])?;
+            self.csv().write_framed(out, &[0, 4, 5, 6, 7, 8, 10])?;
         }
         Ok(())
     }
@@ -335,6 +281,8 @@ impl Report for StatusReport {
             "resident_bytes",
             "at_hand_bytes",
             "queued_facts",
+            "node",
+            "unmarked_seconds",
         ]);
         for slot in &self.slots {
             table.push(vec![
@@ -347,6 +295,8 @@ impl Report for StatusReport {
                 slot.resident_bytes.to_string(),
                 slot.at_hand_bytes.to_string(),
                 slot.queued_facts.to_string(),
+                slot.node.clone().unwrap_or_default(),
+                slot.unmarked_seconds.map(|age| format!("{age:.1}")).unwrap_or_default(),
             ]);
         }
         table

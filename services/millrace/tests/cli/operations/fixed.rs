@@ -6,11 +6,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use millrace_catalog::limits as catalog;
-use millrace_client::port::SUSPECTS_MAX;
+use millrace_client::port::{LOOK_MAX, SUSPECTS_MAX};
 use millrace_client::wire;
 use millrace_ingest::IngestConfig;
 use millrace_placement::nodes::NODES_MAX;
 use millrace_placement::{SLOTS_MAX, Slots};
+use millrace_store::LOOK_EPOCHS;
 use millrace_store::erasure::ERASURES_LISTED;
 use millrace_store::window::WINDOW_NUMBERS;
 use millrace_store_redis::RedisConfig;
@@ -150,6 +151,7 @@ pub(super) fn store_writer() -> Vec<Limit> {
     ];
     [
         rows_of("services/store-writer/src/grpc.rs", grpc),
+        vec![("look", count(LOOK_MAX as u64)), ("look_epochs", count(LOOK_EPOCHS as u64))],
         rows_of("services/store-writer/src/grpc/answers.rs", answers),
         vec![("erasures_listed", count(ERASURES_LISTED as u64))],
         rows_of("services/store-writer/src/grpc/erasures.rs", compactions),

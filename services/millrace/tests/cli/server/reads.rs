@@ -220,6 +220,7 @@ impl AdminService for Service {
         let slot = v1::SlotState {
             slot: 0,
             position: Some(v1::LogPosition { epoch: 1, sequence: 7 }),
+            node: "join-0".to_owned(),
             ..Default::default()
         };
         let include_slots = request.into_inner().include_slots;
@@ -229,8 +230,36 @@ impl AdminService for Service {
                 name: "join".to_owned(),
                 serving: !self.0.is_down,
                 reason: if self.0.is_down { "slot 0 has no owner yet" } else { "" }.to_owned(),
+                places: vec![v1::ServicePlace {
+                    node: "join-0".to_owned(),
+                    endpoint: "http://127.0.0.1:7402".to_owned(),
+                    serving: !self.0.is_down,
+                    reason: if self.0.is_down { "refused" } else { "" }.to_owned(),
+                    next: if self.0.is_down { "start it" } else { "" }.to_owned(),
+                }],
             }],
+            unowned_slots: u32::from(self.0.is_down),
+            unowned: match self.0.is_down {
+                true => vec![v1::UnownedSlot {
+                    slot: 0,
+                    reason: v1::UnownedReason::Silent.into(),
+                    node: "join-0".to_owned(),
+                    next_node: String::new(),
+                    epoch: 1,
+                }],
+                false => Vec::new(),
+            },
             join_nodes: vec![v1::JoinNodeState {
+                incarnation: 0xab,
+                lease: Some(v1::LeaseState {
+                    incarnation: 0xab,
+                    until: Some(to_timestamp(Micros(NOON.0 + 2_500_000))),
+                    fenced: false,
+                    renewals: 9,
+                }),
+                first_epoch: 1,
+                last_epoch: 3,
+                unmarked_for: Some(prost_types::Duration { seconds: 1, nanos: 500_000_000 }),
                 node: "join-0".to_owned(),
                 endpoint: "http://127.0.0.1:7402".to_owned(),
                 weight: 1,
