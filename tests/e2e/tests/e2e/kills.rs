@@ -10,11 +10,14 @@
 //! - the changelog that was resumed across all kills is, record by record, a right one, and sums up
 //!   to that of a reader who begins now and to the oracle.
 //!
-//! `MILLRACE_KILLS` says how many, `MILLRACE_SEED` which; a failure names its seed and kill.
+//! `MILLRACE_KILLS` says how many, `MILLRACE_SEED` which; a failure names its seed and kill. Every kind of
+//! wrong answer of the database is given once (`statements.rs`), whatever that says.
 
 mod faults;
 mod history;
+mod proxied;
 mod reader;
+mod statements;
 
 use std::path::PathBuf;
 use std::thread;
