@@ -1,5 +1,5 @@
-//! The little of the protocol of CQL that a test speaks itself, in version 4: to do what a service asked
-//! for in its place.
+//! The little of the protocol of CQL that a test speaks itself, in version 4: to look at what the store
+//! recorded, and to do what a service asked for in its place.
 
 use std::net::SocketAddr;
 
@@ -8,8 +8,11 @@ use tokio::net::TcpStream;
 
 const STARTUP: u8 = 0x01;
 const READY: u8 = 0x02;
+const QUERY: u8 = 0x07;
 const RESULT: u8 = 0x08;
 const PREPARE: u8 = 0x09;
+/// Of a query.
+const QUORUM: u16 = 0x04;
 /// Bytes of a frame before its body.
 const HEAD: usize = 9;
 
@@ -20,6 +23,19 @@ pub(crate) async fn prepare(server: SocketAddr, text: &str) -> Vec<u8> {
     assert_eq!(answer[..4], [0, 0, 0, 4], "PREPARED");
     let length = u16::from_be_bytes([answer[4], answer[5]]);
     answer[6..6 + usize::from(length)].to_vec()
+}
+
+/// The number in a query's one row of one column, a `bigint`.
+pub(crate) async fn number(server: SocketAddr, text: &str) -> i64 {
+    let mut body = long(text);
+    body.extend_from_slice(&QUORUM.to_be_bytes());
+    body.push(0);
+    let answer = result(server, QUERY, &body).await;
+    // It stands at the end, behind the count of rows and its own length.
+    let Some((_, [0, 0, 0, 1, 0, 0, 0, 8, number @ ..])) = answer.split_last_chunk::<16>() else {
+        panic!("{text}: {answer:?}");
+    };
+    i64::from_be_bytes(*number)
 }
 
 /// Asks on a connection of its own, and gives what the answer holds, which must be a result.
