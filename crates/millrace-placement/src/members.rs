@@ -170,6 +170,15 @@ impl Watch {
         Step { take, give, dead }
     }
 
+    /// How long after the last look a member is dead that goes on being silent, in milliseconds: the soonest
+    /// of them. Who looks again by then misses nobody for longer than the lease.
+    #[must_use]
+    pub fn due_ms(&self) -> Option<u64> {
+        let others = self.standing.iter().filter(|(name, _)| **name != self.me);
+        let left = others.map(|(_, standing)| self.lease_ms.saturating_sub(standing.still_ms));
+        left.filter(|left| *left > 0).min()
+    }
+
     /// Counts how long each was silent, and gives the runs that are dead. This one never is.
     fn dead(&mut self, passed: u64, members: &[Seen<'_>]) -> Vec<u64> {
         self.standing.retain(|name, _| members.iter().any(|m| m.name == *name));

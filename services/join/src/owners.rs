@@ -115,7 +115,14 @@ impl Owners {
         loop {
             tokio::select! {
                 _ = tick.tick() => match self.round().await {
-                    Ok(()) => looked = true,
+                    Ok(()) => {
+                        looked = true;
+                        // As the lease of a silent node ends, not up to a pause after it.
+                        let due = self.watch.due_ms().map(Duration::from_millis);
+                        if let Some(due) = due.filter(|due| *due < LOOK_EVERY) {
+                            tick.reset_after(due);
+                        }
+                    }
                     // The next round finds out whether it helps to try again.
                     Err(error) => tracing::debug!(%error, "the nodes are not known"),
                 },

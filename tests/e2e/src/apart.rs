@@ -186,8 +186,8 @@ impl Apart {
 
     /// All of a kind, separated by commas.
     fn endpoints(&self, kind: &str) -> String {
-        let of_kind = self.services.iter().filter(|service| kind_of(service.name) == kind);
-        of_kind.map(|service| self.endpoint(service.name)).collect::<Vec<_>>().join(",")
+        let of_kind = self.of_kind(kind).into_iter();
+        of_kind.map(|name| self.endpoint(name)).collect::<Vec<_>>().join(",")
     }
 
     /// The same for a service among them.
@@ -207,6 +207,12 @@ impl Apart {
         self.services.iter().map(|service| service.name).collect()
     }
 
+    /// The names of those of a kind, such as `join`.
+    #[must_use]
+    pub fn of_kind(&self, kind: &str) -> Vec<&'static str> {
+        self.names().into_iter().filter(|name| kind_of(name) == kind).collect()
+    }
+
     /// The command line pointed at them.
     #[must_use]
     pub fn cli(&self) -> Cli {
@@ -216,8 +222,8 @@ impl Apart {
     /// One for each feature-serving, that reads from it alone.
     #[must_use]
     pub fn readers(&self) -> Vec<Cli> {
-        let of_kind = self.services.iter().filter(|s| kind_of(s.name) == "feature-serving");
-        of_kind.map(|service| self.cli_of(&self.endpoint(service.name))).collect()
+        let of_kind = self.of_kind("feature-serving").into_iter();
+        of_kind.map(|name| self.cli_of(&self.endpoint(name))).collect()
     }
 
     fn cli_of(&self, serving: &str) -> Cli {

@@ -214,6 +214,22 @@ fn the_slots_of_a_node_that_dies_are_served_again_after_the_lease() {
     assert_eq!(cluster.fenced.len(), lost.len(), "no other slot moved");
 }
 
+/// However late each look is: the last one is made as the lease ends, not up to a whole pause after it.
+#[test]
+fn a_silent_node_is_dead_as_soon_as_its_lease_is_over() {
+    let told = |name, run| Seen { name, run, weight: 1, beat: 7, leaving: false, claims: vec![] };
+    for late in [0, 1, 30, 499] {
+        let mut watch = Watch::new("join-0", Slots::try_new(8).unwrap(), LEASE);
+        let (mut now, pause) = (0, LOOK + late);
+        while watch.look(now, &[told("join-0", 1), told("join-1", 2)]).dead.is_empty() {
+            let due = watch.due_ms().unwrap();
+            assert!(now + due <= LEASE, "{due} at {now}");
+            now += due.min(pause);
+        }
+        assert_eq!((now, watch.due_ms()), (LEASE, None), "looks {late} ms late");
+    }
+}
+
 #[test]
 fn who_does_not_look_takes_nobody_for_dead() {
     let mut cluster = Cluster::new(16);

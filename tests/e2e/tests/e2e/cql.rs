@@ -1,5 +1,7 @@
 //! The four services apart on a real Cassandra in the place of the embedded store.
 
+pub(crate) mod wire;
+
 use std::path::Path;
 use std::thread;
 use std::time::Duration;

@@ -4,7 +4,7 @@
 //! The property tests of the kernel run thousands of such cases in memory; these few take the whole
 //! way: catalog service, typed rows, imports among what is published, verdicts, log, kill -9 and restart,
 //! online and past reads, tails, and the audit of all answers, those in the middle of it too. `MILLRACE_CASES` makes them more (one for every 200 cases of the kernel's, for every 800
-//! where services run apart, and for every 1,600 where they do so on Cassandra and Redis), `MILLRACE_SEED` says where to start; a failure prints its seed and
+//! where services run apart, and for every 1,600 where they do so on Cassandra and Redis, one of each service or two), `MILLRACE_SEED` says where to start; a failure prints its seed and
 //! history.
 
 mod audit;
@@ -43,6 +43,9 @@ const APART: Cases = Cases { default: 4, of_the_kernels: 800 };
 /// And a database takes longer than a folder.
 const DISTRIBUTED: Cases = Cases { default: 2, of_the_kernels: 1_600 };
 
+/// Eight processes share the machine: one restart in which two of a kind meet, about.
+const SEVERAL: Cases = Cases { default: 2, of_the_kernels: 1_600 };
+
 /// Reads of each view and entity.
 const READS_EACH: usize = 4;
 
@@ -59,6 +62,11 @@ fn random_histories_over_grpc_equal_the_oracle_where_services_run_apart() {
 #[test]
 fn random_histories_over_grpc_equal_the_oracle_on_cassandra_and_redis() {
     run_cases(Place::Distributed, &DISTRIBUTED);
+}
+
+#[test]
+fn random_histories_over_grpc_equal_the_oracle_on_two_of_each_service() {
+    run_cases(Place::Several, &SEVERAL);
 }
 
 fn run_cases(place: Place, cases: &Cases) {
@@ -89,11 +97,13 @@ struct Run<'a> {
     began: i64,
     /// What imports stated.
     stated: Vec<KnownAt>,
-    /// Answers about an entity since feature-serving was started last.
-    answers: u64,
+    /// Answers about an entity of each feature-serving, since any service was started last.
+    answers: Vec<u64>,
     server: Server,
-    ingest: Channel,
-    serving: Channel,
+    /// Every one of them; requests go to each in turn.
+    ingest: Vec<Channel>,
+    serving: Vec<Channel>,
+    turn: usize,
     folder: TempDir,
 }
 
@@ -108,7 +118,7 @@ impl<'a> Run<'a> {
         let at_hand_bytes = *rng.pick(&[None, Some(64 * 1024), Some(4096), Some(0)]);
         let data = folder.path().join("data");
         let server = Server::start(place, &data, slots, at_hand_bytes, &file);
-        let [ingest, serving] = server.endpoints().map(|endpoint| connect(runtime, endpoint));
+        let [ingest, serving] = connect(runtime, &server);
         let oracle = case.oracle(&catalog);
         let known_ats = Vec::new();
         Self {
@@ -120,17 +130,20 @@ impl<'a> Run<'a> {
             known_ats,
             began: hours_from_now(0),
             stated: Vec::new(),
-            answers: 0,
+            answers: vec![0; serving.len()],
             server,
             ingest,
             serving,
+            turn: 0,
             folder,
         }
     }
 
     fn all(&mut self) -> Result<(), String> {
         let batches = self.case.batches();
-        let restart = (self.rng.percent(50)).then(|| self.rng.below(batches.len()));
+        // Of two of a kind one always goes: what the other does then is what these are for.
+        let restarts = self.rng.percent(50) || self.server.is_shared();
+        let restart = restarts.then(|| self.rng.below(batches.len()));
         for (number, batch) in batches.iter().enumerate() {
             if restart == Some(number) {
                 self.crash_and_restart();
@@ -211,7 +224,9 @@ impl<'a> Run<'a> {
         stated: Vec<i64>,
     ) -> Result<(), String> {
         let request = wire::publish_request(records, &stated);
-        let mut client = v1::ingest_service_client::IngestServiceClient::new(self.ingest.clone());
+        self.turn += 1;
+        let channel = self.ingest[self.turn % self.ingest.len()].clone();
+        let mut client = v1::ingest_service_client::IngestServiceClient::new(channel);
         let answer = self.runtime.block_on(client.publish_batch(request));
         let answer = answer.map_err(|status| format!("PublishBatch: {status:?}"))?.into_inner();
         let result = answer.result.ok_or("an answer without a result")?;
@@ -244,19 +259,14 @@ impl<'a> Run<'a> {
 
     fn crash_and_restart(&mut self) {
         self.server.crash_and_restart(&mut self.rng);
-        self.answers = 0;
-        let connected = self.server.endpoints().map(|endpoint| connect(self.runtime, endpoint));
-        [self.ingest, self.serving] = connected;
+        self.answers.fill(0);
+        [self.ingest, self.serving] = connect(self.runtime, &self.server);
     }
 
     fn read(&mut self) -> Result<(), String> {
-        let mut client =
-            v1::feature_service_client::FeatureServiceClient::new(self.serving.clone());
         for read in reads(&self.oracle, &self.known_ats, READS_EACH, &mut self.rng) {
             let Some(request) = wire::read_request(&read) else { continue };
-            let answer = self.runtime.block_on(client.get_features(request));
-            let answer = answer.map_err(|status| format!("{read:?}: {status:?}"))?.into_inner();
-            self.answers += 1;
+            let answer = self.ask(request).map_err(|status| format!("{read:?}: {status:?}"))?;
             let entity = answer.entities.first().ok_or("an answer without entities")?;
             let expected = self.oracle.read(&read.view, &read.entity, read.at, read.known_at);
             for (index, (value, status)) in expected.iter().enumerate() {
@@ -275,13 +285,32 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    /// Asks the next feature-serving.
+    fn ask(
+        &mut self,
+        request: v1::GetFeaturesRequest,
+    ) -> Result<v1::GetFeaturesResponse, tonic::Status> {
+        self.turn += 1;
+        let at = self.turn % self.serving.len();
+        let channel = self.serving[at].clone();
+        let mut client = v1::feature_service_client::FeatureServiceClient::new(channel);
+        let answer = self.runtime.block_on(client.get_features(request))?;
+        self.answers[at] += 1;
+        Ok(answer.into_inner())
+    }
+
     fn compare_changes(&self) -> Result<(), String> {
         let cli = self.server.cli();
         self.catalog.views.iter().try_for_each(|view| changes::compare(&cli, &self.oracle, view))
     }
 }
 
-fn connect(runtime: &Runtime, endpoint: String) -> Channel {
-    let endpoint = Channel::from_shared(endpoint).expect("an endpoint");
-    runtime.block_on(endpoint.connect()).expect("it is ready")
+/// Channels to every ingest and every feature-serving.
+fn connect(runtime: &Runtime, server: &Server) -> [Vec<Channel>; 2] {
+    let channel = |endpoint: String| {
+        let endpoint = Channel::from_shared(endpoint).expect("an endpoint");
+        runtime.block_on(endpoint.connect()).expect("it is ready")
+    };
+    ["ingest", "feature-serving"]
+        .map(|kind| server.endpoints(kind).into_iter().map(channel).collect())
 }

@@ -10,11 +10,16 @@
 //! - the changelog that was resumed across all kills is, record by record, a right one, and sums up
 //!   to that of a reader who begins now and to the oracle.
 //!
-//! `MILLRACE_KILLS` says how many, `MILLRACE_SEED` which; a failure names its seed and kill.
+//! `MILLRACE_KILLS` says how many, `MILLRACE_SEED` which; a failure names its seed and kill. Every pair of
+//! kinds of processes is killed once (`pairs.rs`), and every kind of wrong answer of the database given
+//! (`statements.rs`), whatever that says.
 
 mod faults;
 mod history;
+mod pairs;
+mod proxied;
 mod reader;
+mod statements;
 
 use std::path::PathBuf;
 use std::thread;

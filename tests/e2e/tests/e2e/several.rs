@@ -1,5 +1,8 @@
 //! Several join nodes share the slots: they come, go, die, and wake up as zombies.
 
+mod takeover;
+mod watermarks;
+
 use std::path::Path;
 use std::thread;
 use std::time::Duration;

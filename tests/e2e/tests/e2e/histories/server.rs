@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use millrace_e2e_tests::{Apart, ApartOptions, Cli, Dev, DevOptions, SERVICES, wait_until};
+use millrace_e2e_tests::{Apart, ApartOptions, Cli, Dev, DevOptions, wait_until};
 use millrace_test_servers::{Cassandra, Redis, RedisOptions};
 use millrace_test_support::generate::Rng;
 
@@ -22,7 +22,12 @@ pub(crate) enum Place {
     Apart,
     /// Apart, on Cassandra and Redis.
     Distributed,
+    /// The same with two of each service.
+    Several,
 }
+
+/// What there is besides one of each.
+const MORE: [&str; 4] = ["store-writer-1", "join-1", "ingest-1", "feature-serving-1"];
 
 pub(crate) enum Server {
     OneProcess {
@@ -78,14 +83,18 @@ impl Server {
                 let process = Some(Dev::start(&options).expect("the server starts"));
                 Self::OneProcess { options, process }
             }
-            Place::Apart | Place::Distributed => {
+            Place::Apart | Place::Distributed | Place::Several => {
                 let mut options = ApartOptions::on(data);
-                let redis = matches!(place, Place::Distributed)
-                    .then(|| Redis::start(RedisOptions::default()).expect("a Redis"));
+                let is_distributed = matches!(place, Place::Distributed | Place::Several);
+                let redis =
+                    is_distributed.then(|| Redis::start(RedisOptions::default()).expect("a Redis"));
                 if let Some(redis) = &redis {
                     options.env = distributed(Cassandra::shared(), redis);
                 }
                 options.env.push(("MILLRACE_PARITY_SAMPLE", "1".to_owned()));
+                if matches!(place, Place::Several) {
+                    options.more = MORE.to_vec();
+                }
                 options.admin = true;
                 options.slots = Some(slots);
                 options.at_hand_bytes = at_hand_bytes;
@@ -97,26 +106,39 @@ impl Server {
         }
     }
 
-    /// Where ingest and feature-serving are.
-    pub(crate) fn endpoints(&self) -> [String; 2] {
+    /// The processes that are a service of this kind, by name.
+    fn of_kind(&self, kind: &str) -> Vec<&'static str> {
         match self {
-            Self::OneProcess { process, .. } => {
-                let process = process.as_ref().expect("it runs");
-                [process.endpoint(), process.endpoint()]
-            }
-            Self::Apart { services, .. } => {
-                ["ingest", "feature-serving"].map(|name| services.endpoint(name))
-            }
+            Self::OneProcess { .. } => vec!["dev"],
+            Self::Apart { services, .. } => services.of_kind(kind),
         }
     }
 
-    /// Where metrics of feature-serving are.
-    pub(crate) fn admin(&self) -> SocketAddr {
-        let admin = match self {
-            Self::OneProcess { process, .. } => process.as_ref().and_then(Dev::admin),
-            Self::Apart { services, .. } => services.admin("feature-serving"),
+    /// Whether there are several of a kind.
+    pub(crate) fn is_shared(&self) -> bool {
+        match self {
+            Self::OneProcess { .. } => false,
+            Self::Apart { options, .. } => !options.more.is_empty(),
+        }
+    }
+
+    /// Where services of this kind are.
+    pub(crate) fn endpoints(&self, kind: &str) -> Vec<String> {
+        let endpoint = |name: &str| match self {
+            Self::OneProcess { process, .. } => process.as_ref().expect("it runs").endpoint(),
+            Self::Apart { services, .. } => services.endpoint(name),
         };
-        admin.expect("it has an admin port")
+        self.of_kind(kind).into_iter().map(endpoint).collect()
+    }
+
+    /// Where metrics of each feature-serving are.
+    pub(crate) fn admins(&self) -> Vec<SocketAddr> {
+        let admin = |name: &str| match self {
+            Self::OneProcess { process, .. } => process.as_ref().and_then(Dev::admin),
+            Self::Apart { services, .. } => services.admin(name),
+        };
+        let names = self.of_kind("feature-serving").into_iter();
+        names.map(|name| admin(name).expect("it has an admin port")).collect()
     }
 
     pub(crate) fn cli(&self) -> Cli {
@@ -134,7 +156,7 @@ impl Server {
                 *process = Some(Dev::start(options).expect("the server starts again"));
             }
             Self::Apart { services, killed, .. } => {
-                let name = *rng.pick(&SERVICES);
+                let name = *rng.pick(&services.names());
                 killed.push(name);
                 services.kill(name).expect("it can be killed");
                 services.start_again(name).expect("it starts again");
