@@ -34,6 +34,8 @@ pub(crate) struct Flight {
     pub(crate) pending: Vec<(usize, PendingVerdicts)>,
     verdicts: Verdicts,
     retry: Retry,
+    /// The ways on which it was sent last, see [`JoinPort::begin`](millrace_client::port::JoinPort::begin).
+    pub(crate) ways: u64,
     /// Its requests, as what holds watermarks back until it has landed or is given up.
     pub(crate) tickets: Vec<Ticket>,
     /// Its credits of the slots it has facts for, kept until then too.
@@ -68,6 +70,7 @@ impl Flight {
             pending: Vec::new(),
             verdicts,
             retry,
+            ways: 0,
             tickets: Vec::new(),
             held: None,
             began: Instant::now(),
@@ -234,7 +237,15 @@ impl Ingest {
         }
         self.resends.fetch_add(1, Ordering::Relaxed);
         tracing::debug!(%error, "sending facts again");
-        sleep(flight.retry.pause).await;
+        // One that has too much keeps its way; all else may have another one soon.
+        if matches!(error, JoinError::Overloaded { .. }) {
+            sleep(flight.retry.pause).await;
+        } else {
+            tokio::select! {
+                () = sleep(flight.retry.pause) => {}
+                () = self.ports.join.moved(flight.ways) => {}
+            }
+        }
         flight.retry.pause = (flight.retry.pause * 2).min(PAUSES.1);
         // Who does not know the version learns of it soon; what landed under it stays as it is.
         let newer = self.ports.catalog.current().version > flight.encoded.catalog().version;

@@ -289,6 +289,7 @@ impl Ingest {
         let mut dispatch = self.dispatch.lock().await;
         let dispatch = &mut *dispatch;
         self.begin(dispatch);
+        flight.ways = dispatch.ways;
         if flight.encoded.requests() == 0 {
             self.advance(dispatch, flight);
             return Ok(());

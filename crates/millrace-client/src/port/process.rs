@@ -161,6 +161,12 @@ pub trait JoinPort: Send + Sync + 'static {
         0
     }
 
+    /// Waits until [`JoinPort::begin`] gives another number than this one: what failed may have another way
+    /// now. For ever where there is but one.
+    async fn moved(&self, _since: u64) {
+        std::future::pending().await
+    }
+
     /// Hands a batch over. The call returns once the batch is queued, in order with earlier calls
     /// of the same incarnation; the receiver resolves when every chunk of it is confirmed. A batch
     /// that fails later takes a hold.

@@ -24,8 +24,10 @@ use crate::security::ClientSecurity;
 pub use owners::owners_of;
 use owners::{Owner, Owners};
 
-/// How often owners are looked for.
+/// How often owners are looked for, and for how long how often once somebody missed one: that slots are
+/// served again is known soon after it is so.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// How long a read waits for a slot that is between two owners: a node that dies is missed after its lease,
 /// and its slots are served again a second later.
@@ -108,11 +110,14 @@ async fn follow(
 ) {
     let mut tick = interval(LOOK_EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut missed_until = Instant::now();
     loop {
         tokio::select! {
             _ = tick.tick() => {}
-            () = look.notified() => tick.reset(),
+            () = look.notified() => missed_until = Instant::now() + MOVED_WITHIN,
         }
+        let again = if Instant::now() < missed_until { LOOK_AGAIN } else { LOOK_EVERY };
+        tick.reset_after(again);
         let members = match store.members().await {
             Ok(members) => members,
             Err(error) => {
@@ -187,6 +192,14 @@ impl JoinPort for RemoteJoins {
         let version = newest.version();
         *self.adopted.lock().unwrap_or_else(PoisonError::into_inner) = newest;
         version
+    }
+
+    async fn moved(&self, since: u64) {
+        let mut newest = self.newest.clone();
+        if newest.wait_for(|owners| owners.version() != since).await.is_err() {
+            // Nobody looks any more: the process goes down.
+            std::future::pending::<()>().await;
+        }
     }
 
     async fn process(

@@ -265,11 +265,14 @@ impl<'p> Slide<'p> {
             (Kept::Total(_) | Kept::Nothing, Aggregate::Sum | Aggregate::Mean) => {
                 let total = match self.kept {
                     Kept::Total(total) => total,
-                    _ => column.total(start, end),
+                    Kept::Nothing | Kept::Ends { .. } | Kept::Sum(_) | Kept::Extremes { .. } => {
+                        column.total(start, end)
+                    }
                 };
-                let (value, status) = match self.feature.aggregate {
-                    Aggregate::Sum => int_sum(reach.rows(column), total),
-                    _ => int_mean(reach.rows(column), total),
+                let rows = reach.rows(column);
+                let (value, status) = match matches!(self.feature.aggregate, Aggregate::Mean) {
+                    true => int_mean(rows, total),
+                    false => int_sum(rows, total),
                 };
                 take(Cell::Scalar(value), status)
             }

@@ -18,6 +18,8 @@ use crate::support::soon;
 pub(crate) enum Step {
     /// It is not taken.
     Refuse(JoinError),
+    /// It is not taken, and its slots change hands then.
+    Move(JoinError),
     /// It is taken and lost.
     Lose(JoinError),
     /// So many of its slots take their part, and the others do not.
@@ -155,6 +157,13 @@ impl JoinPort for FakeJoin {
         self.state().ways
     }
 
+    async fn moved(&self, since: u64) {
+        let mut changed = self.changed.subscribe();
+        while self.state().ways == since {
+            changed.changed().await.unwrap();
+        }
+    }
+
     async fn process(
         &self,
         request: ProcessRequest,
@@ -170,6 +179,11 @@ impl JoinPort for FakeJoin {
             let failed = |error, landed| Err(Failed { error, hold: holds.hold(), landed });
             let outcome = match step {
                 Some(Step::Refuse(error)) => return Err(error),
+                Some(Step::Move(error)) => {
+                    state.ways += 1;
+                    self.changed.send_replace(());
+                    return Err(error);
+                }
                 Some(Step::Lose(error)) => failed(error, Vec::new()),
                 Some(Step::Land(slots, error)) => {
                     let slots = request.slots[..slots].to_vec();

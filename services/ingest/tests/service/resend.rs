@@ -68,6 +68,18 @@ async fn what_the_join_service_does_not_take_or_loses_is_sent_again() {
     server.stop().await;
 }
 
+/// A slot that has another owner gets its facts now, and not after a pause: as many pauses as there are moves
+/// here would take longer than facts are sent again.
+#[tokio::test]
+async fn facts_follow_their_slots_without_a_pause() {
+    let server = Running::start().await;
+    let moved = Step::Move(JoinError::NotServing { slot: SlotId(3) });
+    server.join.state().script.extend(std::iter::repeat_n(moved, 60));
+    assert_eq!(counts(&server.batch(clicks(0, &["a", "b"])).await.unwrap()), [2, 0, 0, 0, 0]);
+    assert_eq!(server.counters().resends, 60);
+    server.stop().await;
+}
+
 /// Slots that took their part beside others that did not are not sent theirs again.
 #[tokio::test]
 async fn what_landed_is_not_sent_again() {

@@ -99,6 +99,10 @@ fn within(header: &str) -> Option<Duration> {
 }
 
 impl Recorder {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "it stands for nothing that is to withstand anything"
+    )]
     async fn before(store: &str) -> (String, Calls) {
         let store = Channel::from_shared(store.to_owned()).expect("an endpoint").connect_lazy();
         let recorder = Self { store, calls: Calls::default() };
