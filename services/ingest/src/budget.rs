@@ -33,10 +33,11 @@ impl Default for BudgetLimits {
     fn default() -> Self {
         Self {
             facts: 1 << 20,
-            bytes: 64 << 20,
+            // More would only wait longer: this is half a second of typed rows, and seconds of Arrow.
+            bytes: 32 << 20,
             call_facts: 1 << 18,
             call_bytes: 16 << 20,
-            waiting_bytes: 64 << 20,
+            waiting_bytes: 32 << 20,
             // As much as an equal share of the budget where there are as many calls as may be.
             waiting_small_bytes: 128 << 10,
         }
