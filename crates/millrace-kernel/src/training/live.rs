@@ -256,8 +256,8 @@ impl<'c, B: AsRef<[u8]>> Sorting<'c, B> {
         }
         let mut superseded = Vec::new();
         for (place, (fact, until)) in range.zip(facts.iter().zip(until)) {
-            // A row sees it from behind its instant on.
-            if until <= fact.at.0.saturating_add(1) {
+            // A row at its very instant sees that it is there, later ones see it in windows.
+            if until <= fact.at.0 {
                 continue;
             }
             self.live.push(place);

@@ -142,3 +142,23 @@ proptest! {
         prop_assert_eq!(with(&known(row.0)), with(&known(row.0 - before)), "known by then");
     }
 }
+
+/// A fact is there at its very instant, though it is taken back right after it and no window has it.
+#[test]
+fn a_fact_that_is_taken_back_right_after_its_instant_was_there() {
+    let plan = plan(false);
+    let row = |user| vec![Value::Int64(user), Value::Null, Value::Null, Value::Null];
+    let known = |op, known_at| {
+        let mut fact = fact(CLICKS, 0, (1, 0, 100), op, row(0));
+        fact.body.known_at = Some(KnownAt(known_at));
+        fact
+    };
+    let at = 100_000_000;
+    let chunks = imported(&[vec![known(Op::Assert, at), known(Op::Retract, at + 1)]]);
+    for (instant, missing) in [(at - 1, 1), (at, 0), (at + 1, 1)] {
+        let [slid, applied] = [true, false]
+            .map(|slides| as_known(&plan, &chunks, &all(&plan), (&[Micros(instant)], slides)));
+        assert_eq!((&slid.0, &slid.1), (&applied.0, &applied.1), "{instant}");
+        assert_eq!(slid.1[0].missing, missing, "{instant}");
+    }
+}
