@@ -1,5 +1,6 @@
 //! Opening a store: a session, the checks, the tables, the statements.
 
+use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -127,21 +128,27 @@ pub(crate) async fn connect(config: &CqlConfig) -> Result<Session, OpenError> {
 }
 
 fn refused(config: &CqlConfig, error: &NewSessionError) -> OpenError {
-    // The reason lies five levels deep, and the levels change with the driver's versions.
-    let mut reason = error.to_string();
-    let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(error);
-    while let Some(error) = cause {
-        let text = error.to_string();
-        if !reason.contains(&text) {
-            reason = format!("{reason}: {text}");
-        }
-        cause = error.source();
-    }
+    let reason = with_causes(error);
     let lower = reason.to_lowercase();
     if lower.contains("authentication") || lower.contains("credentials") {
         return OpenError::Credentials { reason };
     }
     OpenError::Unreachable { nodes: config.nodes.join(", "), reason }
+}
+
+/// What an error says, with its causes: the reason lies up to five levels deep, the levels change with the
+/// driver's versions, and some say again what lies below them.
+pub(crate) fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let said = error.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        cause = error.source();
+    }
+    text
 }
 
 /// Makes the keyspace and its tables where they are missing. Two processes may do it at once.

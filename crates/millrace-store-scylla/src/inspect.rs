@@ -210,14 +210,5 @@ impl Tables {
 /// What an error says, with its causes.
 #[must_use]
 pub fn explain(error: &OpenError) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        let said = error.to_string();
-        if !text.contains(&said) {
-            text = format!("{text}: {said}");
-        }
-        cause = error.source();
-    }
-    text
+    connect::with_causes(error)
 }

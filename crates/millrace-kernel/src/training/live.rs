@@ -195,25 +195,23 @@ impl<'c, B: AsRef<[u8]>> Sorting<'c, B> {
         }
         self.ids.sort_unstable();
         let may_repeat = self.ids.windows(2).any(|two| two[0] == two[1]);
-        let (mut single, mut timed, mut until) = (true, self.as_known, Vec::new());
+        let (mut single, mut until) = (true, Vec::new());
         if retracts || may_repeat {
             let facts: Vec<FactView<'c>> = range.clone().map(|place| self.fact(place)).collect();
             let same = same_ids(&facts);
             single = !retracts && same.is_empty();
-            timed |= single;
             match self.as_known {
                 true => until = self.ever_live(range, &facts, same),
                 false => self.live.extend(self.live_of(range, &facts, same)),
             }
         } else {
-            timed = true;
             self.live.extend(range);
         }
         self.sort(before);
         if !until.is_empty() {
             self.supersede(before, &until);
         }
-        Are { in_time: all_in_time, single, timed }
+        Are { in_time: all_in_time, single, timed: single || self.as_known }
     }
 
     /// Appends the facts of a range that were live for a while, given those that share their id with others;

@@ -356,9 +356,7 @@ impl Kept {
             }
         }
     }
-}
 
-impl Kept {
     /// Takes out what stands anywhere in the window; false where what is kept does not tell what is left.
     fn take_out(&mut self, place: usize, column: &Column<'_>) -> bool {
         if let Self::Extremes { places, .. } = self {
