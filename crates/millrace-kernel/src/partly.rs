@@ -55,6 +55,32 @@ impl NamedPages {
     }
 }
 
+/// Pages that stand in a head, by names that none of the stored ones has.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct InlinePages(Vec<Option<Box<[u8]>>>);
+
+impl InlinePages {
+    /// Snapshots are of later versions.
+    const VERSION: KnownAt = KnownAt(i64::MIN);
+
+    pub(crate) fn add(&mut self, bytes: Box<[u8]>) -> PageName {
+        self.0.push(Some(bytes));
+        (Self::VERSION, self.0.len() as u32 - 1)
+    }
+
+    /// Takes one out, if the name is of one of these.
+    fn take(&mut self, name: PageName) -> Option<Box<[u8]>> {
+        if name.0 != Self::VERSION {
+            return None;
+        }
+        self.0.get_mut(name.1 as usize)?.take()
+    }
+
+    fn names(&self) -> impl Iterator<Item = PageName> {
+        (0..self.0.len()).map(|number| (Self::VERSION, number as u32))
+    }
+}
+
 /// An entity as its head has it, opened for one view's features, with the pages read so far.
 #[derive(Debug, Clone)]
 pub struct PartlyLoaded {
@@ -62,6 +88,7 @@ pub struct PartlyLoaded {
     view: usize,
     features: Vec<usize>,
     named: Vec<NamedPages>,
+    inline: InlinePages,
 }
 
 impl PartlyLoaded {
@@ -70,8 +97,9 @@ impl PartlyLoaded {
         view: usize,
         features: &[usize],
         named: Vec<NamedPages>,
+        inline: InlinePages,
     ) -> Self {
-        Self { state, view, features: features.to_vec(), named }
+        Self { state, view, features: features.to_vec(), named, inline }
     }
 
     /// The last chunk whose facts are in effect.
@@ -95,14 +123,23 @@ impl PartlyLoaded {
 
     /// The pages that a read at this instant needs and that were not read yet. A few more than it
     /// turns out to need may be among them, but none is missing. None when the head does not cover the
-    /// read anyway.
-    #[must_use]
-    pub fn needed(&self, at: Micros) -> Vec<PageName> {
-        if self.named.is_empty() {
-            return needed::pages(&self.state, self.view, &self.features, at);
+    /// read anyway. Those that stand in the head are decoded now.
+    ///
+    /// # Errors
+    /// [`DecodeError`] when one that stands in the head is no page, or not the one of which it tells.
+    pub fn needed(&mut self, at: Micros) -> Result<Vec<PageName>, DecodeError> {
+        let mut needed = if self.named.is_empty() {
+            needed::pages(&self.state, self.view, &self.features, at)
+        } else {
+            // Which facts are live is known once all pages are there.
+            self.named.iter().flat_map(NamedPages::missing).chain(self.inline.names()).collect()
+        };
+        for name in needed.extract_if(.., |name| name.0 == InlinePages::VERSION) {
+            if let Some(bytes) = self.inline.take(name) {
+                insert(&mut self.state, name, &StoredPage::decode(&bytes)?)?;
+            }
         }
-        // Which facts are live is known once all pages are there.
-        self.named.iter().flat_map(NamedPages::missing).collect()
+        Ok(needed)
     }
 
     /// Takes in a page.
@@ -110,13 +147,10 @@ impl PartlyLoaded {
     /// # Errors
     /// [`DecodeError`] when the page is not the one of which the head tells.
     pub fn insert(&mut self, name: PageName, page: &StoredPage) -> Result<(), DecodeError> {
-        let plan = self.state.plan.clone();
-        for (stream, of_stream) in self.state.streams.iter_mut().zip(&plan.streams) {
-            if let Some(found) = stream.pages_mut().iter_mut().find(|p| p.stored == Some(name)) {
-                page.types.check(&of_stream.types)?;
-                return found.arrive(&page.page);
-            }
+        if insert(&mut self.state, name, page)? {
+            return Ok(());
         }
+        let plan = self.state.plan.clone();
         for index in 0..self.named.len() {
             let named = &mut self.named[index];
             let Some(found) = named.pages.iter_mut().find(|(have, _)| *have == name) else {
@@ -145,6 +179,18 @@ impl PartlyLoaded {
         }
         self.state.try_evaluate(self.view, &self.features, at)
     }
+}
+
+/// Takes in a page of which the head tells more than the name; false when it is none of them.
+fn insert(state: &mut EntityState, name: PageName, page: &StoredPage) -> Result<bool, DecodeError> {
+    for (stream, of_stream) in state.streams.iter_mut().zip(&state.plan.streams) {
+        if let Some(found) = stream.pages_mut().iter_mut().find(|p| p.stored == Some(name)) {
+            page.types.check(&of_stream.types)?;
+            found.arrive(&page.page)?;
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 #[cfg(test)]

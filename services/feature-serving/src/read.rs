@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use futures::TryStreamExt;
+use futures::stream::FuturesUnordered;
 use millrace_catalog::{Catalog, Kind, View};
 use millrace_client::heads::outcome;
 use millrace_client::port::{
@@ -309,12 +311,9 @@ impl Reader {
             let (plan, peer) = (plan.clone(), read.peer);
             async move { Ok((slot, indexes, self.read_slot(plan, peer, request).await?)) }
         });
-        // Most reads are of one entity: no need to wait for several at once.
-        let mut reads: Vec<_> = reads.collect();
-        let answers = match reads.len() {
-            1 => vec![reads.remove(0).await?],
-            _ => futures::future::try_join_all(reads).await?,
-        };
+        // Each is woken alone: a read of many slots does not look at all of them for each that is answered.
+        let reads: FuturesUnordered<_> = reads.collect();
+        let answers: Vec<_> = reads.try_collect().await?;
         let mut entities: Vec<Option<(SlotId, EntityOutcome)>> = vec![None; read.keys.len()];
         let mut from_log = 0;
         for (slot, indexes, (outcomes, log)) in answers {

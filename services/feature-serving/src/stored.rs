@@ -349,9 +349,11 @@ impl<'a> Opened<'a> {
         };
         let open =
             |bytes: Bytes| Head::decode(kind, &bytes)?.open(kind.clone(), view, &request.features);
-        let state = head.map(open).transpose().map_err(|error| damaged(entity, error))?;
-        let needed = match &state {
-            Some(state) if request.known_at >= state.known_at() => state.needed(request.at),
+        let mut state = head.map(open).transpose().map_err(|error| damaged(entity, error))?;
+        let needed = match &mut state {
+            Some(state) if request.known_at >= state.known_at() => {
+                state.needed(request.at).map_err(|error| damaged(entity, error))?
+            }
             Some(_) | None => Vec::new(),
         };
         Ok(Self { entity, kind, view, state, needed })

@@ -61,7 +61,8 @@ fn open(head: &Head, kind: KindId, plan: &Arc<KindPlan>, names: &[PageName], pag
         let features = plan.feature_indexes(view, &[]).expect("all features are there");
         let Ok(mut opened) = head.clone().open(plan.clone(), view, &features) else { continue };
         let at = Micros(1_700_000_000_000_000);
-        for name in opened.needed(at) {
+        let Ok(needed) = opened.needed(at) else { continue };
+        for name in needed {
             let listed = names.iter().position(|have| *have == name);
             let page = pages[listed.expect("what is needed is listed")];
             if let Ok(page) = StoredPage::decode(page) {

@@ -138,16 +138,6 @@ impl PageSummary {
             false => Err(other_page(page)),
         }
     }
-
-    /// Marks the facts of the page it tells of, which was decoded, as live or dead.
-    ///
-    /// # Errors
-    /// [`DecodeError`] when it is another page.
-    pub(crate) fn settle(&self, page: &mut Page) -> Result<(), DecodeError> {
-        self.check(page)?;
-        settle(page, &self.dead);
-        Ok(())
-    }
 }
 
 impl Page {

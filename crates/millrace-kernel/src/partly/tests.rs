@@ -52,7 +52,7 @@ impl Stored {
     fn open(&self, of: &Harness, at: Micros, but: Option<PageName>) -> PartlyLoaded {
         let plan = of.state.plan.clone();
         let mut opened = self.head(&of.state).open(plan, 0, &of.features).unwrap();
-        for name in opened.needed(at) {
+        for name in opened.needed(at).unwrap() {
             if Some(name) != but {
                 let page = StoredPage::decode(&self.pages[&name]).unwrap();
                 opened.insert(name, &page).unwrap();
@@ -65,7 +65,8 @@ impl Stored {
     fn compare(&self, harness: &Harness, at: Micros) -> Result<usize, TestCaseError> {
         let whole = self.load(&harness.state).evaluate(0, &harness.features, at);
         let plan = harness.state.plan.clone();
-        let needed = self.head(&harness.state).open(plan, 0, &harness.features).unwrap().needed(at);
+        let mut opened = self.head(&harness.state).open(plan, 0, &harness.features).unwrap();
+        let needed = opened.needed(at).unwrap();
         let found = self.open(harness, at, None).evaluate(at);
         prop_assert_eq!(found.as_ref(), Ok(&whole), "read at {} with {:?}", at, needed);
         for page in &needed {
@@ -152,8 +153,8 @@ fn a_page_that_is_needed_is_missed() {
     stored.save(&mut harness.state);
     let at = Micros(800_000_123);
     let opened = harness.state.plan.clone();
-    let opened = stored.head(&harness.state).open(opened, 0, &harness.features).unwrap();
-    let needed = opened.needed(at);
+    let mut opened = stored.head(&harness.state).open(opened, 0, &harness.features).unwrap();
+    let needed = opened.needed(at).unwrap();
     assert_eq!(needed.len(), 3, "two windows' starts and the instant: {needed:?}");
     for name in needed {
         let found = stored.open(&harness, at, Some(name)).evaluate(at);
@@ -175,6 +176,21 @@ fn a_few_facts_stand_in_the_head() {
     assert_eq!(stored.compare(&harness, Micros(900_000_000)).unwrap(), 1);
 }
 
+#[test]
+fn a_page_in_the_head_is_decoded_where_a_read_needs_it() {
+    let (mut harness, mut stored) = full(0, 40);
+    stored.save(&mut harness.state);
+    let decoded = |at| {
+        let plan = harness.state.plan.clone();
+        let mut opened = stored.head(&harness.state).open(plan, 0, &harness.features[..6]).unwrap();
+        assert_eq!(opened.needed(Micros(at)), Ok(Vec::new()));
+        assert!(opened.evaluate(Micros(at)).is_ok());
+        opened.inline.0.iter().any(Option::is_none)
+    };
+    assert!(decoded(500_000_000), "the instant cuts it");
+    assert!(!decoded(i64::MAX), "every window is beyond it");
+}
+
 /// Folding takes for granted that values are of the type of their field: damaged parts, and those of
 /// another catalog, are refused before.
 #[test]
@@ -193,7 +209,8 @@ fn values_of_another_type_than_their_field_are_refused() {
     let (head, plan) = (stored.head(&harness.state), other(&harness));
     let found = head.clone().assemble::<&[u8]>(plan.clone(), &[], &[]);
     assert_eq!(found.err(), Some(refused.clone()));
-    assert_eq!(head.open(plan, 0, &harness.features).err(), Some(refused.clone()));
+    let mut opened = head.open(plan, 0, &harness.features).unwrap();
+    assert_eq!(opened.needed(Micros(800_000_123)), Err(refused.clone()));
 
     let (mut harness, mut stored) = full(900, 400);
     stored.save(&mut harness.state);
@@ -202,7 +219,7 @@ fn values_of_another_type_than_their_field_are_refused() {
     let found = head.clone().assemble(plan.clone(), &pages, &[]);
     assert_eq!(found.err(), Some(refused.clone()));
     let mut opened = head.open(plan, 0, &harness.features).unwrap();
-    let name = opened.needed(Micros(800_000_123))[0];
+    let name = opened.needed(Micros(800_000_123)).unwrap()[0];
     let page = StoredPage::decode(&stored.pages[&name]).unwrap();
     assert_eq!(opened.insert(name, &page), Err(refused));
 }
@@ -240,12 +257,12 @@ fn partials_that_do_not_fit_are_those_of_groups() {
     let mut opened = stored.open(&harness, at, None);
     assert_eq!(opened.evaluate(at), Ok(whole.evaluate(0, &harness.features, at)));
     let plan = harness.state.plan.clone();
-    let opened = stored.head(&harness.state).open(plan.clone(), 0, &harness.features).unwrap();
-    let needed = opened.needed(at).len();
+    let mut opened = stored.head(&harness.state).open(plan.clone(), 0, &harness.features).unwrap();
+    let needed = opened.needed(at).unwrap().len();
     // Of last_n, up to a group at each end of a window; of all others, the pages that are cut.
     assert!((4..pages / 3).contains(&needed), "{needed} of {pages}");
-    let opened = stored.head(&harness.state).open(plan, 0, &harness.features[..6]).unwrap();
-    assert_eq!(opened.needed(at).len(), 3);
+    let mut opened = stored.head(&harness.state).open(plan, 0, &harness.features[..6]).unwrap();
+    assert_eq!(opened.needed(at).unwrap().len(), 3);
 }
 
 /// Facts in clusters, so that all three cuts of a read fall into groups of which one fold is kept whole.

@@ -13,7 +13,7 @@ use crate::facts::StreamFacts;
 use crate::left::{IdPart, LeftIds};
 use crate::page::absent::PageSummary;
 use crate::page::{Page, PageName};
-use crate::partly::{NamedPages, PartlyLoaded};
+use crate::partly::{InlinePages, NamedPages, PartlyLoaded};
 use crate::plan::KindPlan;
 use crate::series::SealedSeries;
 
@@ -248,7 +248,7 @@ impl Head {
         let streams = std::mem::take(&mut self.streams);
         let sealed = std::mem::take(&mut self.sealed);
         let mut state = self.state(&plan);
-        let mut named = Vec::new();
+        let (mut named, mut inline) = (Vec::new(), InlinePages::default());
         let of_view = &plan.views[view];
         for stream in streams {
             let Some(index) = plan.stream_index(stream.id) else { continue };
@@ -262,11 +262,14 @@ impl Head {
                     named.push(NamedPages::new(index, names));
                     continue;
                 }
-                Pages::Summed(pages) => {
-                    let types = &plan.streams[index].types;
-                    let open = |(place, summary)| open_page(place, summary, types);
-                    pages.into_iter().map(open).collect::<Result<_, _>>()?
-                }
+                // Most reads need no page, not even one that stands here.
+                Pages::Summed(pages) => pages
+                    .into_iter()
+                    .map(|(place, summary)| match place {
+                        Place::Stored(name) => summary.absent(name),
+                        Place::Inline(bytes) => summary.absent(inline.add(bytes)),
+                    })
+                    .collect(),
             };
             let mut facts = StreamFacts::from_settled(pages);
             for column in &stream.columns {
@@ -280,7 +283,7 @@ impl Head {
             state.streams[index] = facts;
         }
         state.adopt_sealed(sealed);
-        Ok(PartlyLoaded::new(state, view, features, named))
+        Ok(PartlyLoaded::new(state, view, features, named, inline))
     }
 
     /// A state with what it says of the entity as a whole.
@@ -305,15 +308,4 @@ fn page_of(
     let (page, seen) = Page::decode(bytes, stored)?;
     seen.check(types)?;
     Ok(page)
-}
-
-fn open_page(place: Place, summary: PageSummary, types: &[FieldType]) -> Result<Page, DecodeError> {
-    match place {
-        Place::Stored(name) => Ok(summary.absent(name)),
-        Place::Inline(bytes) => {
-            let mut page = page_of(&bytes, None, types)?;
-            summary.settle(&mut page)?;
-            Ok(page)
-        }
-    }
 }

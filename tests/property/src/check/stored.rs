@@ -16,7 +16,7 @@ impl Check<'_> {
         let Some(bytes) = self.sim.parts.get(&head).cloned() else { return Ok(()) };
         let whole = self.sim.assemble(&read.entity, &bytes).evaluate(view, &features, read.at);
         let Some(mut opened) = self.sim.open(&read.entity, view, &features) else { return Ok(()) };
-        let needed = opened.needed(read.at);
+        let needed = opened.needed(read.at).map_err(damaged)?;
         self.sim.reach(if needed.is_empty() { "stored, head alone" } else { "stored, with pages" });
         let without = needed.get(self.rng.below(needed.len().max(1))).copied();
         for name in &needed {
