@@ -46,6 +46,10 @@
 //! the keys cost 12 µs to put, but took three times the space on disk; so only pages are.
 //! Compression gains nothing on chunks.
 //!
+//! Memtables of snapshots are twice as large: of a head that is put again and again a flush writes the
+//! last. Under a load of 150,000 facts a second fjall's threads took 7.5 % of a core with 32 MiB, 5 to 6 % with 64
+//! MiB and 4.2 % with 128 MiB.
+//!
 //! # Failure
 //!
 //! An I/O error on the write path is final (fjall poisons the database): every later write ends in

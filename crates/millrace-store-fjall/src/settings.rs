@@ -28,11 +28,14 @@ impl Default for Options {
     }
 }
 
-/// Bytes of a memtable before it is flushed.
-pub(crate) const MEMTABLE_BYTES: u64 = 32 << 20;
+/// Bytes of a memtable of the log before it is flushed.
+const LOG_MEMTABLE_BYTES: u64 = 32 << 20;
+/// And of one of the snapshots: heads of the same entities are put again and again, and a flush writes
+/// the last of each alone.
+const SNAPSHOT_MEMTABLE_BYTES: u64 = 64 << 20;
 
-/// Bytes of memtables, flushed or not, at which the writer waits for fjall.
-pub(crate) const WRITE_BUFFER_BYTES_MAX: u64 = 4 * MEMTABLE_BYTES;
+/// Bytes of a database's memtables, flushed or not, at which its writer waits for fjall.
+pub(crate) const WRITE_BUFFER_BYTES_MAX: u64 = 192 << 20;
 
 /// Values from this size on are kept apart from the keys: chunks and pages are written twice
 /// (journal and blob file) instead of again with every compaction.
@@ -47,18 +50,20 @@ pub(crate) fn database(path: &Path, cache_bytes: u64) -> fjall::Result<Database>
         .worker_threads(1)
         .manual_journal_persist(true)
         .journal_compression(CompressionType::None)
-        .max_journaling_size(256 << 20)
+        .max_journaling_size(384 << 20)
         .open()
 }
 
 pub(crate) fn log_rows() -> KeyspaceCreateOptions {
     // Chunks are replaced by erasures alone, and then nothing of what was erased may stay: a file with
     // anything stale in it is written anew.
-    rows(separated(LOG_SEPARATION_BYTES).staleness_threshold(f32::MIN_POSITIVE).age_cutoff(1.0))
+    let separation = separated(LOG_SEPARATION_BYTES);
+    rows(separation.staleness_threshold(f32::MIN_POSITIVE).age_cutoff(1.0))
+        .max_memtable_size(LOG_MEMTABLE_BYTES)
 }
 
 pub(crate) fn snapshot_rows() -> KeyspaceCreateOptions {
-    rows(separated(SNAPSHOT_SEPARATION_BYTES))
+    rows(separated(SNAPSHOT_SEPARATION_BYTES)).max_memtable_size(SNAPSHOT_MEMTABLE_BYTES)
 }
 
 fn separated(bytes: u32) -> KvSeparationOptions {
@@ -67,7 +72,6 @@ fn separated(bytes: u32) -> KvSeparationOptions {
 
 fn rows(separation: KvSeparationOptions) -> KeyspaceCreateOptions {
     KeyspaceCreateOptions::default()
-        .max_memtable_size(MEMTABLE_BYTES)
         .data_block_compression_policy(CompressionPolicy::all(CompressionType::None))
         .filter_policy(FilterPolicy::all(FilterPolicyEntry::Bloom(
             BloomConstructionPolicy::BitsPerKey(10.0),
