@@ -38,7 +38,7 @@ pub use erase::Scrub;
 pub use read::{ReadAnswer, SlotRead, Stamp};
 pub use rebuild::{Fold, RebuiltPut};
 use resident::{Residents, Slab};
-pub use save::{AtHand, HeadPut, MarkState};
+pub use save::{AtHand, Due, HeadPut, MarkState};
 pub use suspect::Suspected;
 use work::{Work, is_late};
 

@@ -60,6 +60,15 @@ pub struct SnapshotParts {
     pub head: Vec<u8>,
 }
 
+impl SnapshotParts {
+    /// Bytes of all of them.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let beside = self.pages.iter().chain(&self.ids).map(|(_, bytes)| bytes.len());
+        self.head.len() + beside.sum::<usize>()
+    }
+}
+
 /// What a head tells of pages; less where it would grow past its limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Detail {

@@ -55,6 +55,11 @@ pub struct JoinConfig {
     /// The head of an entity that changes all the time is written so often; ten times in it heads that
     /// rested are looked for.
     pub head_interval: Duration,
+    /// Bytes of heads that a worker puts a second, with two for each byte of its log. Heads beyond it wait,
+    /// those that lack facts longest first.
+    pub head_bytes_per_second: u64,
+    /// No fact is missing from stored heads for longer because of that.
+    pub head_overdue_after: Duration,
     /// How long an ingest incarnation that is silent holds watermarks back after a takeover.
     pub idle_after: Duration,
     /// Ingest runs in the same process and leaves with it.
@@ -84,6 +89,8 @@ impl Default for JoinConfig {
             mark_interval: Duration::from_secs(1),
             head_delay: Duration::from_secs(20),
             head_interval: Duration::from_secs(20),
+            head_bytes_per_second: 64 << 20,
+            head_overdue_after: Duration::from_secs(60),
             idle_after: Duration::from_secs(30),
             ingest_inside: true,
             beside: None,

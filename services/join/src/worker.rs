@@ -5,6 +5,7 @@ mod backfill;
 mod batches;
 mod erase;
 mod flush;
+mod head_budget;
 mod held;
 mod leave;
 mod reads;
@@ -48,6 +49,7 @@ use backfill::{Backfill, Progress};
 use batches::{Queue, Refusals, Statement};
 use erase::Erasing;
 use flush::{Flight, Flushed};
+use head_budget::{HeadBudget, Overdue};
 use held::Held;
 pub(crate) use leave::Acquired;
 use leave::Acquiring;
@@ -128,6 +130,7 @@ struct Slot {
     uncovered: VecDeque<(Position, Instant)>,
     /// When to look again for heads that rested.
     heads_again: Option<Instant>,
+    overdue: Overdue,
     /// When the oldest unsaved fact came.
     unsaved: Option<Instant>,
     /// The batches that the next save of heads is of, those that are in a trace.
@@ -173,6 +176,9 @@ type Work = Pin<Box<dyn Future<Output = Done>>>;
 /// The state of a worker thread.
 pub(crate) struct Worker {
     config: JoinConfig,
+    head_budget: HeadBudget,
+    /// The slot whose heads come first the next time.
+    saved_first: SlotId,
     node: NodeId,
     incarnation: Incarnation,
     store: Arc<dyn StorePort>,
@@ -241,6 +247,8 @@ impl Worker {
         let mut inbox = start.inbox;
         let mut worker = Self {
             clock: Clock::new(start.ceiling),
+            head_budget: HeadBudget::new(start.config.head_bytes_per_second),
+            saved_first: SlotId(0),
             config: start.config,
             node: start.node,
             incarnation: start.incarnation,

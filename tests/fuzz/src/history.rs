@@ -3,7 +3,7 @@
 use std::sync::{Arc, LazyLock};
 
 use millrace_catalog::{Catalog, StreamKind};
-use millrace_kernel::slot::{Input, MarkState, SlotCore};
+use millrace_kernel::slot::{Due, Input, MarkState, SlotCore};
 use millrace_kernel::{PageLimits, Plan, RetentionScrub, SnapshotParts};
 use millrace_test_support::generate::{Case, Options};
 use millrace_test_support::ingest::facts;
@@ -83,7 +83,7 @@ pub(crate) static HISTORY: LazyLock<History> = LazyLock::new(|| {
         chunks.push(draft.bytes);
         core.enforce_budget(8 * 1024);
         ver += 10;
-        for put in core.heads_to_put(usize::MAX, KnownAt(ver), KnownAt::MAX) {
+        for put in core.heads_to_put(usize::MAX, KnownAt(ver), Due::ALL) {
             core.head_saved(&put.entity);
             snapshots.push((put.entity, put.parts));
         }

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use millrace_kernel::erase::Erasures;
-use millrace_kernel::slot::{Fold, Input, MarkState, RebuiltPut, SlotCore, Suspected};
+use millrace_kernel::slot::{Due, Fold, Input, MarkState, RebuiltPut, SlotCore, Suspected};
 use millrace_kernel::{EntityState, Head, PageName, PartlyLoaded, Plan, SnapshotParts, StoredPage};
 use millrace_test_support::generate::Rng;
 use millrace_types::{
@@ -205,7 +205,7 @@ impl Sim {
     /// Puts some of the heads that are due, and perhaps forgets what they replace.
     pub(crate) fn save(&mut self, bytes: usize) {
         let ver = self.next_ver();
-        for put in self.core.heads_to_put(bytes, ver, KnownAt::MAX) {
+        for put in self.core.heads_to_put(bytes, ver, Due::ALL) {
             self.reach("put");
             self.steps.push(format!("{} as of {}", put.entity.key, put.position));
             self.put(&put.entity, put.ver, put.parts, PartName::Head);

@@ -65,39 +65,47 @@ pub struct MarkState {
     pub retained: Retained,
 }
 
+/// Which heads are put.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Due {
+    /// Those that were put last before this version: an entity that changes all the time is not put all
+    /// the time.
+    pub rested: KnownAt,
+    /// Those that lack facts of this chunk or one before it.
+    pub up_to: Position,
+}
+
+impl Due {
+    /// All that lack facts.
+    pub const ALL: Self = Self { rested: KnownAt::MAX, up_to: Position::END };
+}
+
 impl SlotCore {
-    /// Snapshots of entities whose stored head lacks confirmed facts, those unsaved longest first,
-    /// until about `budget_bytes` of parts, all at version `ver`. Each must be put, then reported by
-    /// [`SlotCore::head_saved`]. An entity whose head was put last at `rested` or later waits: one that
-    /// changes all the time is not put all the time.
-    pub fn heads_to_put(
-        &mut self,
-        budget_bytes: usize,
-        ver: KnownAt,
-        rested: KnownAt,
-    ) -> Vec<HeadPut> {
+    /// Snapshots of entities whose stored head lacks confirmed facts and is due, those unsaved longest
+    /// first, until about `budget_bytes` of parts, all at version `ver`. Each must be put, then reported
+    /// by [`SlotCore::head_saved`].
+    pub fn heads_to_put(&mut self, budget_bytes: usize, ver: KnownAt, due: Due) -> Vec<HeadPut> {
         let confirmed = self.confirmed;
-        let savable = |slab: Slab| {
+        let savable = |since: Position, slab: Slab| {
             let resident = self.residents.get(slab);
-            let rests = resident.put_at.is_some_and(|put_at| put_at >= rested);
+            let rests = resident.put_at.is_some_and(|put_at| put_at >= due.rested);
             // Somebody waits for what is filled in or forgotten.
             let hurries = resident.fill != Fill::No || resident.renewal != Renewal::No;
             let is_free = resident.saving.is_none() && resident.state.applied() <= confirmed;
-            is_free && (hurries || !rests)
+            is_free && (hurries || (!rests && since <= due.up_to))
         };
-        let due: Vec<Slab> =
-            self.residents.unsaved().map(|(_, slab)| slab).filter(|s| savable(*s)).collect();
+        let unsaved = self.residents.unsaved().filter(|(since, slab)| savable(*since, *slab));
+        let unsaved: Vec<Slab> = unsaved.map(|(_, slab)| slab).collect();
         let mut puts = Vec::new();
         let mut bytes = 0;
-        for slab in due {
+        for slab in unsaved {
             if bytes >= budget_bytes {
                 break;
             }
             let put = Self::head_put(self.residents.get_mut(slab), ver);
             // A snapshot leaves partials beside the pages.
             self.residents.recount(slab);
-            bytes += put.parts.head.len()
-                + put.parts.pages.iter().chain(&put.parts.ids).map(|(_, b)| b.len()).sum::<usize>();
+            bytes += put.parts.bytes();
             puts.push(put);
         }
         puts

@@ -95,6 +95,7 @@ impl Worker {
     pub(super) fn append(&mut self, slots: Vec<SlotId>, chunks: Vec<Append>, span: Span) {
         let bytes: usize = chunks.iter().map(|chunk| chunk.bytes.len()).sum();
         self.instruments.flush_bytes.record(bytes as f64, &[]);
+        self.head_budget.logged(bytes);
         self.instruments.chunks.add(chunks.len() as u64, &[]);
         let (begun, seconds) = (Instant::now(), self.instruments.flush_seconds.clone());
         let store = self.store.clone();
@@ -181,6 +182,7 @@ impl Worker {
             let Some(flight) = slot.flight.take() else { continue };
             slot.core.confirm(flight.position, flight.known_at);
             slot.confirmed.send_replace((flight.position, flight.known_at));
+            slot.overdue.confirmed(flight.position, self.config.head_overdue_after);
             if slot.uncovered.len() < UNCOVERED_MAX {
                 slot.uncovered.push_back((flight.position, slot.last_chunk));
             }

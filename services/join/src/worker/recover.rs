@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::batches::Queue;
 use super::erase::Erasing;
+use super::head_budget::Overdue;
 use super::held::Held;
 use super::leave::Pace;
 use super::reads::RebuiltStates;
@@ -100,6 +101,8 @@ impl Worker {
         let inherited = core.watermark_incarnations();
         let inherited_scrub = core.scrub_due().is_some();
         let (marked_filled, marked_scrubbed) = (core.filled(), core.scrubbed_to().clone());
+        let mut overdue = Overdue::default();
+        overdue.confirmed(recovered_to, self.config.head_overdue_after);
         let slot = Slot {
             core,
             epoch: epoch.epoch,
@@ -125,6 +128,7 @@ impl Worker {
             marked_scrubbed,
             uncovered: VecDeque::new(),
             heads_again: None,
+            overdue,
             unsaved: Some(Instant::now()),
             unsaved_traces: Vec::new(),
             budget_again: None,

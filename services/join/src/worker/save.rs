@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use millrace_kernel::slot::{HeadPut, SlotCore};
+use millrace_kernel::slot::{Due, HeadPut, SlotCore};
 use millrace_kernel::{PageName, SnapshotParts};
 use millrace_store::{Mark, Part, Put, StoreError};
 use millrace_telemetry::{Span, TraceContext};
@@ -28,7 +28,7 @@ const LOOKS: u32 = 10;
 pub(super) enum Which {
     /// Of every entity with unsaved facts.
     All,
-    /// Of those that were not put within the interval.
+    /// Of those that were not put within the interval, as far as the budget goes.
     Rested,
 }
 
@@ -64,7 +64,10 @@ impl Worker {
         if self.fail.borrow().is_some() {
             return;
         }
-        let ids: Vec<SlotId> = self.slots.keys().copied().collect();
+        // What the budget has goes to whose turn it is: no slot always comes first.
+        let turn = self.slots.range(self.saved_first..).chain(self.slots.range(..self.saved_first));
+        let ids: Vec<SlotId> = turn.map(|(id, _)| *id).collect();
+        self.saved_first = ids.get(1).copied().unwrap_or(SlotId(0));
         let total: usize = self.slots.values().map(|s| s.core.at_hand().resident_bytes).sum();
         let bound = self.config.resident_bytes;
         // A tenth more than needed, so that the coldest are not looked for at every tick.
@@ -98,14 +101,12 @@ impl Worker {
         }
         // Without a grant no version can be given: the lease's renewal will bring one.
         let Some(first) = self.clock.next() else { return };
-        let rested = match which {
-            Which::All => KnownAt::MAX,
-            Which::Rested => {
-                let interval = self.config.head_interval.as_micros();
-                KnownAt(first.0.saturating_sub(i64::try_from(interval).unwrap_or(i64::MAX)))
-            }
+        let (bytes, due) = match which {
+            Which::All => (PUT_BYTES, Due::ALL),
+            Which::Rested => slot.due(first, self.head_budget.left(), &self.config),
         };
-        let heads = slot.core.heads_to_put(PUT_BYTES, first, rested);
+        let heads = slot.core.heads_to_put(bytes, first, due);
+        self.head_budget.spend(heads.iter().map(|head| head.parts.bytes()).sum());
         if heads.is_empty() {
             let mark = slot.core.mark().map(|mark| mark.position);
             if is_saved(slot.flight.is_some(), mark, slot.core.confirmed().0) {
@@ -252,6 +253,17 @@ impl Worker {
 const BUDGET_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 impl Slot {
+    /// The bytes of heads to put at this version, and which, with so many bytes left of the budget.
+    fn due(&mut self, ver: KnownAt, left: usize, config: &JoinConfig) -> (usize, Due) {
+        if left == 0 {
+            let up_to = self.overdue.up_to(config.head_overdue_after).unwrap_or(Position::START);
+            return (PUT_BYTES, Due { up_to, ..Due::ALL });
+        }
+        let interval = i64::try_from(config.head_interval.as_micros()).unwrap_or(i64::MAX);
+        let rested = KnownAt(ver.0.saturating_sub(interval));
+        (left.min(PUT_BYTES), Due { rested, ..Due::ALL })
+    }
+
     /// Lets facts leave when they exceed the budget; after a look that found them in use, a while later.
     pub(super) fn look_at_budget(&mut self, config: &JoinConfig) {
         let is_over = |core: &SlotCore| core.at_hand().fact_bytes > config.at_hand_bytes;

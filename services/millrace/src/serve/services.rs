@@ -41,6 +41,10 @@ const STORE_PATIENCE: Duration = Duration::from_secs(5);
 const HEAD_DELAY: Duration = Duration::from_millis(300);
 /// A head under continuous change is put so often, and is as old as that at most (design §6).
 const HEAD_INTERVAL: Duration = Duration::from_secs(1);
+/// Heads a worker puts a second, with two bytes more for each byte of its log.
+const HEAD_BYTES_PER_SECOND: u64 = 4 << 20;
+/// Beyond this budget of heads, under a load that takes all there is, they are as old as that at most.
+const HEAD_OVERDUE_AFTER: Duration = Duration::from_secs(4);
 /// How long a drain waits for the last marks of windows: what is not marked is only asked again.
 const WINDOWS_WITHIN: Duration = Duration::from_secs(1);
 /// A join node that is not heard of for so long is taken for dead, and others take its slots.
@@ -210,6 +214,8 @@ impl JoinPart {
             idle_after: settings.idle_after,
             head_delay: HEAD_DELAY,
             head_interval: HEAD_INTERVAL,
+            head_bytes_per_second: HEAD_BYTES_PER_SECOND,
+            head_overdue_after: HEAD_OVERDUE_AFTER,
             mark_interval: MARK_INTERVAL,
             ingest_inside: false,
             beside: Some(Beside { endpoint, weight: told.weight, lease: LEASE }),

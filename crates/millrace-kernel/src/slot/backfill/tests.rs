@@ -7,7 +7,7 @@ use millrace_types::{
 };
 
 use super::*;
-use crate::slot::{Draft, Fold, Input, ReadAnswer, SlotRead};
+use crate::slot::{Draft, Due, Fold, Input, ReadAnswer, SlotRead};
 
 const MINUTE: i64 = 60_000_000;
 
@@ -134,7 +134,7 @@ impl Slot {
     }
 
     fn save(&mut self) {
-        for put in self.core.heads_to_put(usize::MAX, KnownAt(1 << 40), KnownAt::MAX) {
+        for put in self.core.heads_to_put(usize::MAX, KnownAt(1 << 40), Due::ALL) {
             self.core.head_saved(&put.entity);
         }
     }
@@ -262,7 +262,7 @@ fn a_mark_says_only_what_heads_know() {
     // A put that was under way before knows nothing of it.
     slot.click(1, 3 * MINUTE);
     slot.click(2, 3 * MINUTE);
-    let puts = slot.core.heads_to_put(usize::MAX, KnownAt(1 << 40), KnownAt::MAX);
+    let puts = slot.core.heads_to_put(usize::MAX, KnownAt(1 << 40), Due::ALL);
     assert_eq!(puts.len(), 2);
     for (entity, state) in folded {
         assert!(slot.core.fill(&entity, state));

@@ -9,7 +9,7 @@ use super::*;
 use crate::plan::Plan;
 use crate::retention::RetentionScrub;
 use crate::slot::rebuild::tests::{count, user};
-use crate::slot::{Fold, Input, ReadAnswer, SlotRead};
+use crate::slot::{Due, Fold, Input, ReadAnswer, SlotRead};
 
 const SECOND: i64 = 1_000_000;
 
@@ -246,7 +246,7 @@ fn a_mark_says_what_holds_at_its_position() {
     let mark = slot.core.mark().unwrap();
     assert!(mark.position < before);
     assert!(mark.retained.boundaries.is_empty());
-    for put in slot.core.heads_to_put(usize::MAX, KnownAt(1_000), KnownAt::MAX) {
+    for put in slot.core.heads_to_put(usize::MAX, KnownAt(1_000), Due::ALL) {
         slot.core.head_saved(&put.entity);
     }
     let mark = slot.core.mark().unwrap();

@@ -3,7 +3,7 @@
 use millrace_types::{Chunk, DecodeError, KnownAt, Micros, Position, StreamId};
 
 use crate::slot::rebuild::tests::{Slot, click, user};
-use crate::slot::{HeadPut, SlotCore};
+use crate::slot::{Due, HeadPut, SlotCore};
 use crate::snapshot::Head;
 
 #[test]
@@ -35,7 +35,8 @@ fn a_head_that_was_put_rests() {
     let mut put = |known_at, ver, rested| {
         let draft = slot.draft(known_at, &[click(&format!("{known_at}"), None)]);
         slot.core.confirm(draft.position, draft.known_at);
-        let puts = slot.core.heads_to_put(usize::MAX, KnownAt(ver), KnownAt(rested));
+        let due = Due { rested: KnownAt(rested), ..Due::ALL };
+        let puts = slot.core.heads_to_put(usize::MAX, KnownAt(ver), due);
         puts.iter().for_each(|put| slot.core.head_saved(&put.entity));
         puts.len()
     };
@@ -44,6 +45,27 @@ fn a_head_that_was_put_rests() {
     assert_eq!(put(300, 2_000, 1_000), 0);
     assert_eq!(put(400, 2_001, 1_001), 1);
     assert_eq!(put(500, 2_002, i64::MAX), 1, "of a slot that leaves");
+}
+
+#[test]
+fn what_is_overdue_is_put_and_what_came_later_waits() {
+    let mut slot = Slot::new();
+    let first = slot.draft(100, &[click("a", None)]);
+    slot.core.confirm(first.position, first.known_at);
+    let put = |slot: &mut Slot, up_to| {
+        let due = Due { up_to, ..Due::ALL };
+        let puts = slot.core.heads_to_put(usize::MAX, KnownAt(1_000), due);
+        puts.iter().for_each(|put| slot.core.head_saved(&put.entity));
+        puts.len()
+    };
+    assert_eq!(put(&mut slot, Position::START), 0);
+    let second = slot.draft(200, &[click("b", None)]);
+    slot.core.confirm(second.position, second.known_at);
+    assert_eq!(put(&mut slot, first.position), 1, "it lacks both");
+    let third = slot.draft(300, &[click("c", None)]);
+    slot.core.confirm(third.position, third.known_at);
+    assert_eq!(put(&mut slot, second.position), 0, "the third alone is missing");
+    assert_eq!(put(&mut slot, third.position), 1);
 }
 
 /// Two chunks, and a head that has both.
@@ -55,7 +77,7 @@ fn two_chunks() -> (Vec<(Position, Vec<u8>)>, HeadPut) {
         slot.core.confirm(draft.position, draft.known_at);
         log.push((draft.position, draft.bytes));
     }
-    let put = slot.core.heads_to_put(usize::MAX, KnownAt(1_000), KnownAt(0)).remove(0);
+    let put = slot.core.heads_to_put(usize::MAX, KnownAt(1_000), Due::ALL).remove(0);
     (log, put)
 }
 
@@ -85,13 +107,13 @@ fn a_head_ahead_of_the_mark_is_put_once_more_before_a_mark_counts_on_it() {
     core.open_epoch(2);
     let marked = core.mark().map_or(Position::START, |mark| mark.position);
     assert!(marked < log[0].0, "nothing of it is known to be in heads: {marked}");
-    let puts = core.heads_to_put(usize::MAX, KnownAt(2_000), KnownAt(0));
+    let puts = core.heads_to_put(usize::MAX, KnownAt(2_000), Due::ALL);
     assert_eq!(puts.len(), 1);
     assert_eq!((&puts[0].entity, puts[0].position), (&user(), log[1].0));
     core.head_saved(&user());
     let marked = core.mark().map_or(Position::START, |mark| mark.position);
     assert!(marked >= log[1].0, "{marked}");
-    assert!(core.heads_to_put(usize::MAX, KnownAt(3_000), KnownAt(0)).is_empty(), "once");
+    assert!(core.heads_to_put(usize::MAX, KnownAt(3_000), Due::ALL).is_empty(), "once");
 }
 
 #[test]
