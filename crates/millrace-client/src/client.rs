@@ -1,5 +1,6 @@
 //! Calls of the services.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::pin::pin;
 use std::time::Duration;
@@ -17,7 +18,7 @@ use millrace_telemetry::Span;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 
 use crate::endpoints::{EndpointError, Endpoints, Role, Roles};
 use crate::error::ClientError;
@@ -114,7 +115,7 @@ impl Client {
         version: Option<u32>,
     ) -> Result<v1::GetCatalogResponse, ClientError> {
         let request = v1::GetCatalogRequest { version };
-        self.call(&self.roles.ingest, request, |channel, request| async move {
+        self.read(&self.roles.ingest, request, |channel, request| async move {
             catalog(channel).get_catalog(request).await
         })
         .await
@@ -152,7 +153,7 @@ impl Client {
         request: v1::GetFeaturesRequest,
     ) -> Result<v1::GetFeaturesResponse, ClientError> {
         let span = Span::client("get features");
-        let call = self.call(&self.roles.serving, request, |channel, request| async move {
+        let call = self.read(&self.roles.serving, request, |channel, request| async move {
             features(channel).get_features(request).await
         });
         span.around(call).await
@@ -166,7 +167,7 @@ impl Client {
         &self,
         request: v1::ExplainRequest,
     ) -> Result<v1::ExplainResponse, ClientError> {
-        self.call(&self.roles.serving, request, |channel, request| async move {
+        self.read(&self.roles.serving, request, |channel, request| async move {
             features(channel).explain(request).await
         })
         .await
@@ -285,7 +286,7 @@ impl Client {
     /// [`ClientError`].
     pub async fn status(&self, include_slots: bool) -> Result<v1::GetStatusResponse, ClientError> {
         let request = v1::GetStatusRequest { include_slots };
-        self.call(&self.roles.serving, request, |channel, request| async move {
+        self.read(&self.roles.serving, request, |channel, request| async move {
             admin(channel).get_status(request).await
         })
         .await
@@ -299,7 +300,7 @@ impl Client {
         &self,
         request: v1::ListLateFactsRequest,
     ) -> Result<v1::ListLateFactsResponse, ClientError> {
-        self.call(&self.roles.serving, request, |channel, request| async move {
+        self.read(&self.roles.serving, request, |channel, request| async move {
             admin(channel).list_late_facts(request).await
         })
         .await
@@ -345,14 +346,46 @@ impl Client {
         Req: Clone,
         F: Future<Output = Result<Response<Resp>, Status>>,
     {
-        self.attempt(role, |remaining| {
-            let mut request = Request::new(message.clone());
-            request.set_timeout(remaining);
-            carry_trace(&mut request);
-            let sent = send(role.wire(), request);
-            async move { sent.await.map(Response::into_inner) }
-        })
-        .await
+        self.attempt(role, |remaining| request(role.wire(), &message, remaining, &send)).await
+    }
+
+    /// A call that changes nothing: where several processes could answer, another is asked too when one
+    /// takes long.
+    async fn read<Req, Resp, F>(
+        &self,
+        role: &Role,
+        message: Req,
+        send: impl Fn(Wire, Request<Req>) -> F,
+    ) -> Result<Resp, ClientError>
+    where
+        Req: Clone,
+        F: Future<Output = Result<Response<Resp>, Status>>,
+    {
+        let Some(pool) = &role.pool else { return self.call(role, message, send).await };
+        let (message, send) = (&message, &send);
+        // A read of two attempts is large, and most have one.
+        let read = self.attempt(role, |remaining| {
+            let asked = Cell::new(None);
+            pool.hedge.race(move || {
+                // Whoever was asked before took too long.
+                asked.take().into_iter().for_each(|before| pool.leave_out(before));
+                let next = pool.next();
+                asked.set(next.as_ref().map(|(index, _)| *index));
+                let wire = next.map_or_else(|| role.wire(), |(_, way)| role.wire_over(way));
+                let answer = request(wire, message, remaining, send);
+                let asked = asked.get();
+                async move {
+                    let answer = answer.await;
+                    if let (Some(index), Err(status)) = (asked, &answer)
+                        && status.code() == Code::Unavailable
+                    {
+                        pool.leave_out(index);
+                    }
+                    answer
+                }
+            })
+        });
+        Box::pin(read).await
     }
 
     async fn attempt<T, F>(
@@ -376,6 +409,25 @@ impl Client {
             patience.wait(role, error).await?;
         }
     }
+}
+
+/// One attempt of a call that may take so long.
+fn request<Req, Resp, F, S>(
+    wire: Wire,
+    message: &Req,
+    remaining: Duration,
+    send: &S,
+) -> impl Future<Output = Result<Resp, Status>> + use<Req, Resp, F, S>
+where
+    Req: Clone,
+    F: Future<Output = Result<Response<Resp>, Status>>,
+    S: Fn(Wire, Request<Req>) -> F,
+{
+    let mut request = Request::new(message.clone());
+    request.set_timeout(remaining);
+    carry_trace(&mut request);
+    let sent = send(wire, request);
+    async move { sent.await.map(Response::into_inner) }
 }
 
 fn catalog(channel: Wire) -> CatalogServiceClient<Wire> {

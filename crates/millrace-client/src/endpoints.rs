@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint, Uri};
 
+use crate::pool::Pool;
 use crate::security::{ClientSecurity, Credential, Wire};
 use crate::trust::{NotTrusted, TrustProblem};
 
@@ -18,7 +19,7 @@ pub const DEFAULT_ENDPOINT: &str = "http://127.0.0.1:7400";
 /// A connection attempt that takes longer is given up; the call as a whole may try again.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Connections are asked for a sign of life like this; servers allow it.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A service that is not trusted is not connected to again for so long, however many calls want it.
 const DISTRUST: Duration = Duration::from_secs(1);
@@ -107,6 +108,8 @@ pub(crate) struct Role {
     /// For messages.
     pub(crate) address: String,
     pub(crate) channel: Channel,
+    /// Its processes one by one, where there are several.
+    pub(crate) pool: Option<Arc<Pool>>,
     credential: Credential,
     /// Until when it is not called, and why.
     distrusted: Arc<Mutex<Option<(Instant, String)>>>,
@@ -121,13 +124,15 @@ impl Role {
     ) -> Result<Self, EndpointError> {
         let parsed: Vec<Endpoint> =
             endpoints.iter().map(|e| endpoint(e, security)).collect::<Result<_, _>>()?;
+        let each = parsed.iter().map(Endpoint::connect_lazy).collect();
+        let pool = (endpoints.len() > 1).then_some(Arc::new(Pool::new(each)));
         let channel = match parsed.as_slice() {
             [one] => one.connect_lazy(),
             _ => Channel::balance_list(parsed.into_iter()),
         };
         let credential = security.credential().clone();
         let (address, distrusted) = (endpoints.join(", "), Arc::default());
-        Ok(Self { name, address, channel, credential, distrusted })
+        Ok(Self { name, address, channel, pool, credential, distrusted })
     }
 
     /// It is not called until somebody has changed something.
@@ -161,7 +166,12 @@ impl Role {
 
     /// Its channel, with the credential in every call.
     pub(crate) fn wire(&self) -> Wire {
-        Wire::new(self.channel.clone(), self.credential.clone())
+        self.wire_over(self.channel.clone())
+    }
+
+    /// The same to one of its processes.
+    pub(crate) fn wire_over(&self, channel: Channel) -> Wire {
+        Wire::new(channel, self.credential.clone())
     }
 }
 

@@ -14,6 +14,8 @@ mod client;
 mod endpoints;
 mod error;
 pub mod heads;
+mod hedge;
+mod pool;
 pub mod port;
 mod publisher;
 mod reach;

@@ -5,7 +5,6 @@
 //! back before it sends facts again.
 
 mod erasures;
-mod hedge;
 mod hop;
 mod join;
 mod joins;

@@ -20,9 +20,9 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 use tonic::{Request, Status};
 
-use super::hedge::Hedge;
 use super::store::failed;
 use crate::endpoints::Role;
+use crate::hedge::Hedge;
 use crate::security::Wire;
 use crate::wire;
 

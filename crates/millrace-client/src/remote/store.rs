@@ -18,7 +18,6 @@ use millrace_telemetry::TraceContext;
 use millrace_types::{Entity, KnownAt, Position, SlotId};
 use tonic::{Code, Request, Response, Status};
 
-use super::hedge::Hedge;
 use super::hop::{Broken, Hop};
 use super::loads::{Loaded, Loads, Names};
 use super::patience::Persistence;
@@ -26,6 +25,7 @@ use super::peer::RemotePeer;
 use crate::client::ANSWER_BYTES_MAX;
 use crate::endpoints::{EndpointError, Role};
 use crate::error::innermost;
+use crate::hedge::Hedge;
 use crate::port::{AppendOutcome, AppendRequest, StorePort, TakenOver};
 use crate::security::{ClientSecurity, Wire};
 use crate::wire;

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use millrace_client::{ClientError, ClientOptions};
+use millrace_client::{Client, ClientError, ClientOptions, Endpoints};
 use millrace_grpc::ErrorCode;
 use millrace_proto::v1;
+use tokio::net::TcpListener;
 
 use crate::support::{Running, client, free_address, soon};
 
@@ -43,6 +44,20 @@ async fn the_deadline_of_a_call_is_its_own_error() {
     let client = client(server.address, ClientOptions { call_timeout, ..Default::default() });
     let error = soon(client.get_features(read("never"))).await.unwrap_err();
     assert_eq!(error, ClientError::DeadlineExceeded { after: call_timeout });
+}
+
+/// A process that is frozen: the system accepts connections for it, and nobody answers.
+#[tokio::test]
+async fn a_read_is_asked_of_another_process_where_one_is_frozen() {
+    let frozen = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let server = Running::start().await;
+    let addresses = [frozen.local_addr().unwrap(), server.address].map(|a| format!("http://{a}"));
+    let endpoints = Endpoints::default().with_serving(addresses.to_vec());
+    let client = Client::new(&endpoints, ClientOptions::default()).unwrap();
+    // Whichever is asked first, each is at some time.
+    for _ in 0..4 {
+        assert_eq!(soon(client.get_features(read("v"))).await.unwrap().catalog_version, 7);
+    }
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! Several join nodes share the slots: they come, go, die, and wake up as zombies.
 
+mod frozen;
 mod takeover;
 mod watermarks;
 

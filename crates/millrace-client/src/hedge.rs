@@ -5,7 +5,6 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use millrace_store::StoreError;
 use tokio::time::sleep;
 
 /// Hundredths of a second attempt that each read earns: one in twenty may be asked twice. Where all of
@@ -18,21 +17,21 @@ const COST: i64 = 100;
 /// Asks again what was not answered in time, and takes the answer that comes first ("hedged requests",
 /// Dean and Barroso, The Tail at Scale, 2013). For reads alone: both attempts may be carried out.
 #[derive(Debug)]
-pub(super) struct Hedge {
+pub(crate) struct Hedge {
     after: Duration,
     budget: AtomicI64,
 }
 
 impl Hedge {
     /// Asks again after this long.
-    pub(super) fn new(after: Duration) -> Self {
+    pub(crate) fn new(after: Duration) -> Self {
         Self { after, budget: AtomicI64::new(KEPT_MAX) }
     }
 
     /// The first answer that is none of an error; the error of the last attempt where both fail.
-    pub(super) async fn race<T, F>(&self, call: impl Fn() -> F) -> Result<T, StoreError>
+    pub(crate) async fn race<T, E, F>(&self, call: impl Fn() -> F) -> Result<T, E>
     where
-        F: Future<Output = Result<T, StoreError>>,
+        F: Future<Output = Result<T, E>>,
     {
         self.earn();
         let mut first = pin!(call());
@@ -74,6 +73,8 @@ impl Hedge {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::AtomicUsize;
+
+    use millrace_store::StoreError;
 
     use super::*;
 
