@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::stream::{StreamExt as _, TryStreamExt as _, iter};
 use millrace_client::port::{JoinError, StorePort, SubscribeFrom};
 use millrace_placement::WorkerMap;
 use millrace_store::{Fencing, MemberSlot, StoreError};
@@ -21,6 +22,9 @@ const MARKS_EVERY: Duration = Duration::from_millis(250);
 /// A reader that has more of a slot of another node than its mark covers waits for the next mark, at
 /// most so often: marks are written every second at least.
 const CURSOR_TRIES: u32 = 20;
+/// Logs of other nodes' slots that are looked at at once, and bytes of one at a time.
+const LOGS_AT_ONCE: usize = 16;
+const SCAN_BYTES: usize = 1 << 20;
 
 /// The workers.
 #[derive(Clone)]
@@ -113,6 +117,37 @@ impl Reach {
             }
         }
         Ok(())
+    }
+
+    /// The last chunks of other nodes' slots that stand in their logs and that no mark tells of: they may
+    /// have been confirmed. START where there is none, and for what is owned here.
+    pub(crate) async fn unmarked(
+        &self,
+        confirmed: &[Confirming],
+    ) -> Result<Vec<Position>, StoreError> {
+        let mine: Vec<SlotId> = self.owned().await.into_iter().map(|owned| owned.slot).collect();
+        let known = confirmed.iter().zip(0..).map(|(slot, id)| (SlotId(id), slot.borrow().0));
+        let known: Vec<(SlotId, Position)> = known.collect();
+        let last =
+            known.into_iter().map(|(id, known)| {
+                let is_mine = mine.binary_search(&id).is_ok();
+                async move {
+                    if is_mine { Ok(Position::START) } else { self.last_after(id, known).await }
+                }
+            });
+        iter(last).buffered(LOGS_AT_ONCE).try_collect().await
+    }
+
+    async fn last_after(&self, slot: SlotId, known: Position) -> Result<Position, StoreError> {
+        let mut last = None;
+        loop {
+            let after = last.unwrap_or(known);
+            let page = self.store.read_log(slot, after, Position::END, SCAN_BYTES).await?;
+            last = page.chunks.last().map(|(position, _)| *position).or(last);
+            if page.complete || page.chunks.is_empty() {
+                return Ok(last.unwrap_or(Position::START));
+            }
+        }
     }
 }
 

@@ -483,16 +483,18 @@ impl SlotPort for JoinService {
 impl SubscribePort for JoinService {
     async fn subscribe(&self, view: String, from: SubscribeFrom) -> Result<Subscribed, JoinError> {
         let follow = || self.confirmed.iter().map(watch::Sender::subscribe).collect();
+        let mut owed = vec![Position::START; self.confirmed.len()];
         if self.config.beside.is_some() {
-            // Slots of other nodes are known by their marks.
+            // Slots of other nodes are known by their marks, which follow what was acknowledged.
             let reach =
                 Reach { workers: self.workers.clone(), map: self.map, store: self.store.clone() };
             reach.reach_cursor(&self.confirmed, &view, &from).await?;
+            owed = reach.unmarked(&self.confirmed).await?;
         }
         Subscription::start(
             self.store.clone(),
             self.catalog.current(),
-            follow(),
+            (follow(), owed),
             &self.subscribed,
             view,
             from,

@@ -4,6 +4,7 @@ pub(crate) mod cursor;
 pub(crate) mod held;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use millrace_catalog::Catalog;
@@ -12,6 +13,7 @@ use millrace_kernel::{Plan, ViewChange, ViewFollower};
 use millrace_types::chunk::Chunk;
 use millrace_types::{DecodeError, Entity, KindId, Micros, Op, Position, Row, SlotId, Verdict};
 use tokio::sync::mpsc;
+use tokio::time::sleep;
 
 use cursor::{Cursor, Partial};
 
@@ -26,6 +28,8 @@ const MESSAGE_CHANGES: usize = 1_024;
 const MESSAGE_BYTES: usize = 1 << 20;
 /// Bytes of the log read at a time.
 const SCAN_BYTES: usize = 1 << 20;
+/// How often it is looked whether what is owed still stands in the log.
+const OWED_AGAIN: Duration = Duration::from_secs(1);
 
 type Sender = mpsc::Sender<Result<Vec<Change>, JoinError>>;
 
@@ -33,6 +37,8 @@ type Sender = mpsc::Sender<Result<Vec<Change>, JoinError>>;
 pub(crate) struct Subscription {
     store: Arc<dyn StorePort>,
     confirmed: Vec<Confirmed>,
+    /// Up to where slots of other nodes may have been confirmed when this began, whatever is known of them.
+    owed: Vec<Position>,
     followers: Vec<ViewFollower>,
     /// Up to where each slot is followed silently.
     silent: Vec<Position>,
@@ -47,7 +53,8 @@ pub(crate) struct Subscription {
 }
 
 impl Subscription {
-    /// Starts following.
+    /// Starts following. Beside what of each slot is known as confirmed stands what may be: up to there
+    /// the reader has not caught up.
     ///
     /// # Errors
     /// [`JoinError::BadCursor`] when the reader has what the log lacks; [`JoinError::NotServing`] when the
@@ -55,7 +62,7 @@ impl Subscription {
     pub(crate) async fn start(
         store: Arc<dyn StorePort>,
         catalog: Arc<Catalog>,
-        confirmed: Vec<Confirmed>,
+        (confirmed, owed): (Vec<Confirmed>, Vec<Position>),
         facts: &HeldFacts,
         view: String,
         from: SubscribeFrom,
@@ -90,6 +97,7 @@ impl Subscription {
         let subscription = Self {
             store,
             confirmed,
+            owed,
             followers,
             silent,
             partial,
@@ -125,17 +133,39 @@ impl Subscription {
                 self.catch_up(slot, *target).await?;
             }
             self.tell_watermark().await?;
-            let cursor = self.cursor(None).into();
-            self.send(vec![Change::CaughtUp { cursor }]).await?;
-            self.wait().await?;
+            let owes = self.owes().await?;
+            if !owes {
+                let cursor = self.cursor(None).into();
+                self.send(vec![Change::CaughtUp { cursor }]).await?;
+            }
+            self.wait(owes).await?;
         }
     }
 
-    /// Waits until a slot confirms something more, or the reader goes.
-    async fn wait(&mut self) -> Result<(), Option<JoinError>> {
+    /// Whether something may have been confirmed when this began that the reader still lacks.
+    async fn owes(&mut self) -> Result<bool, Option<JoinError>> {
+        for slot in 0..self.owed.len() {
+            let (has, owed) = (self.has(slot), self.owed[slot]);
+            if has >= owed {
+                continue;
+            }
+            let left = self.store.read_log(SlotId(slot as u32), has, owed, 1).await;
+            if !left.map_err(|e| Some(JoinError::Store(e)))?.chunks.is_empty() {
+                return Ok(true);
+            }
+            // It was not confirmed: who took the slot over cut it off.
+            self.owed[slot] = Position::START;
+        }
+        Ok(false)
+    }
+
+    /// Waits until a slot confirms something more, or the reader goes; no longer than a while for what is
+    /// owed.
+    async fn wait(&mut self, owes: bool) -> Result<(), Option<JoinError>> {
         let changes = self.confirmed.iter_mut().map(|c| Box::pin(c.changed()));
         tokio::select! {
             () = self.sender.closed() => Err(None),
+            () = sleep(OWED_AGAIN), if owes => Ok(()),
             (changed, _, _) = futures::future::select_all(changes) => {
                 changed.map_err(|_| None)
             }
@@ -224,8 +254,12 @@ impl Subscription {
 
     /// What the reader has; the chunk of `last` stands last.
     fn cursor(&self, last: Option<usize>) -> String {
-        let positions = self.followers.iter().zip(&self.silent);
-        cursor::text(&self.view, positions.map(|(f, silent)| f.position().max(*silent)), last)
+        cursor::text(&self.view, (0..self.followers.len()).map(|slot| self.has(slot)), last)
+    }
+
+    /// Up to where the reader has a slot.
+    fn has(&self, slot: usize) -> Position {
+        self.followers[slot].position().max(self.silent[slot])
     }
 }
 

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::cql::env;
-use crate::fixture::{Topology, assert_features, catalog, on_both, pair};
+use crate::fixture::{Topology, assert_features, catalog, on_all, on_both, pair};
 use crate::follower::Follower;
 
 const CLICKS: &str = "event_id,user_id,item_id,ts,price,note";
@@ -84,23 +84,7 @@ fn tail(cli: &Cli, view: &str) -> JoinedRows {
     JoinedRows::sum(&tail.expect("a changelog").stdout).expect("in order")
 }
 
-/// Files below a folder that hold these bytes.
-fn holding(folder: &Path, bytes: &[u8], found: &mut Vec<String>) {
-    for entry in fs::read_dir(folder).expect("a folder") {
-        let path = entry.expect("an entry").path();
-        if path.is_dir() {
-            holding(&path, bytes, found);
-            continue;
-        }
-        // A file may go while a store compacts.
-        let text = fs::read(&path).unwrap_or_default();
-        if text.windows(bytes.len()).any(|window| window == bytes) {
-            found.push(path.display().to_string());
-        }
-    }
-}
-
-on_both!(an_erased_entity_is_gone_and_stays_gone);
+on_all!(an_erased_entity_is_gone_and_stays_gone);
 fn an_erased_entity_is_gone_and_stays_gone(on: Topology) {
     let mut site = on.bare_site(|options| options.slots = Some(4));
     site.apply(&catalog("shop.yaml"));
@@ -108,12 +92,12 @@ fn an_erased_entity_is_gone_and_stays_gone(on: Topology) {
     fs::create_dir(&folder).expect("a folder");
     let [clicked, _] = publish_all(&site.cli(), &folder, "first");
     assert_eq!((clicked.accepted, clicked.rejected), (4, 0), "{clicked:?}");
-    let mut found = Vec::new();
-    holding(site.data(), CANARY.as_bytes(), &mut found);
-    assert!(!found.is_empty(), "what is looked for later is there now");
+    assert_ne!(site.holding(CANARY.as_bytes()), [""; 0], "what is looked for later is there now");
     let before = tail(&site.cli(), "item_activity");
     assert_eq!(before.rows.len(), 4);
-    let cursor = before.cursors.last().expect("a cursor").clone();
+    // That of the last row's whole chunk: within a chunk that is rewritten nobody can go on.
+    let cursor = before.cursors.last().and_then(|cursor| cursor.split('#').next());
+    let cursor = cursor.expect("a cursor").to_owned();
 
     site.crash_and_restart();
     let receipt = erase(&site.cli(), &["user", "42"]);
@@ -121,9 +105,7 @@ fn an_erased_entity_is_gone_and_stays_gone(on: Topology) {
     // Two clicks of the user and two of items, and a profile; two items are rebuilt.
     assert_eq!(counts, [&json!(1), &json!(4), &json!(4), &json!(5), &json!(2)], "{receipt}");
     assert_eq!(receipt["done"], true);
-    found.clear();
-    holding(site.data(), CANARY.as_bytes(), &mut found);
-    assert_eq!(found, Vec::<String>::new(), "files still have it");
+    assert_eq!(site.holding(CANARY.as_bytes()), [""; 0], "they still have it");
     assert_gone(&site.settled());
     assert_eq!(tail(&site.cli(), "item_activity").rows.len(), 2);
     assert_eq!(tail(&site.cli(), "user_activity").rows.len(), 2);

@@ -1,6 +1,7 @@
 //! What the tests start from: a folder, services on it in one process or apart, and the click and
 //! profile catalog.
 
+mod held;
 mod topology;
 
 use std::fs;
@@ -10,8 +11,9 @@ use millrace_e2e_tests::{Cli, Dev, DevOptions, PublishReport};
 use serde_json::Value;
 use tempfile::TempDir;
 
+pub(crate) use held::in_files;
 use topology::Running;
-pub(crate) use topology::{Topology, on_both};
+pub(crate) use topology::{Topology, on_all, on_both};
 
 /// The header of files of clicks.
 pub(crate) const CLICKS: &str = "event_id,user_id,ts,revision,op,dwell_ms,price,category";
@@ -91,6 +93,11 @@ impl Site {
 
     pub(crate) fn data(&self) -> &Path {
         &self.options.data
+    }
+
+    /// Where these bytes stand in what is stored: files of the data folder, or rows of the database.
+    pub(crate) fn holding(&self, bytes: &[u8]) -> Vec<String> {
+        self.running.holding(self.data(), bytes)
     }
 
     /// Kills the services, as a crash would, and starts them on the same folder and ports.

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::crash::clicks as clicks_a_second;
 use crate::crash::{USERS, expected_counts};
-use crate::fixture::{CLICKS, PROFILES, Site, Topology, assert_features, on_both, pair};
+use crate::fixture::{CLICKS, PROFILES, Site, Topology, assert_features, on_all, on_both, pair};
 
 /// After all of the history.
 const AT: &str = "2024-03-01T18:00:00Z";
@@ -80,7 +80,7 @@ fn assert_history(site: &Site) {
     assert_features(&site.known("2024-03-01T12:30:00Z"), &counts(4, 15.5, 2, "DE"));
 }
 
-on_both!(history_is_read_as_it_became_known);
+on_all!(history_is_read_as_it_became_known);
 fn history_is_read_as_it_became_known(on: Topology) {
     let mut site = on.site();
     let report = import_history(&site);
@@ -116,7 +116,7 @@ fn history_is_read_as_it_became_known(on: Topology) {
     assert_features(&now[0], &[("clicks", json!(5), "PRESENT"), ("spend", json!(31.5), "PRESENT")]);
 }
 
-on_both!(an_import_of_what_was_published_counts_from_when_it_says);
+on_all!(an_import_of_what_was_published_counts_from_when_it_says);
 fn an_import_of_what_was_published_counts_from_when_it_says(on: Topology) {
     let site = on.site();
     let files = history(&site);

@@ -3,7 +3,7 @@
 use millrace_e2e_tests::Cli;
 use serde_json::{Value, json};
 
-use crate::fixture::{Site, Topology, on_both, pair};
+use crate::fixture::{Site, Topology, on_all, pair};
 
 const CATALOG: &str = "\
 entities: {user: int64}
@@ -51,7 +51,7 @@ fn assert_clicks(site: &Site, args: &[&str], clicks: u64, spend: f64) {
     assert_eq!(features[0]["spend"]["value"], json!(spend));
 }
 
-on_both!(late_facts_change_nothing_until_they_are_replayed);
+on_all!(late_facts_change_nothing_until_they_are_replayed);
 fn late_facts_change_nothing_until_they_are_replayed(on: Topology) {
     let mut site = on.bare_site(|_| {});
     site.apply(&site.file("hold.yaml", &[CATALOG]));

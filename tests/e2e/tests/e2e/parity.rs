@@ -12,7 +12,7 @@ use millrace_types::row::put_value;
 use millrace_types::{EntityKey, KeyPart, ValueRef};
 use serde_json::Value;
 
-use crate::fixture::{CLICKS, PROFILES, Topology, catalog, on_both, pair};
+use crate::fixture::{CLICKS, PROFILES, Topology, catalog, on_all, pair};
 
 /// A machine that builds beside the tests is slow.
 const SOON: Duration = Duration::from_secs(60);
@@ -44,7 +44,7 @@ fn compare(cli: &Cli, at: &str) -> Value {
     told
 }
 
-on_both!(online_answers_equal_the_log_through_rebuilds_and_a_crash);
+on_all!(online_answers_equal_the_log_through_rebuilds_and_a_crash);
 fn online_answers_equal_the_log_through_rebuilds_and_a_crash(on: Topology) {
     let mut site = on.site_with(|options| options.at_hand_bytes = Some(4_096));
     for (stream, lines) in [("clicks", clicks()), ("profiles", profiles())] {

@@ -10,7 +10,7 @@ use millrace_test_servers::Cassandra;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::fixture::{Site, Topology, assert_features, on_both, pair};
+use crate::fixture::{Site, Topology, assert_features, in_files, on_all, pair};
 
 /// Ten days and 15 to 30 hours are kept. The last hour is the 30th at 23:00, so that facts before the 19th at
 /// 21:00 are forgotten.
@@ -68,18 +68,6 @@ fn apply(cli: &Cli, folder: &Path) {
     applied.and_then(|done| done.expect_code(0)).expect("the catalog is applied");
 }
 
-fn holds(folder: &Path, bytes: &[u8]) -> bool {
-    fs::read_dir(folder).expect("a folder").any(|entry| {
-        let path = entry.expect("an entry").path();
-        if path.is_dir() {
-            return holds(&path, bytes);
-        }
-        // A file may go while a store compacts.
-        let text = fs::read(&path).unwrap_or_default();
-        text.windows(bytes.len()).any(|window| window == bytes)
-    })
-}
-
 /// What a refusal says once the boundary is where the watermark puts it at last.
 const EARLIEST: &str = "the earliest instant that can be read is 2024-01-26T21:00:00Z";
 
@@ -121,14 +109,14 @@ fn assert_values(cli: &Cli) {
     assert_features(&nobody[0]["features"], &[("clicks_1d", json!(0), "PRESENT")]);
 }
 
-on_both!(what_is_older_than_its_retention_is_gone_and_the_rest_is_as_it_was);
+on_all!(what_is_older_than_its_retention_is_gone_and_the_rest_is_as_it_was);
 fn what_is_older_than_its_retention_is_gone_and_the_rest_is_as_it_was(on: Topology) {
     let mut site = on.bare_site(|options| options.slots = Some(2));
     let folder = site.path("");
     apply(&site.cli(), &folder);
     let report = publish(&site.cli(), &folder, "first", &clicks(0..2));
     assert_eq!(report.accepted, 2 * 24 * USERS, "{report:?}");
-    assert!(holds(site.data(), CANARY.as_bytes()), "what is looked for later is there now");
+    assert_ne!(site.holding(CANARY.as_bytes()), [""; 0], "what is looked for later is there now");
 
     // A crash at whatever step: after the base chunk, in the middle of the rewrite, or before both.
     let report = publish(&site.cli(), &folder, "second", &clicks(2..30));
@@ -138,8 +126,8 @@ fn what_is_older_than_its_retention_is_gone_and_the_rest_is_as_it_was(on: Topolo
         forgotten_before(&site.cli()).filter(|at| at == "2024-01-19T21:00:00Z")
     });
     site.crash_and_restart();
-    wait_until("a folder without it", PATIENCE, || {
-        (!holds(site.data(), CANARY.as_bytes())).then_some(())
+    wait_until("a store without it", PATIENCE, || {
+        site.holding(CANARY.as_bytes()).is_empty().then_some(())
     });
     assert_values(&site.settled());
 
@@ -177,7 +165,7 @@ fn what_is_older_than_its_retention_is_gone_and_the_rest_is_as_it_was(on: Topolo
 /// Stored heads and marks say what is kept, and another join service goes on where the first one was killed.
 #[test]
 fn services_apart_refuse_the_same_and_go_on_after_a_kill() {
-    forget_apart(&[], |_, data| !holds(data, CANARY.as_bytes()));
+    forget_apart(&[], |_, data| in_files(data, CANARY.as_bytes()).is_empty());
 }
 
 /// The facts from the 19th at 21:00 on.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use millrace_e2e_tests::{Apart, ApartOptions, Finished, Scrape, wait_until};
 use serde_json::Value;
 
-use crate::fixture::{CLICKS, PROFILES, Site, Topology, catalog, on_both, pair};
+use crate::fixture::{CLICKS, PROFILES, Site, Topology, catalog, on_all, on_both, pair};
 
 const VIEW: &str = "user_activity";
 
@@ -60,7 +60,7 @@ fn partial(site: &Site) -> Vec<String> {
     names.filter_map(|n| n.into_string().ok()).filter(|n| n.contains("partial")).collect()
 }
 
-on_both!(rows_are_what_reads_at_their_instants_say);
+on_all!(rows_are_what_reads_at_their_instants_say);
 fn rows_are_what_reads_at_their_instants_say(on: Topology) {
     let site = site(on);
     let spine = csv(&site, "spine.csv", "user_id,at,label", &SPINE);

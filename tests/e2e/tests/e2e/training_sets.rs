@@ -10,7 +10,7 @@ use std::path::Path;
 use millrace_e2e_tests::Finished;
 use serde_json::{Value, json};
 
-use crate::fixture::{CLICKS, PROFILES, Site, Topology, catalog, on_both};
+use crate::fixture::{CLICKS, PROFILES, Site, Topology, catalog, on_all, on_both};
 
 const VIEW: &str = "user_activity";
 const LATEST: [&str; 2] = ["--known-at", "latest"];
@@ -214,7 +214,7 @@ fn rows_that_are_empty_are_told_of_all_rows_of_all_views(on: Topology) {
     assert!(done.stderr.contains(share), "{}", done.stderr);
 }
 
-on_both!(facts_judged_late_count_where_they_are_asked_for);
+on_all!(facts_judged_late_count_where_they_are_asked_for);
 /// A fact that came too late to be repaired is part of a set that asks for it, and of no other.
 fn facts_judged_late_count_where_they_are_asked_for(on: Topology) {
     const CATALOG: &str = "\
@@ -251,7 +251,7 @@ views:
     }
 }
 
-on_both!(nothing_of_an_erased_entity_is_in_a_set);
+on_all!(nothing_of_an_erased_entity_is_in_a_set);
 /// Neither its own rows nor what others had of it are made again, by any version, also after a restart.
 fn nothing_of_an_erased_entity_is_in_a_set(on: Topology) {
     const NOTE: &str = "a note of user 42";

@@ -25,12 +25,39 @@ pub(crate) async fn prepare(server: SocketAddr, text: &str) -> Vec<u8> {
     answer[6..6 + usize::from(length)].to_vec()
 }
 
-/// The number in a query's one row of one column, a `bigint`.
-pub(crate) async fn number(server: SocketAddr, text: &str) -> i64 {
+/// What the answer to a query holds: all its rows at once.
+pub(crate) async fn query(server: SocketAddr, text: &str) -> Vec<u8> {
     let mut body = long(text);
     body.extend_from_slice(&QUORUM.to_be_bytes());
     body.push(0);
-    let answer = result(server, QUERY, &body).await;
+    result(server, QUERY, &body).await
+}
+
+/// The texts in a query's rows of one column.
+pub(crate) async fn texts(server: SocketAddr, text: &str) -> Vec<String> {
+    let answer = query(server, text).await;
+    let number = |at: usize| answer[at..at + 4].iter().fold(0, |n, b| n << 8 | usize::from(*b));
+    // The kind of the result, flags, and one column, whose keyspace, table and name come before its type.
+    assert_eq!([number(0), number(4), number(8)], [2, 1, 1], "rows of one table: {answer:?}");
+    let mut at = 12;
+    for _name in 0..3 {
+        at += 2 + usize::from(u16::from_be_bytes([answer[at], answer[at + 1]]));
+    }
+    at += 2;
+    let rows = number(at);
+    at += 4;
+    let mut text = || {
+        let length = number(at);
+        let text = &answer[at + 4..at + 4 + length];
+        at += 4 + length;
+        String::from_utf8(text.to_vec()).expect("a text")
+    };
+    (0..rows).map(|_| text()).collect()
+}
+
+/// The number in a query's one row of one column, a `bigint`.
+pub(crate) async fn number(server: SocketAddr, text: &str) -> i64 {
+    let answer = query(server, text).await;
     // It stands at the end, behind the count of rows and its own length.
     let Some((_, [0, 0, 0, 1, 0, 0, 0, 8, number @ ..])) = answer.split_last_chunk::<16>() else {
         panic!("{text}: {answer:?}");

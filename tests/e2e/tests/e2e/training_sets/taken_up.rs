@@ -19,7 +19,7 @@ use tokio::runtime::Runtime;
 use tonic::Status;
 
 use super::{LATEST, VIEW, apply, made};
-use crate::fixture::{CLICKS, Site, Topology, on_both};
+use crate::fixture::{CLICKS, Site, Topology, on_all, on_both};
 
 /// What a call gave.
 struct Call {
@@ -121,7 +121,7 @@ fn events_go_on_behind_the_last_row_whatever_was_erased_before_it(on: Topology) 
     assert!(ids(&rest).iter().eq(expected), "rows were left out or came twice");
 }
 
-on_both!(events_that_were_forgotten_meanwhile_are_not_left_out_of_the_rest_alone);
+on_all!(events_that_were_forgotten_meanwhile_are_not_left_out_of_the_rest_alone);
 /// Rows of the rest alone cannot be left out: that would be no set of any kind.
 fn events_that_were_forgotten_meanwhile_are_not_left_out_of_the_rest_alone(on: Topology) {
     const CATALOG: &str = "\
@@ -159,7 +159,8 @@ views:
     apply(&site, &site.file("keeps.yaml", &[&keeps]));
     wait_until("the boundary", Duration::from_secs(90), || {
         let status = site.cli().json(["status"]).ok()?;
-        status["forgotten_before"]["clicks"].as_str().map(str::to_owned)
+        // It moves in steps, of which this is the last.
+        (status["forgotten_before"]["clicks"] == "2024-01-19T21:00:00Z").then_some(())
     });
     let refused = ask(&site, vec![question(&begun.version, cursor)], 99).err().expect("refused");
     let message = refused.message();
