@@ -81,6 +81,12 @@ impl Site {
         self.running.settle();
     }
 
+    /// Waits until slots have the owners that they keep, on a cluster where there are many. While a slot
+    /// moves, a fact behind its watermark may be taken in: its new owner has yet to be told.
+    pub(crate) fn share_slots(&self) {
+        self.running.share_slots();
+    }
+
     /// The command line, once what it reads has all that was acknowledged.
     pub(crate) fn settled(&self) -> Cli {
         self.settle();

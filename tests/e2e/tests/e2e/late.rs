@@ -54,6 +54,7 @@ fn assert_clicks(site: &Site, args: &[&str], clicks: u64, spend: f64) {
 on_all!(late_facts_change_nothing_until_they_are_replayed);
 fn late_facts_change_nothing_until_they_are_replayed(on: Topology) {
     let mut site = on.bare_site(|_| {});
+    site.share_slots();
     site.apply(&site.file("hold.yaml", &[CATALOG]));
     let first = site.file(
         "first.csv",

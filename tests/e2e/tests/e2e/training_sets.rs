@@ -236,6 +236,7 @@ views:
 ";
     const HEADER: &str = "event_id,user_id,ts,price";
     let site = on.bare_site(|_| {});
+    site.share_slots();
     apply(&site, &site.file("hold.yaml", &[CATALOG]));
     let first = [HEADER, "a,7,2024-03-01T10:00:00Z,1.5", "b,7,2024-03-01T12:00:00Z,2.0"];
     assert_eq!(site.publish("clicks", &first).accepted, 2);
