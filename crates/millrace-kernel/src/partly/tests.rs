@@ -180,15 +180,19 @@ fn a_few_facts_stand_in_the_head() {
 fn a_page_in_the_head_is_decoded_where_a_read_needs_it() {
     let (mut harness, mut stored) = full(0, 40);
     stored.save(&mut harness.state);
-    let decoded = |at| {
+    let decoded = |features: &[usize], at| {
         let plan = harness.state.plan.clone();
-        let mut opened = stored.head(&harness.state).open(plan, 0, &harness.features[..6]).unwrap();
+        let mut opened = stored.head(&harness.state).open(plan, 0, features).unwrap();
         assert_eq!(opened.needed(Micros(at)), Ok(Vec::new()));
         assert!(opened.evaluate(Micros(at)).is_ok());
-        opened.inline.0.iter().any(Option::is_none)
+        opened.inline.0.iter().filter(|page| page.is_none()).count()
     };
-    assert!(decoded(500_000_000), "the instant cuts it");
-    assert!(!decoded(i64::MAX), "every window is beyond it");
+    const WINDOWS: [usize; 3] = [1, 2, 3];
+    assert_eq!(decoded(&WINDOWS, 500_000_000), 1, "the instant cuts it");
+    assert_eq!(decoded(&WINDOWS, 999_000_000), 1, "a window's start cuts it");
+    assert_eq!(decoded(&WINDOWS, i64::MAX), 0, "every window is beyond it");
+    // A page that small has no partial beside it.
+    assert_eq!(decoded(&[0], i64::MAX), 1, "all of it counts");
 }
 
 /// Folding takes for granted that values are of the type of their field: damaged parts, and those of

@@ -262,7 +262,7 @@ impl Head {
                     named.push(NamedPages::new(index, names));
                     continue;
                 }
-                // Most reads need no page, not even one that stands here.
+                // Nor is one that stands here needed, where no window reaches it.
                 Pages::Summed(pages) => pages
                     .into_iter()
                     .map(|(place, summary)| match place {
