@@ -13,7 +13,6 @@ use millrace_kernel::{Plan, ViewChange, ViewFollower};
 use millrace_types::chunk::Chunk;
 use millrace_types::{DecodeError, Entity, KindId, Micros, Op, Position, Row, SlotId, Verdict};
 use tokio::sync::mpsc;
-use tokio::time::sleep;
 
 use cursor::{Cursor, Partial};
 
@@ -165,7 +164,8 @@ impl Subscription {
         let changes = self.confirmed.iter_mut().map(|c| Box::pin(c.changed()));
         tokio::select! {
             () = self.sender.closed() => Err(None),
-            () = sleep(OWED_AGAIN), if owes => Ok(()),
+            // A takeover may have cut off what is owed, which no slot tells.
+            () = tokio::time::sleep(OWED_AGAIN), if owes => Ok(()),
             (changed, _, _) = futures::future::select_all(changes) => {
                 changed.map_err(|_| None)
             }
