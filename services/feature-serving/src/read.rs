@@ -398,7 +398,8 @@ impl Reader {
         let count = from_log.len();
         let wanted = from_log.iter().map(|f| request.entities[f.0].clone()).collect();
         let span = Span::within("read log");
-        let fold = self.log.fold(peer, plan.clone(), slot, wanted, known_at, up_to);
+        // Few reads come here: those that do not should not carry its state.
+        let fold = Box::pin(self.log.fold(peer, plan.clone(), slot, wanted, known_at, up_to));
         let Folded { states, boundaries } = span.around(fold).await?;
         drop(span);
         let mut states: BTreeMap<Entity, _> = states.into_iter().collect();

@@ -139,7 +139,8 @@ impl StoredHeads {
         {
             return Ok(found.clone());
         }
-        let found = Arc::new(self.scan_waiting(slot, oldest, mark.position).await?);
+        let found = Box::pin(self.scan_waiting(slot, oldest, mark.position)).await?;
+        let found = Arc::new(found);
         known().insert(slot, found.clone());
         Ok(found)
     }

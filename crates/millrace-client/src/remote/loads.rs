@@ -179,7 +179,8 @@ impl Loads {
                 return loaded;
             }
         }
-        self.calls.load(&names, within).await
+        // Rarely: its state is many times that of who waits above.
+        Box::pin(self.calls.load(&names, within)).await
     }
 }
 

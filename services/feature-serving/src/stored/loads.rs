@@ -33,6 +33,29 @@ struct Waiting {
 /// The entities of which a load is under way, each with who waits for the next one.
 type UnderWay = Mutex<HashMap<Entity, Option<Waiting>>>;
 
+/// A head that a read asked for.
+enum Head {
+    /// It was loaded a moment ago.
+    Hot(Option<Bytes>),
+    /// A load of it is under way, or will be.
+    Loading(watch::Receiver<Option<Loaded>>),
+}
+
+impl Head {
+    async fn found(self) -> Loaded {
+        let mut receiver = match self {
+            Self::Hot(head) => return Ok(head),
+            Self::Loading(receiver) => receiver,
+        };
+        let loaded = receiver.wait_for(Option::is_some).await.map(|loaded| loaded.clone());
+        // Where the task is gone, the process goes down.
+        loaded.ok().flatten().unwrap_or_else(|| {
+            let reason = "the load of heads was given up".to_owned();
+            Err(StoreError::Unavailable { operation: "load", reason })
+        })
+    }
+}
+
 /// Loads heads, one load of an entity at a time.
 pub(super) struct HeadLoads {
     parts: Parts,
@@ -61,22 +84,22 @@ impl HeadLoads {
     ) -> Result<Vec<Option<Bytes>>, StoreError> {
         let until = Deadline::current();
         let mut own = Vec::new();
-        let mut receivers = Vec::with_capacity(entities.len());
+        let mut heads = Vec::with_capacity(entities.len());
         {
             let mut under_way = lock(&self.under_way);
             for entity in entities {
                 if let Some(head) = self.hot.get(entity, since) {
-                    receivers.push(watch::channel(Some(Ok(head))).1);
+                    heads.push(Head::Hot(head));
                 } else if let Some(next) = under_way.get_mut(entity) {
                     let sender = || watch::channel(None).0;
                     let next = next.get_or_insert_with(|| Waiting { sender: sender(), until });
                     next.until = Deadline::last(next.until, until);
-                    receivers.push(next.sender.subscribe());
+                    heads.push(Head::Loading(next.sender.subscribe()));
                 } else {
                     let (sender, receiver) = watch::channel(None);
                     under_way.insert(entity.clone(), None);
                     own.push((entity.clone(), Waiting { sender, until }));
-                    receivers.push(receiver);
+                    heads.push(Head::Loading(receiver));
                 }
             }
         }
@@ -88,19 +111,11 @@ impl HeadLoads {
             // On its own: whoever asked first may leave, and the others still wait.
             tokio::spawn(async move { span.around(work).await });
         }
-        let mut heads = Vec::with_capacity(receivers.len());
-        for mut receiver in receivers {
-            let loaded = receiver.wait_for(Option::is_some).await.map(|loaded| loaded.clone());
-            match loaded {
-                Ok(Some(loaded)) => heads.push(loaded?),
-                // The task is gone: the process goes down.
-                Ok(None) | Err(_) => {
-                    let reason = "the load of heads was given up".to_owned();
-                    return Err(StoreError::Unavailable { operation: "load", reason });
-                }
-            }
+        let mut found = Vec::with_capacity(heads.len());
+        for head in heads {
+            found.push(head.found().await?);
         }
-        Ok(heads)
+        Ok(found)
     }
 }
 
