@@ -2,12 +2,13 @@
 
     python witness.py prepare DATASET SOURCE FOLDER
     (import the files and make the sets that FOLDER/plan.json names)
-    python witness.py compare DATASET SOURCE FOLDER
+    python witness.py compare DATASET SOURCE FOLDER [KNOWN_AT]
 
 `prepare` writes the files to import, each in the order in which its rows were known, and for each view a
 spine: instants at events, just after them, and at edges of windows. `compare` computes every feature that
 SQL can express exactly, as known at each row and latest, in SQL (witness_sql.py) and by Polars
-(witness_polars.py), and compares every value with the set's.
+(witness_polars.py), and compares every value with the set's; of sets known at KNOWN_AT alone, where it is
+given.
 """
 
 import json
@@ -169,7 +170,7 @@ def plain(column: pl.Series) -> list:
     return column.to_list()
 
 
-def compare(name: str, source: str, folder: str) -> None:
+def compare(name: str, source: str, folder: str, only: str | None = None) -> None:
     import witness_polars
     import witness_sql
 
@@ -184,6 +185,8 @@ def compare(name: str, source: str, folder: str) -> None:
     for view, of in data.views.items():
         planned = plan["views"][view]
         for known, path in planned["sets"].items():
+            if only not in (None, known):
+                continue
             ours = pl.read_parquet(path)
             assert ours["row"].to_list() == list(range(planned["rows"])), "rows keep their order"
             for peer_name, peer in peers.items():
@@ -209,8 +212,8 @@ def compare(name: str, source: str, folder: str) -> None:
 
 
 def main() -> None:
-    command, name, source, folder = sys.argv[1:]
-    {"prepare": prepare, "compare": compare}[command](name, source, folder)
+    command, name, source, folder, *only = sys.argv[1:]
+    {"prepare": prepare, "compare": compare}[command](name, source, folder, *only)
 
 
 if __name__ == "__main__":

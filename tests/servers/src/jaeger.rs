@@ -19,12 +19,11 @@ const PROGRAM: &str = "jaeger-v1.76.0/jaeger";
 const HINT: &str = "`cargo xtask test --only tools` builds it, and MILLRACE_JAEGER names another \
                     program of Jaeger 2";
 
-/// As `deploy/jaeger/jaeger.yaml` has it, without the other reasons to keep a trace.
-const ERRORS_ALONE: &str = "processors:
-  tail_sampling:
-    decision_wait: 1s
-    policies: [{name: errors, type: status_code, status_code: {status_codes: [ERROR]}}]
-";
+/// Which traces are kept where services are deployed.
+const DEPLOYED: &str = include_str!("../../../deploy/jaeger/jaeger.yaml");
+
+/// What a trace takes to be slow for [`Jaeger::start_as_deployed`]: the machine of a test is slow at times.
+pub const SLOW_TRACE: Duration = Duration::from_secs(2);
 
 /// A running Jaeger that keeps the last 20,000 traces in memory. It ends, and its folder goes, when
 /// this is dropped and also when the process that started it ends in any way.
@@ -51,13 +50,16 @@ impl Jaeger {
         Self::start_keeping("[]", "")
     }
 
-    /// Starts one that keeps traces with an error, and nothing else: it decides a second after it saw
-    /// the first span of a trace.
+    /// Starts one that keeps the traces that `deploy/jaeger/jaeger.yaml` keeps, and no share of the rest: those
+    /// with an error, and those that take [`SLOW_TRACE`], where it says 250 ms.
     ///
     /// # Errors
     /// [`ServerError`].
-    pub fn start_for_errors() -> Result<Self, ServerError> {
-        Self::start_keeping("[tail_sampling]", ERRORS_ALONE)
+    ///
+    /// # Panics
+    /// When the file says it in other words.
+    pub fn start_as_deployed() -> Result<Self, ServerError> {
+        Self::start_keeping("[tail_sampling]", &deployed_sampling())
     }
 
     fn start_keeping(processors: &str, described: &str) -> Result<Self, ServerError> {
@@ -111,6 +113,24 @@ impl Jaeger {
     pub fn get(&self, path: &str) -> Result<String, ServerError> {
         self.ports.ask(path).map_err(ServerError::io(format!("get {path} of Jaeger")))
     }
+}
+
+/// How the file of `deploy/` chooses traces, none of which are kept as a share, and what is slow.
+fn deployed_sampling() -> String {
+    let processors = DEPLOYED.find("\nprocessors:\n").expect("it has processors") + 1;
+    let batch = DEPLOYED[processors..].find("  batch:\n").expect("which end with batches");
+    let slow = format!("threshold_ms: {}", SLOW_TRACE.as_millis());
+    let instead = [
+        ("\"${env:MILLRACE_TRACES_PERCENT:-100}\"", "0"),
+        ("threshold_ms: 250", slow.as_str()),
+        ("decision_wait: 5s", "decision_wait: 4s"),
+    ];
+    let mut sampling = DEPLOYED[processors..processors + batch].to_owned();
+    for (deployed, of_a_test) in instead {
+        assert!(sampling.contains(deployed), "deploy/jaeger/jaeger.yaml says no {deployed}");
+        sampling = sampling.replace(deployed, of_a_test);
+    }
+    sampling
 }
 
 impl Ports {

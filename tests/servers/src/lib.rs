@@ -11,7 +11,7 @@ mod redis;
 mod ring;
 
 pub use cassandra::{Cassandra, CassandraOptions};
-pub use jaeger::Jaeger;
+pub use jaeger::{Jaeger, SLOW_TRACE};
 pub use process::{ServerError, free_port};
 pub use redis::{Redis, RedisOptions};
 pub use ring::Ring;

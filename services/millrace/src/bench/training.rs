@@ -106,6 +106,8 @@ pub(super) async fn run(options: &BenchTrainingArgs) -> Result<TrainingNumbers, 
     let runs = read(&client, &child, &args).await?;
     super::say("reading it as known at each click");
     args.known_at = TrainingKnownAt::AtEvent;
+    // What is kept for other programs is the set of what is known latest.
+    args.out = folder.join("set-at-event.parquet");
     let at_event = read(&client, &child, &args).await?;
     let median = runs[RUNS / 2];
     Ok(TrainingNumbers {

@@ -2,9 +2,10 @@
 //! databases.
 
 use std::collections::HashMap;
+use std::process::{Command, Stdio};
 
 use millrace_e2e_tests::wait_until;
-use millrace_test_servers::{Cassandra, Jaeger, Redis, RedisOptions};
+use millrace_test_servers::{Cassandra, Jaeger, Redis, RedisOptions, SLOW_TRACE};
 use serde_json::Value;
 
 use crate::apart::Place;
@@ -34,11 +35,15 @@ const READ_TO_THE_HEAD: [Named; 6] = [
     ("load snapshot", "cassandra"),
 ];
 
-/// Runs the command line as the head of traces.
-fn run(place: &Place, jaeger: &Jaeger, args: &[&str], code: i32) {
+/// The command line as the head of traces.
+fn command(place: &Place, jaeger: &Jaeger, args: &[&str]) -> Command {
     let mut command = place.cli().command(args).expect("a binary");
-    let ended = command.env("OTEL_EXPORTER_OTLP_ENDPOINT", jaeger.otlp()).output();
-    let ended = ended.expect("it runs");
+    command.env("OTEL_EXPORTER_OTLP_ENDPOINT", jaeger.otlp());
+    command
+}
+
+fn run(place: &Place, jaeger: &Jaeger, args: &[&str], code: i32) {
+    let ended = command(place, jaeger, args).output().expect("it runs");
     assert_eq!(ended.status.code(), Some(code), "{ended:?}");
 }
 
@@ -116,19 +121,30 @@ fn a_batch_and_a_read_are_each_one_trace_down_to_the_databases() {
 }
 
 /// Services sample as their callers do, so that a collector that sees traces whole can keep those with an
-/// error, as the one of `deploy/` does.
+/// error and those that were slow, as the one of `deploy/` does.
 #[test]
-fn traces_with_an_error_are_kept_where_others_are_not() {
-    let jaeger = Jaeger::start_for_errors().expect("a Jaeger");
+fn traces_with_an_error_and_slow_ones_are_kept_where_others_are_not() {
+    let jaeger = Jaeger::start_as_deployed().expect("a Jaeger");
     let place = exporting(&jaeger, Vec::new());
-    run(&place, &jaeger, &["get", "user_activity", "1"], 0);
-    run(&place, &jaeger, &["get", "user_activity", "1", "--known-at", "2099-01-01T00:00:00Z"], 1);
-    let kept = wait_until("a trace in Jaeger", SOON, || {
+    let read = ["get", "user_activity", "1"];
+    run(&place, &jaeger, &read, 0);
+    run(&place, &jaeger, &[&read[..], &["--known-at", "2099-01-01T00:00:00Z"]].concat(), 1);
+    let serving = "feature-serving";
+    place.services.signal(serving, "STOP").expect("it can be stopped");
+    let mut slow = command(&place, &jaeger, &read);
+    let mut slow = slow.stdout(Stdio::null()).spawn().expect("it runs");
+    // Not a wait for something: it is how slow the read is.
+    std::thread::sleep(SLOW_TRACE + SLOW_TRACE / 2);
+    place.services.signal(serving, "CONT").expect("it goes on");
+    assert!(slow.wait().expect("it ends").success());
+    let kept = wait_until("two traces in Jaeger", SOON, || {
         let kept = traces(&jaeger);
-        (!kept.is_empty()).then_some(kept)
+        (kept.len() > 1).then_some(kept)
     });
-    // The other one began before it, and was decided about before it.
-    let [trace] = &kept[..] else { panic!("{kept:?}") };
-    let refused = [READ_TO_THE_HEAD[0], READ_TO_THE_HEAD[1]];
-    assert!(stands(trace, &refused), "{trace}");
+    // The other one began before them, and was decided about before them.
+    assert_eq!(kept.len(), 2, "{kept:?}");
+    let read = [READ_TO_THE_HEAD[0], READ_TO_THE_HEAD[1]];
+    assert!(kept.iter().all(|trace| stands(trace, &read)), "{kept:?}");
+    let answered = kept.iter().filter(|trace| stands(trace, &READ_TO_THE_HEAD[..3]));
+    assert_eq!(answered.count(), 1, "the one that was refused, and the slow one: {kept:?}");
 }
