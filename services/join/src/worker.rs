@@ -198,8 +198,6 @@ pub(crate) struct Worker {
     gone: BTreeMap<u64, Instant>,
     /// No flush starts before this, when the load is high.
     next_flush: Instant,
-    /// The slot that the last flush ended with.
-    judged_last: SlotId,
     last_tick: Instant,
     confirmed: Arc<[Confirming]>,
     /// Snapshot parts to delete once their grace is over.
@@ -267,7 +265,6 @@ impl Worker {
             refusals: Refusals::default(),
             gone: BTreeMap::new(),
             next_flush: Instant::now(),
-            judged_last: SlotId(u32::MAX),
             last_tick: Instant::now(),
             confirmed: start.confirmed,
             garbage: VecDeque::new(),

@@ -20,8 +20,6 @@ use crate::stop::Stop;
 const BODY_BYTES_MAX: usize = CHUNK_BYTES_MAX - 128 * 1024;
 /// A flush with at least this many facts is a sign of load: the next one lingers.
 const BUSY_FACTS: usize = 256;
-/// A flush begins no further slot with at least this many facts: theirs are judged while it is appended.
-const FLUSH_FACTS: usize = 8 * 1024;
 
 /// Chunks of a slot whose way into stored heads is timed at once; those beyond are not.
 const UNCOVERED_MAX: usize = 256;
@@ -67,15 +65,11 @@ impl Worker {
         }
         let ready: Vec<SlotId> =
             self.slots.iter().filter(|(_, s)| s.can_judge()).map(|(id, _)| *id).collect();
-        let mut ready = in_turn(ready, self.judged_last).into_iter();
         let mut chunks = Vec::new();
         let mut slots = Vec::new();
         let mut facts = 0;
-        while facts < FLUSH_FACTS
-            && let Some(id) = ready.next()
-        {
+        for id in ready {
             let Some((append, count)) = self.judge(id) else { continue };
-            self.judged_last = id;
             facts += count;
             slots.push(id);
             chunks.push(append);
@@ -84,7 +78,7 @@ impl Worker {
             return;
         }
         self.instruments.flush_facts.record(facts as f64, &[]);
-        if facts >= BUSY_FACTS && ready.len() == 0 {
+        if facts >= BUSY_FACTS {
             self.next_flush = Instant::now() + self.config.linger;
         }
         let span = Span::shared("join flush", || self.traces(&slots));
@@ -215,14 +209,6 @@ impl Worker {
     }
 }
 
-/// Slots, ascending, in the order of their turns: those of the last flush, which ended with `last`, may have
-/// something again before others had theirs.
-fn in_turn(mut slots: Vec<SlotId>, last: SlotId) -> Vec<SlotId> {
-    let next = slots.partition_point(|id| *id <= last);
-    slots.rotate_left(next);
-    slots
-}
-
 impl Slot {
     fn can_judge(&self) -> bool {
         let has_work = !self.queue.is_empty() || self.core.has_suspects();
@@ -269,23 +255,5 @@ impl Slot {
 
     fn append_of(&self, position: Position, known_at: KnownAt, bytes: Vec<u8>) -> Append {
         Append { slot: self.core.slot(), position, known_at, bytes: Bytes::from(bytes) }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn slots_take_turns_however_often_the_first_have_something() {
-        let turns = |slots: &[u32], last| {
-            let slots = slots.iter().copied().map(SlotId).collect();
-            in_turn(slots, SlotId(last)).into_iter().map(|id| id.0).collect::<Vec<_>>()
-        };
-        assert_eq!(turns(&[0, 1, 2, 5], u32::MAX), [0, 1, 2, 5], "at first");
-        assert_eq!(turns(&[0, 1, 2, 5], 1), [2, 5, 0, 1]);
-        assert_eq!(turns(&[0, 1, 5], 2), [5, 0, 1], "the last one has nothing now");
-        assert_eq!(turns(&[0, 1], 5), [0, 1]);
-        assert_eq!(turns(&[], 5), [0; 0]);
     }
 }
