@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::{Finished, HarnessError, PublishReport, binary, run_bounded};
+use crate::{Finished, HarnessError, PublishReport, binary, run_bounded, wait_until};
 
 /// No command of the tests takes longer, but a machine that builds beside it is slow.
 const LIMIT: Duration = Duration::from_secs(300);
@@ -125,6 +125,18 @@ impl Cli {
         let args = std::iter::once(OsStr::new("publish").to_owned());
         let pairs = pairs.into_iter().map(|pair| pair.as_ref().to_owned());
         PublishReport::read(&self.run_json(args.chain(pairs))?)
+    }
+
+    /// Waits until no entity waits for a rebuild any more.
+    ///
+    /// # Panics
+    ///
+    /// When some do after that time.
+    pub fn wait_for_rebuilds(&self, within: Duration) {
+        wait_until("the rebuilds", within, || {
+            let status = self.json(["status"]).ok()?;
+            (status["rebuild_queue"] == 0).then_some(())
+        });
     }
 
     /// Imports `STREAM=FILE` pairs with the flags of `import`; refused and late facts are part of the

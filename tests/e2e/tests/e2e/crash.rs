@@ -119,9 +119,6 @@ fn rebuilds_survive_a_kill(on: Topology) {
     let report = site.cli().publish([pair("clicks", &again)]).expect("published");
     // A retry may say REPAIRED (queued) where its entity is dirty; it must not add anything.
     assert_eq!(report.duplicate + report.repaired, total as u64, "{report:?}");
-    wait_until("the rebuilds", Duration::from_secs(120), || {
-        let status = site.cli().json(["status"]).expect("status");
-        (status["rebuild_queue"] == 0).then_some(())
-    });
+    site.cli().wait_for_rebuilds(Duration::from_secs(120));
     assert_all_counted_once(&site, total);
 }

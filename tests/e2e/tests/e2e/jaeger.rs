@@ -133,7 +133,7 @@ fn traces_with_an_error_and_slow_ones_are_kept_where_others_are_not() {
     place.services.signal(serving, "STOP").expect("it can be stopped");
     let mut slow = command(&place, &jaeger, &read);
     let mut slow = slow.stdout(Stdio::null()).spawn().expect("it runs");
-    // Not a wait for something: it is how slow the read is.
+    // Nothing is waited for: the read takes at least as long as the service is stopped, and so is slow.
     std::thread::sleep(SLOW_TRACE + SLOW_TRACE / 2);
     place.services.signal(serving, "CONT").expect("it goes on");
     assert!(slow.wait().expect("it ends").success());

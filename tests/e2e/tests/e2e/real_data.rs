@@ -10,9 +10,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use millrace_e2e_tests::{
-    Apart, ApartOptions, Cli, Dev, DevOptions, HarnessError, Order, Table, wait_until,
-};
+use millrace_e2e_tests::{Apart, ApartOptions, Cli, Dev, DevOptions, HarnessError, Order, Table};
 use millrace_test_servers::{Cassandra, Redis, RedisOptions};
 use millrace_test_support::real_data::{DataSet, Folder, ONLINE_RETAIL, VCPKG_PORTS};
 
@@ -177,10 +175,7 @@ fn publish(
         sent += report.sent;
     }
     assert_eq!(sent, expected.rows(), "every row is sent");
-    wait_until("the rebuilds", Duration::from_secs(600), || {
-        let status = cli.json(["status"]).ok()?;
-        (status["rebuild_queue"] == 0).then_some(())
-    });
+    cli.wait_for_rebuilds(Duration::from_secs(600));
     Ok(())
 }
 

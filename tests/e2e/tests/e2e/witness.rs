@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use millrace_e2e_tests::{
     Cli, Dev, DevOptions, Finished, client_command, python, repository_root, run_bounded,
-    wait_until,
 };
 use millrace_test_support::real_data::{DataSet, Folder, ONLINE_RETAIL, VCPKG_PORTS};
 use serde_json::Value;
@@ -53,10 +52,7 @@ fn publish(cli: &Cli, files: &Value) {
         let rows = file["rows"].as_u64().expect("a number");
         assert_eq!((report.sent, report.rejected + report.late), (rows, 0), "{report:?}");
     }
-    wait_until("the rebuilds", LIMIT, || {
-        let status = cli.json(["status"]).ok()?;
-        (status["rebuild_queue"] == 0).then_some(())
-    });
+    cli.wait_for_rebuilds(LIMIT);
 }
 
 /// Makes the sets of a view, of those that are known at `only` where that is given.

@@ -173,13 +173,7 @@ impl Server {
     /// Waits until everything acknowledged is in effect, in the heads that are read.
     pub(crate) fn settle(&self) {
         match self {
-            Self::OneProcess { .. } => {
-                let cli = self.cli();
-                wait_until("the rebuilds", REBUILT_WITHIN, || {
-                    let status = cli.json(["status"]).ok()?;
-                    (status["rebuild_queue"] == 0).then_some(())
-                });
-            }
+            Self::OneProcess { .. } => self.cli().wait_for_rebuilds(REBUILT_WITHIN),
             Self::Apart { services, .. } => services.settle(),
         }
     }
