@@ -32,7 +32,7 @@ pub use batch::{BATCH_BYTES, BATCH_ROWS, BATCH_ROWS_MAX, RejectedRow, RowBatch, 
 pub use error::{CellError, ReadError, RowError};
 pub use format::Format;
 pub(crate) use json::names as json_names;
-pub(crate) use parquet::{Bounded, guarded, widened};
+pub(crate) use parquet::{ParquetFile, guarded, widened};
 pub(crate) use source::open_text;
 pub use source::{ContentHash, Input, Progress, hash_content};
 pub(crate) use text::BASE64;

@@ -15,6 +15,8 @@ use millrace::files::{Format, Input, Progress, RowReader, arrow_schema};
 use millrace_catalog::Stream;
 use millrace_types::{FieldType, Value};
 use parquet::arrow::ArrowWriter;
+use parquet::basic::Compression;
+use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder, WriterVersion};
 
 use crate::history::HISTORY;
 
@@ -79,10 +81,19 @@ pub(crate) fn ndjson_seeds() -> Vec<Vec<u8>> {
 }
 
 pub(crate) fn parquet_seeds() -> Vec<Vec<u8>> {
-    let mut writer = ArrowWriter::try_new(Vec::new(), arrow_schema(stream()), None)
-        .expect("a schema of a stream can be written");
-    writer.write(&batch()).expect("a batch can be written to memory");
-    vec![writer.into_inner().expect("a file can be ended in memory")]
+    let plain = WriterProperties::builder();
+    let packed = WriterProperties::builder().set_compression(Compression::SNAPPY);
+    let delta = WriterProperties::builder()
+        .set_writer_version(WriterVersion::PARQUET_2_0)
+        .set_dictionary_enabled(false);
+    let written = |properties: WriterPropertiesBuilder| {
+        let mut writer =
+            ArrowWriter::try_new(Vec::new(), arrow_schema(stream()), Some(properties.build()))
+                .expect("a schema of a stream can be written");
+        writer.write(&batch()).expect("a batch can be written to memory");
+        writer.into_inner().expect("a file can be ended in memory")
+    };
+    [plain, packed, delta].map(written).to_vec()
 }
 
 /// The rows as a record batch.

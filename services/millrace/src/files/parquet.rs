@@ -18,9 +18,7 @@ use millrace_catalog::{Field, Stream};
 use millrace_types::value::canonical_double;
 use millrace_types::{FieldType, Micros, ValueRef};
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{
-    ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
-};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReader;
 use parquet::errors::ParquetError;
 
 use super::RowSource;
@@ -29,9 +27,10 @@ use super::columns::match_columns;
 use super::error::{CellError, ReadError, RowError};
 use super::source::{Input, Progress, open_file};
 use super::text::{self, Cell};
-pub(crate) use bounded::Bounded;
+pub(crate) use pages::ParquetFile;
 
 mod bounded;
+mod pages;
 
 pub(crate) struct ParquetReader {
     input: String,
@@ -60,12 +59,8 @@ impl ParquetReader {
         let bytes = file.metadata().map_or(0, |m| m.len());
         let input = input.to_string();
         let failed = |source| parquet_error(&input, 0, source);
-        let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-        let builder = guarded(|| {
-            ParquetRecordBatchReaderBuilder::try_new_with_options(Bounded(file), options)
-        })
-        .map_err(failed)?;
-        let schema = builder.schema().clone();
+        let opened = guarded(|| ParquetFile::open(file)).map_err(failed)?;
+        let schema = opened.schema();
         let names: Vec<String> = schema.fields().iter().map(|f| f.name().clone()).collect();
         let columns = match_columns(&input, stream, &names)?;
         for (field, column) in stream.fields.iter().zip(&columns) {
@@ -81,10 +76,9 @@ impl ParquetReader {
                 });
             }
         }
-        let mask = ProjectionMask::roots(builder.parquet_schema(), columns.iter().copied());
-        let rows = u64::try_from(builder.metadata().file_metadata().num_rows()).unwrap_or(0);
-        let builder = builder.with_projection(mask).with_batch_size(BATCH_ROWS as usize);
-        let reader = guarded(|| builder.build()).map_err(failed)?;
+        let mask = ProjectionMask::roots(opened.parquet_schema(), columns.iter().copied());
+        let rows = opened.rows();
+        let reader = guarded(|| opened.read(mask, BATCH_ROWS as usize)).map_err(failed)?;
         // The columns read keep the order of the file.
         let mut read = columns.clone();
         read.sort_unstable();

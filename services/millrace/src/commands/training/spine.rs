@@ -19,12 +19,12 @@ use millrace_catalog::{
     BeyondRepair, Field, KeyColumn, Kind, Stream, StreamKind, TimeUnit as CatalogUnit,
 };
 use millrace_types::{FieldType, KeyType, StreamId};
-use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::ProjectionMask;
 use tokio::sync::mpsc;
 
 use crate::commands::Failure;
 use crate::files::{
-    BATCH_ROWS, Bounded, Format, Input, Progress, RowReader, arrow_schema, guarded, json_names,
+    BATCH_ROWS, Format, Input, ParquetFile, Progress, RowReader, arrow_schema, guarded, json_names,
     open_text, widened,
 };
 
@@ -98,13 +98,10 @@ fn of_batches(path: &Path, schema: &SchemaRef, kinds: Keys<'_>, batches: Batches
 
 fn parquet(path: &Path, kinds: Keys<'_>) -> Opened {
     let file = File::open(path).map_err(|e| failed(path, e))?;
-    let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-    let builder =
-        guarded(|| ParquetRecordBatchReaderBuilder::try_new_with_options(Bounded(file), options))
-            .map_err(|e| failed(path, e))?;
-    let schema = SchemaRef::clone(builder.schema());
+    let opened = guarded(|| ParquetFile::open(file)).map_err(|e| failed(path, e))?;
+    let schema = SchemaRef::clone(opened.schema());
     let mut reader =
-        guarded(|| builder.with_batch_size(ROWS).build()).map_err(|e| failed(path, e))?;
+        guarded(|| opened.read(ProjectionMask::all(), ROWS)).map_err(|e| failed(path, e))?;
     let mut read = move || guarded(|| Ok(reader.next().transpose()?)).map_err(|e| e.to_string());
     let batches = Box::new(std::iter::from_fn(move || read().transpose()));
     of_batches(path, &schema, kinds, batches)

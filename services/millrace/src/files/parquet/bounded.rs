@@ -1,7 +1,7 @@
 //! The bytes of a Parquet file, which end.
 
 use std::fs::File;
-use std::io::{self, BufReader, ErrorKind, Read};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read};
 
 use bytes::Bytes;
 use parquet::errors::Result;
@@ -11,7 +11,7 @@ use parquet::file::reader::{ChunkReader, Length};
 /// Parquet skips what a damaged header says is there without looking whether anything was read, two
 /// thousand million times if it says so.
 #[derive(Debug)]
-pub(crate) struct Bounded(pub(crate) File);
+pub(super) struct Bounded(pub(super) File);
 
 impl Length for Bounded {
     fn len(&self) -> u64 {
@@ -33,7 +33,7 @@ impl ChunkReader for Bounded {
 
 /// Tells of its end once.
 #[derive(Debug)]
-pub(crate) struct EndsOnce<R> {
+pub(super) struct EndsOnce<R> {
     inner: R,
     has_ended: bool,
 }
@@ -48,5 +48,12 @@ impl<R: Read> Read for EndsOnce<R> {
             return Err(io::Error::new(ErrorKind::UnexpectedEof, "the file ends before that"));
         }
         Ok(0)
+    }
+}
+
+impl<R: BufRead> EndsOnce<R> {
+    /// What is read next, as far as it is at hand.
+    pub(super) fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.inner.fill_buf()
     }
 }

@@ -231,3 +231,40 @@ fn a_header_that_says_too_much_is_refused_at_the_end_of_the_file() {
     let ReadError::Parquet { source, .. } = error else { panic!("{error}") };
     assert!(source.to_string().contains("the file ends before that"), "{source}");
 }
+
+/// The error of a file of which some bytes are others, sought from the start.
+fn error_with(file: &tempfile::NamedTempFile, was: &[u8], is: &[u8]) -> String {
+    let mut bytes = std::fs::read(file.path()).unwrap();
+    let place = bytes.windows(was.len()).position(|window| window == was).unwrap();
+    bytes[place..place + is.len()].copy_from_slice(is);
+    std::fs::write(file.path(), bytes).unwrap();
+    let read = open(file.path()).and_then(|mut reader| reader.next_batch());
+    let error = read.map(drop).unwrap_err();
+    let ReadError::Parquet { source, .. } = error else { panic!("{error}") };
+    source.to_string()
+}
+
+/// Found by fuzzing: a dictionary that says that it has a thousand million values took eight gigabytes.
+#[test]
+fn a_dictionary_of_more_values_than_bytes_is_refused() {
+    let file = ids_alone();
+    // A page of 10 bytes (two texts of a byte with their lengths), a dictionary of 2 values, plain. The
+    // number takes the place of what follows it, too: `is_sorted`, and the first of the bytes.
+    let was = [0x15, 0x04, 0x15, 0x14, 0x15, 0x14, 0x4c, 0x15, 0x04, 0x15, 0x00, 0x12, 0x00, 0x00];
+    let is = [
+        0x15, 0x04, 0x15, 0x14, 0x15, 0x14, 0x4c, 0x15, 0x80, 0x80, 0x80, 0x80, 0x08, 0x15, 0x00,
+        0x00, 0x00,
+    ];
+    let error = error_with(&file, &was, &is);
+    assert!(error.contains("a dictionary cannot have 1073741824 values in 10 bytes"), "{error}");
+}
+
+/// A page that says that it is a gigabyte once inflated is not made room for.
+#[test]
+fn a_page_that_inflates_to_too_much_is_refused() {
+    let file = ids_alone();
+    let was = [0x15, 0x04, 0x15, 0x14, 0x15, 0x14, 0x4c];
+    let error = error_with(&file, &was, &[0x15, 0x04, 0x15, 0x80, 0x80, 0x80, 0x80, 0x08]);
+    let told = "a page of 1073741824 bytes is too large: at most 536870912 are read at a time";
+    assert!(error.contains(told), "{error}");
+}
