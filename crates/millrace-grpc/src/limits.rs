@@ -39,7 +39,7 @@ pub struct ServerLimits {
     pub header_list_bytes_max: u32,
     /// Bytes in flight towards the server on one stream. They stand beyond every bound on what a service has
     /// in hand: under an overload all that waits here is late, so no more than a fast network needs. On one of
-    /// 50 ms it allows 5 MB/s a stream.
+    /// 50 ms it allows 2.5 MB/s a stream.
     pub stream_window_bytes: u32,
     /// Bytes in flight towards the server on one connection.
     pub connection_window_bytes: u32,
@@ -132,7 +132,7 @@ impl Default for ServerLimits {
             local_error_resets_max: 64,
             pending_accept_resets_max: 20,
             header_list_bytes_max: 8 * 1024,
-            stream_window_bytes: 256 * 1024,
+            stream_window_bytes: 128 * 1024,
             connection_window_bytes: 4 * 1024 * 1024,
             keepalive_interval: Duration::from_secs(30),
             keepalive_timeout: Duration::from_secs(10),

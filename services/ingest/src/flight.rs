@@ -5,12 +5,13 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use millrace_client::port::{Hold, JoinError, PendingVerdicts, SlotFacts, SlotVerdicts};
-use millrace_grpc::Coded as _;
+use millrace_grpc::{Coded as _, PeerNetwork};
 use millrace_store::{Seen, StoreError};
 use millrace_telemetry::metrics::names::UNKNOWN;
 use millrace_telemetry::{Span, TraceContext};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
+use crate::budget::Permit;
 use crate::encode::EncodedBatch;
 use crate::error::IngestError;
 use crate::ingest::{Batch, Ingest};
@@ -44,6 +45,31 @@ pub(crate) struct Flight {
     began: Instant,
     /// What a trace shows of it, until it is answered.
     pub(crate) span: Span,
+}
+
+/// A batch that waits for room. Unless it gets some it was refused, also where its caller leaves meanwhile:
+/// its producer is not idle.
+struct Waits<'a>(Option<(&'a Ingest, &'a Batch)>);
+
+impl<'a> Waits<'a> {
+    fn begin(ingest: &'a Ingest, batch: &'a Batch) -> Self {
+        Self(Some((ingest, batch)))
+    }
+
+    fn end<T>(mut self, waited: Result<T, IngestError>) -> Result<T, IngestError> {
+        if waited.is_ok() {
+            self.0 = None;
+        }
+        waited
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        if let Some((ingest, batch)) = self.0.take() {
+            ingest.withheld(&batch.stream, &batch.producer);
+        }
+    }
 }
 
 struct Retry {
@@ -126,8 +152,24 @@ impl From<crate::verdicts::Mismatch> for Failure {
 }
 
 impl Ingest {
-    /// Hands a batch over. A slot without credits is waited for, unless `refuse` and nothing of the
-    /// batch was handed over yet.
+    /// Waits a moment until a batch that is a call of its own has room.
+    pub(crate) async fn room(
+        &self,
+        peer: PeerNetwork,
+        batch: &Batch,
+    ) -> Result<Permit, IngestError> {
+        let cost = batch.cost();
+        if let Some(permit) = self.budget.try_acquire(peer, cost) {
+            return Ok(permit);
+        }
+        let waits = Waits::begin(self, batch);
+        let _place = self.budget.try_wait(cost).ok_or(IngestError::Full)?;
+        let permit = timeout(self.config.room_patience, self.budget.acquire(peer, cost)).await;
+        waits.end(permit.map_err(|_| IngestError::Full))
+    }
+
+    /// Hands a batch over. A slot without credits is waited for, for a moment only if `refuse` and nothing of
+    /// the batch was handed over yet.
     pub(crate) async fn launch(
         &self,
         mut flight: Flight,
@@ -156,13 +198,20 @@ impl Ingest {
             return Ok(());
         }
         let (needs, grant) = (Need::of(&flight.encoded), self.ports.join.credits());
-        flight.held = Some(match refuse {
-            false => self.slot_credits.acquire(needs, grant).await,
-            true => self.slot_credits.try_acquire(needs, grant).map_err(|slot| {
-                self.withheld(&flight.batch.stream, &flight.batch.producer);
-                IngestError::Join(JoinError::Overloaded { slot })
-            })?,
-        });
+        if !refuse {
+            flight.held = Some(self.slot_credits.acquire(needs, grant).await);
+            return Ok(());
+        }
+        let held = match self.slot_credits.try_acquire(needs.clone(), grant) {
+            Ok(held) => held,
+            Err(slot) => {
+                let waits = Waits::begin(self, &flight.batch);
+                let credits = self.slot_credits.acquire(needs, grant);
+                let held = timeout(self.config.room_patience, credits).await;
+                waits.end(held.map_err(|_| IngestError::Join(JoinError::Overloaded { slot })))?
+            }
+        };
+        flight.held = Some(held);
         Ok(())
     }
 

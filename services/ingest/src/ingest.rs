@@ -50,6 +50,9 @@ pub struct IngestConfig {
     pub resend_for: Duration,
     /// How long a producer window may take to answer.
     pub window_patience: Duration,
+    /// A batch that is a call of its own waits so long for room; then it is OVERLOADED. Refusing costs as much
+    /// as reading it did, and who is refused comes again.
+    pub room_patience: Duration,
     /// What is stated to producers about how long a repeated batch is recognised; zero: nothing.
     pub dedup_retention: Duration,
     /// What may be in flight.
@@ -67,6 +70,7 @@ impl IngestConfig {
             idle_after: Duration::from_secs(30),
             resend_for: Duration::from_secs(20),
             window_patience: Duration::from_millis(250),
+            room_patience: Duration::from_secs(1),
             dedup_retention: Duration::ZERO,
             budget: BudgetLimits::default(),
         }

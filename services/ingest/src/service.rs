@@ -48,10 +48,7 @@ impl IngestApi {
             status(&error)
         };
         let batch = Batch::read(request, &mut streams, ingest.latest_at()).map_err(refused)?;
-        let Some(permit) = ingest.budget.try_acquire(peer, batch.cost()) else {
-            ingest.withheld(&batch.stream, &batch.producer);
-            return Err(refused(IngestError::Full));
-        };
+        let permit = ingest.room(peer, &batch).await.map_err(refused)?;
         // The handler's future is dropped when the client leaves; a batch that is on its way must
         // reach its end.
         let publisher = Arc::clone(&ingest);

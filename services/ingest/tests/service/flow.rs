@@ -1,5 +1,7 @@
 //! Credits, order, the budget, and calls that end early.
 
+use std::time::Duration;
+
 use millrace_client::port::SlotGrant;
 use millrace_ingest::budget::BudgetLimits;
 use millrace_placement::Slots;
@@ -71,7 +73,7 @@ async fn what_is_in_flight_is_bounded_and_shared() {
     .await;
     server.join.until_batches(3).await;
     assert_eq!(server.ingest.budget().in_flight().facts, 8);
-    // Nothing is left: who cannot wait is told when to try again, at once.
+    // Nothing is left: a call of its own waits a moment, and is told when to try again.
     let status = server.batch(clicks(100, &["x"])).await.unwrap_err();
     assert_eq!(status.code(), tonic::Code::ResourceExhausted);
     assert!(status.get_details_retry_info().unwrap().retry_delay.is_some());
@@ -87,6 +89,51 @@ async fn what_is_in_flight_is_bounded_and_shared() {
     two.finish().await;
     server.join.until(|_| server.ingest.budget().in_flight().facts == 0).await;
     assert_eq!(counts(&server.batch(clicks(100, &["x"])).await.unwrap())[0], 1);
+    server.stop().await;
+}
+
+/// It would only come again, and be read again.
+#[tokio::test]
+async fn a_call_of_its_own_waits_for_room_and_for_credits() {
+    let server = Running::with(|config| {
+        config.budget = BudgetLimits {
+            facts: 2,
+            call_facts: 2,
+            waiting_small_bytes: 0,
+            ..BudgetLimits::default()
+        };
+        config.room_patience = Duration::from_secs(600);
+    })
+    .await;
+    let mut one = server.call().await;
+    server.join.pause();
+    one.send(clicks(0, &["a", "b"])).await;
+    server.join.until_batches(1).await;
+    let goes_on = async {
+        while server.ingest.budget().waiting_bytes() == 0 {
+            tokio::task::yield_now().await;
+        }
+        server.join.resume();
+    };
+    let (result, ()) = tokio::join!(server.batch(clicks(100, &["x"])), goes_on);
+    assert_eq!(counts(&result.unwrap())[0], 1);
+    assert_eq!(counts(&one.result().await)[0], 2);
+    // Now a slot has no credits.
+    let [user, _] = users_of_two_slots();
+    server.join.state().credits = SlotGrant { facts: 1, bytes: 1 << 20 };
+    server.join.pause();
+    one.send(batch("visits", 0, vec![visit(user, 0)])).await;
+    server.join.until_batches(3).await;
+    let goes_on = async {
+        server.waits(1).await;
+        server.join.resume();
+    };
+    let visits = batch("visits", 100, vec![visit(user, 1)]);
+    let (result, ()) = tokio::join!(server.batch(visits), goes_on);
+    assert_eq!(counts(&result.unwrap())[0], 1);
+    assert_eq!(counts(&one.result().await)[0], 1);
+    assert_eq!(server.counters().refused, 0);
+    one.finish().await;
     server.stop().await;
 }
 
@@ -258,7 +305,7 @@ async fn a_slot_without_credits_holds_back_the_producers_that_need_it_and_no_oth
     server.waits(1).await;
     two.send(visits("two", 0, stalled)).await;
     server.waits(2).await;
-    // Who cannot wait is told at once.
+    // A call of its own waits a moment, and is told.
     let refused = server.batch(visits("four", 0, stalled)).await.unwrap_err();
     assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
     assert!(refused.get_details_retry_info().unwrap().retry_delay.is_some());

@@ -87,6 +87,7 @@ pub(super) fn ingest() -> Vec<Limit> {
         idle_after,
         resend_for,
         window_patience,
+        room_patience,
         dedup_retention: _,
         budget: _, // has rows of its own
     } = IngestConfig::new(Slots::try_new(1).expect("one slot"), 0);
@@ -104,6 +105,7 @@ pub(super) fn ingest() -> Vec<Limit> {
         ("idle_after", time(idle_after)),
         ("resend_for", time(resend_for)),
         ("window_patience", time(window_patience)),
+        ("room_patience", time(room_patience)),
     ];
     [
         times.into(),

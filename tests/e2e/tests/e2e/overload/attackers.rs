@@ -28,11 +28,9 @@ const ANSWERED_WITHIN: Duration = Duration::from_secs(30);
 
 /// Begins all of them.
 pub(super) fn begin(scene: &Scene, tasks: &mut JoinSet<()>) {
-    for number in 0..4 {
-        tasks.spawn(deaf_producer(scene.clone(), format!("deaf-{number}")));
-        tasks.spawn(deaf_reader(scene.clone()));
-        tasks.spawn(deaf_follower(scene.clone()));
-    }
+    tasks.spawn(deaf_producer(scene.clone(), "deaf".to_owned()));
+    tasks.spawn(deaf_reader(scene.clone()));
+    tasks.spawn(deaf_follower(scene.clone()));
     tasks.spawn(connections(scene.clone()));
 }
 
