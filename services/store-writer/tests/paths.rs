@@ -4,11 +4,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use millrace_client::wire;
 use millrace_grpc::{Drain, GrpcServer, ServerLimits, services};
 use millrace_proto::v1;
 use millrace_proto::v1::store_service_client::StoreServiceClient;
 use millrace_store::memory::{Call, Fault, FaultPlan, Landing, MemoryStore};
+use millrace_store::{Append, Incarnation, NodeId, Part, Put};
 use millrace_store_writer::{LOADS_AT_ONCE, LOG_READS_AT_ONCE, Options, StoreGrpc, StoreWriter};
+use millrace_types::{Entity, EntityKey, KeyPart, KindId, KnownAt, Position, SlotId};
 use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, yield_now};
 use tokio::time::timeout;
@@ -16,6 +20,16 @@ use tonic::transport::{Channel, Endpoint};
 
 /// A failure takes at most this long.
 const SOON: Duration = Duration::from_secs(20);
+
+/// The run of the node that writes, and the slot it owns.
+const RUN: Incarnation = Incarnation(7);
+const SLOT: SlotId = SlotId(0);
+
+/// Calls of these kinds wait until they are told to go on.
+fn holding(calls: &[Call]) -> FaultPlan {
+    let held = Fault::Delayed(Landing::OnDemand);
+    calls.iter().fold(FaultPlan::none(), |plan, call| plan.on_first(1_000, *call, held))
+}
 
 /// Reads of two kinds that wait in a store until it is told to go on.
 struct Site {
@@ -25,8 +39,7 @@ struct Site {
 
 impl Site {
     async fn start(held: Call) -> Self {
-        let plan = FaultPlan::none().on_first(1_000, held, Fault::Delayed(Landing::OnDemand));
-        let store = Arc::new(MemoryStore::new().handle(plan));
+        let store = Arc::new(MemoryStore::new().handle(holding(&[held])));
         let writer = StoreWriter::spawn(Arc::clone(&store) as _, Options::default());
         let limits = ServerLimits::default();
         let drain = Drain::new();
@@ -133,6 +146,93 @@ async fn the_paths_do_not_wait_for_each_other() {
     }
     apart(Call::LoadMark, LOADS_AT_ONCE, load, read_log).await;
     apart(Call::ReadLog, LOG_READS_AT_ONCE, read_log, load).await;
+}
+
+fn node() -> NodeId {
+    NodeId("join-0".into())
+}
+
+/// The node owns its slot from now on.
+async fn own(client: &mut StoreServiceClient<Channel>) {
+    let NodeId(name) = node();
+    let renewed = client.renew_node(v1::RenewNodeRequest {
+        node: name.clone(),
+        incarnation: RUN.0,
+        ceiling_us: 1 << 40,
+    });
+    assert!(renewed.await.unwrap().into_inner().renewed);
+    let taken = client.take_over(v1::TakeOverRequest {
+        slot: SLOT.0,
+        node: name,
+        incarnation: RUN.0,
+        ..v1::TakeOverRequest::default()
+    });
+    let taken = taken.await.unwrap().into_inner();
+    assert!(taken.fault.is_none() && !taken.theirs, "{taken:?}");
+    assert_eq!(taken.epoch.unwrap().epoch, 1);
+}
+
+/// Appends the first chunk of the slot: it is confirmed.
+async fn append(mut client: StoreServiceClient<Channel>) {
+    let position = Position { epoch: 1, sequence: 1 };
+    let bytes = Bytes::from_static(b"chunk");
+    let chunk = Append { slot: SLOT, position, known_at: KnownAt(1), bytes };
+    let request = wire::store::append_request(&node(), RUN, &[chunk], &Default::default());
+    let request = v1::AppendRequest { tag: 1, ..request };
+    let answers = client.append(tokio_stream::iter([request])).await.unwrap();
+    let mut answers = answers.into_inner();
+    while let Some(answer) = answers.message().await.unwrap() {
+        // The first one, of tag 0, states credits alone.
+        if answer.tag == 1 {
+            assert_eq!(answer.outcome(), v1::AppendOutcome::Confirmed, "{answer:?}");
+            return;
+        }
+    }
+    panic!("the append was not answered");
+}
+
+/// Puts a head: it is done.
+async fn put(mut client: StoreServiceClient<Channel>) {
+    let key = EntityKey::try_new(&[KeyPart::Int64(1)]).unwrap();
+    let entity = Entity { kind: KindId(0), key };
+    let (ver, bytes) = (KnownAt(1), Bytes::from_static(b"head"));
+    let head = Put { slot: SLOT, entity, part: Part::Head, ver, bytes };
+    let request = wire::store::put_request(&[head], &Default::default());
+    let request = v1::PutRequest { tag: 1, ..request };
+    let answers = client.put(tokio_stream::iter([request])).await.unwrap();
+    let mut answers = answers.into_inner();
+    while let Some(answer) = answers.message().await.unwrap() {
+        if answer.tag == 1 {
+            assert!(answer.fault.is_none(), "{answer:?}");
+            return;
+        }
+    }
+    panic!("the put was not answered");
+}
+
+/// While loads and reads of logs have all they may have, and more of both wait, facts are taken in and
+/// heads are saved, also for the service that reads so much.
+#[tokio::test]
+async fn writes_do_not_wait_for_reads() {
+    let site = Site::start(Call::ReadLog).await;
+    let (mut reader, other) = (site.connect().await, site.connect().await);
+    // Taking a slot over looks at its mark.
+    site.store.set_plan(FaultPlan::none());
+    own(&mut reader).await;
+    site.store.set_plan(holding(&[Call::LoadMark, Call::ReadLog]));
+    for _ in 0..2 * LOADS_AT_ONCE {
+        tokio::spawn(load(reader.clone()));
+    }
+    for _ in 0..2 * LOG_READS_AT_ONCE {
+        tokio::spawn(read_log(reader.clone()));
+    }
+    site.reached(Call::LoadMark, LOADS_AT_ONCE.into()).await;
+    site.reached(Call::ReadLog, LOG_READS_AT_ONCE.into()).await;
+    timeout(SOON, append(other.clone())).await.unwrap();
+    timeout(SOON, put(other)).await.unwrap();
+    timeout(SOON, put(reader)).await.unwrap();
+    assert_eq!(site.store.calls(Call::LoadMark), LOADS_AT_ONCE.into());
+    assert_eq!(site.store.calls(Call::ReadLog), LOG_READS_AT_ONCE.into());
 }
 
 /// Whoever leaves gives its turn back, though the store has not answered.

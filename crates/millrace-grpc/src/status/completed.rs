@@ -14,6 +14,11 @@ const MALFORMED: [&str; 4] = [
     "protocol error: received message with invalid compression flag",
 ];
 
+/// How tonic begins what it says of a message that is compressed in a way the server does not take.
+const NOT_UNPACKED: &str = "Content is compressed";
+/// The header that names the ways it does take.
+const ACCEPTED: &str = "grpc-accept-encoding";
+
 /// What tonic says, as one of our faults; `None` for a status that a service made.
 pub(crate) fn completed(status: &Status, path: &str) -> Option<Status> {
     if status.get_details_error_info().is_some() {
@@ -26,6 +31,9 @@ pub(crate) fn completed(status: &Status, path: &str) -> Option<Status> {
         // What a message unpacks to is bounded like one that comes as it is.
         Code::ResourceExhausted if message.starts_with("Error decompressing") => {
             Fault::new(ErrorCode::MessageTooLarge, message)
+        }
+        Code::Unimplemented if message.starts_with(NOT_UNPACKED) => {
+            return Some(not_unpacked(status));
         }
         Code::Unimplemented => {
             Fault::new(ErrorCode::MethodNotFound, format!("there is no method {path}"))
@@ -53,4 +61,18 @@ pub(crate) fn completed(status: &Status, path: &str) -> Option<Status> {
         | Code::Unauthenticated => return None,
     };
     Some(fault.into_status())
+}
+
+/// The method is there, and the client may call it again otherwise: how is named, also in the header of
+/// the protocol.
+fn not_unpacked(status: &Status) -> Status {
+    let accepted = status.metadata().get(ACCEPTED);
+    let named = accepted.and_then(|accepted| accepted.to_str().ok()).unwrap_or("identity");
+    let message = format!("{}; this server takes {named}", status.message());
+    let fault = Fault::new(ErrorCode::MessageMalformed, message).with("accepted", named);
+    let mut refusal = fault.into_status();
+    if let Some(accepted) = accepted {
+        refusal.metadata_mut().insert(ACCEPTED, accepted.clone());
+    }
+    refusal
 }

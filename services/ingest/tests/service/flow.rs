@@ -11,6 +11,7 @@ use millrace_types::entity::entity_hash;
 use millrace_types::fact::records;
 use millrace_types::{EntityKey, KeyPart};
 use tokio::task::JoinSet;
+use tonic::Request;
 use tonic_types::StatusExt as _;
 
 use crate::support::{Running, batch, click_with, clicks, counts, soon, visit};
@@ -244,6 +245,34 @@ async fn what_a_dropped_call_sent_is_settled_all_the_same() {
     server.stop().await;
     let seen = millrace_store::ProducerWindows::seen(&*store, "clicks/p", 0, 2).await.unwrap();
     assert_eq!(seen, [millrace_store::Seen::Yes; 2]);
+}
+
+/// The client may not know that its facts are on their way, and sends them again.
+#[tokio::test]
+async fn a_batch_whose_deadline_passes_is_settled_and_counts_once() {
+    let server = Running::start().await;
+    server.join.pause();
+    let batch = clicks(0, &["a", "b"]);
+    let mut request = Request::new(v1::PublishBatchRequest::from(batch.clone()));
+    request.set_timeout(Duration::from_secs(1));
+    let mut client = server.patient();
+    let call = tokio::spawn(async move { client.publish_batch(request).await });
+    server.join.until_batches(1).await;
+    let status = soon(call).await.unwrap().unwrap_err();
+    assert_eq!(status.code(), tonic::Code::DeadlineExceeded, "{status:?}");
+    assert_eq!(status.get_details_error_info().unwrap().reason, "DEADLINE_EXCEEDED");
+    // It holds its part of the budget for as long as it is on its way.
+    assert_eq!(server.ingest.budget().in_flight().facts, 2);
+    server.join.resume();
+    soon(async {
+        while server.ingest.budget().in_flight().facts > 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert_eq!(counts(&server.batch(batch).await.unwrap()), [0, 0, 2, 0, 0]);
+    assert_eq!(server.join.batches(), 1, "it was known as settled");
+    server.stop().await;
 }
 
 #[tokio::test]

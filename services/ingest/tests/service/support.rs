@@ -4,6 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
 use millrace_catalog::Catalog;
 use millrace_client::port::CatalogPort;
 use millrace_grpc::{Drain, GrpcServer, ServerLimits, services};
@@ -22,6 +25,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::body::Body;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Status, Streaming};
 
@@ -130,6 +134,12 @@ impl Running {
 
     pub(crate) fn client(&self) -> IngestServiceClient<Channel> {
         IngestServiceClient::new(self.channel.clone())
+    }
+
+    /// A client without timers of its own, so that it hears what the server says of a deadline.
+    pub(crate) fn patient(&self) -> IngestServiceClient<Client<HttpConnector, Body>> {
+        let client = Client::builder(TokioExecutor::new()).http2_only(true).build_http();
+        IngestServiceClient::with_origin(client, self.endpoint.uri().clone())
     }
 
     pub(crate) fn catalogs(&self) -> CatalogServiceClient<Channel> {

@@ -39,7 +39,7 @@ views:
 
 /// A folder with 6,000 clicks of 20 users in 4 slots, of whom some have a page, left in good order. Says what doctor said
 /// while a process had it open.
-async fn folder() -> (TempDir, Ran) {
+pub(crate) async fn folder() -> (TempDir, Ran) {
     let parent = tempfile::tempdir().unwrap();
     let catalog = parent.path().join("catalog.yaml");
     fs::write(&catalog, CATALOG).unwrap();
@@ -208,7 +208,7 @@ async fn every_kind_of_damage_is_named() {
     assert_named(&doctor(folder.path()).await, "catalogs", &["version 2", "does not compile"]);
 }
 
-async fn slot_in_use(store: &FjallStore) -> SlotId {
+pub(crate) async fn slot_in_use(store: &FjallStore) -> SlotId {
     for slot in (0..store.slots()).map(SlotId) {
         if store.last_chunk(slot, 1).await.unwrap().is_some() {
             return slot;
@@ -242,7 +242,7 @@ async fn without_a_page(store: &FjallStore) {
 }
 
 /// A chunk whose bytes are not what was written, below fjall's own sums.
-async fn garbled_chunk(store: &FjallStore, slot: SlotId) {
+pub(crate) async fn garbled_chunk(store: &FjallStore, slot: SlotId) {
     let first = Position { epoch: 1, sequence: 1 };
     let page = store.read_log(slot, Position::START, first, usize::MAX).await.unwrap();
     let mut bytes = page.chunks[0].1.to_vec();

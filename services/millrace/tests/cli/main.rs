@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test stops at whatever it does not expect")]
 
 mod catalogs;
+mod damaged;
 mod doctor;
 mod help;
 mod imports;

@@ -102,10 +102,16 @@ struct Served {
 
 impl Served {
     fn start(site: &Site) -> Self {
-        let words = site.words(
+        Self::of(
+            site,
             "dev --data %data --listen 127.0.0.1:0 --tls-cert %server.pem --tls-key %server.key \
              --tls-client-ca %ca.pem --access %access.toml",
-        );
+        )
+    }
+
+    /// A server of another line.
+    fn of(site: &Site, line: &str) -> Self {
+        let words = site.words(line);
         let log = site.path("log");
         let mut child = millrace(&words.iter().map(String::as_str).collect::<Vec<_>>())
             .env("RUST_LOG", "trace")
@@ -115,7 +121,7 @@ impl Served {
             .unwrap();
         let mut ready = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut ready).unwrap();
-        let address = ready.split_whitespace().find(|word| word.starts_with("https://"));
+        let address = ready.split_whitespace().find(|word| word.contains("://"));
         let address = address.unwrap_or_else(|| panic!("{ready:?} {}", read(&log))).to_owned();
         Self { child, address, log }
     }
@@ -271,6 +277,46 @@ async fn a_server_beyond_this_machine_is_protected_or_told_not_to_be() {
         failed(&ran, code, says);
         if says.starts_with("no TLS") {
             assert!(ran.stderr.contains("--insecure"), "{ran:?}");
+        }
+    }
+    assert!(!site.path("data").exists(), "nothing is touched before");
+}
+
+#[tokio::test]
+async fn a_server_beyond_this_machine_that_is_told_to_be_open_says_so_in_its_log() {
+    let site = Site::new();
+    for (how, scheme) in [("", "http"), ("--tls-cert %server.pem --tls-key %server.key", "https")] {
+        let line = format!("dev --data %data --listen 0.0.0.0:0 --insecure {how}");
+        let served = Served::of(&site, &line);
+        let log = read(&served.log);
+        let warned = log.lines().find(|line| line.contains("served beyond this machine"));
+        let warned = warned.unwrap_or_else(|| panic!("{log}"));
+        assert!(warned.contains("WARN") && warned.contains("0.0.0.0"), "{warned}");
+        let address = served.address.replace("0.0.0.0", "127.0.0.1");
+        assert!(address.starts_with(&format!("{scheme}://127.0.0.1:")), "{address}");
+        let mut command = millrace(&["status"]);
+        command.env("MILLRACE_ENDPOINT", address);
+        if scheme == "https" {
+            command.env("MILLRACE_CA", site.path("ca.pem"));
+        }
+        done(&run(command).await);
+    }
+}
+
+/// Each service by itself is held to the same, and so is its admin port, which has no TLS at all.
+#[tokio::test]
+async fn a_service_beyond_this_machine_is_protected_or_told_not_to_be() {
+    let site = Site::new();
+    for service in ["store-writer", "join", "ingest", "feature-serving"] {
+        for (listens, says) in [
+            ("--listen 0.0.0.0:0", "no TLS"),
+            ("--listen 127.0.0.1:0 --admin 0.0.0.0:0", "the admin port has no TLS"),
+        ] {
+            let words = site.words(&format!("serve {service} --data %data {listens}"));
+            let ran = run(millrace(&words.iter().map(String::as_str).collect::<Vec<_>>())).await;
+            failed(&ran, 1, says);
+            assert!(ran.stderr.contains("0.0.0.0:0"), "{service}: {ran:?}");
+            assert!(ran.stderr.contains("say --insecure"), "{service}: {ran:?}");
         }
     }
     assert!(!site.path("data").exists(), "nothing is touched before");

@@ -7,9 +7,11 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use millrace_e2e_tests::ApartOptions;
 use millrace_proto::v1;
 use millrace_proto::v1::feature_service_client::FeatureServiceClient;
 use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::Request;
 use tonic::body::Body;
@@ -135,44 +137,147 @@ fn read(instant: v1::get_features_request::Instant) -> v1::GetFeaturesRequest {
     }
 }
 
+/// Services with one click in their store, of which feature-serving reaches the store through a
+/// [`Recorder`].
+struct Recorded {
+    place: Place,
+    runtime: Runtime,
+    calls: Calls,
+}
+
+impl Recorded {
+    fn made(change: impl FnOnce(&mut ApartOptions)) -> Self {
+        let mut place = Place::made(change);
+        let clicks = place
+            .write("clicks.csv", &format!("{CLICKS}\ne1,1,2026-03-01T12:00:00Z,1,,5,2.5,food"));
+        let report = place.cli().publish([pair("clicks", &clicks)]).expect("it is published");
+        assert_eq!(report.accepted, 1, "{report:?}");
+        place.services.settle();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.expect("a runtime");
+        let store = place.services.endpoint("store-writer");
+        let (before, calls) = runtime.block_on(Recorder::before(&store));
+        place.services.start_again_on("feature-serving", &before).expect("it starts");
+        Self { place, runtime, calls }
+    }
+
+    async fn client(&self) -> FeatureServiceClient<Channel> {
+        let serving = self.place.services.endpoint("feature-serving");
+        let channel = Channel::from_shared(serving).expect("an endpoint").connect().await;
+        FeatureServiceClient::new(channel.expect("a connection"))
+    }
+
+    /// The calls of reads since it was asked last.
+    fn reads(&self) -> Vec<(String, Option<Duration>)> {
+        of_reads(std::mem::take(&mut *self.calls.lock().expect("no panic")))
+    }
+}
+
+fn now() -> v1::GetFeaturesRequest {
+    read(v1::get_features_request::Instant::Moment(v1::Moment::Now as i32))
+}
+
+/// The same as of 2026-03-01, before the click was known: the log answers.
+fn past() -> v1::GetFeaturesRequest {
+    let known_at = Some(prost_types::Timestamp { seconds: 1_772_323_200, nanos: 0 });
+    v1::GetFeaturesRequest { known_at, ..now() }
+}
+
+/// There are calls of this name among them, and none may take longer than the deadline.
+#[track_caller]
+fn assert_within_deadline(reads: &[(String, Option<Duration>)], name: &str) {
+    let mut of_name = reads.iter().filter(|(path, _)| path.ends_with(name)).peekable();
+    assert!(of_name.peek().is_some(), "{name}: {reads:?}");
+    assert!(of_name.all(|(_, within)| within.is_some_and(|w| w <= DEADLINE)), "{name}: {reads:?}");
+}
+
 #[test]
 fn a_read_takes_its_deadline_to_the_store() {
-    let mut place = Place::made(|_| ());
-    let clicks =
-        place.write("clicks.csv", &format!("{CLICKS}\ne1,1,2026-03-01T12:00:00Z,1,,5,2.5,food"));
-    let report = place.cli().publish([pair("clicks", &clicks)]).expect("it is published");
-    assert_eq!(report.accepted, 1, "{report:?}");
-    place.services.settle();
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-    let runtime = runtime.expect("a runtime");
-    let store = place.services.endpoint("store-writer");
-    let (before, calls) = runtime.block_on(Recorder::before(&store));
-    place.services.start_again_on("feature-serving", &before).expect("it starts");
-    let serving = place.services.endpoint("feature-serving");
-    let asked = || std::mem::take(&mut *calls.lock().expect("no panic"));
-    runtime.block_on(async {
-        let channel = Channel::from_shared(serving).expect("an endpoint").connect().await;
-        let mut client = FeatureServiceClient::new(channel.expect("a connection"));
-        let now = || read(v1::get_features_request::Instant::Moment(v1::Moment::Now as i32));
-        // 2026-03-01, before the click was known: the log answers.
-        let past = prost_types::Timestamp { seconds: 1_772_323_200, nanos: 0 };
-        asked();
+    let recorded = Recorded::made(|_| ());
+    recorded.runtime.block_on(async {
+        let mut client = recorded.client().await;
+        recorded.reads();
         client.get_features(within_deadline(now())).await.expect("an answer");
-        let reads = of_reads(asked());
+        let reads = recorded.reads();
         assert!(!reads.is_empty());
         assert!(reads.iter().all(|(_, within)| within.is_some_and(|w| w <= DEADLINE)), "{reads:?}");
-        let mut log = now();
-        log.known_at = Some(past);
-        client.get_features(within_deadline(log)).await.expect("an answer");
-        let reads = of_reads(asked());
+        client.get_features(within_deadline(past())).await.expect("an answer");
+        let reads = recorded.reads();
         assert!(reads.iter().any(|(path, _)| path.ends_with("/ReadLog")), "{reads:?}");
         assert!(reads.iter().all(|(_, within)| within.is_some_and(|w| w <= DEADLINE)), "{reads:?}");
         // Without a deadline of its own a read has that of the services.
         client.get_features(now()).await.expect("an answer");
-        let reads = of_reads(asked());
+        let reads = recorded.reads();
         assert!(reads.iter().all(|(_, within)| within.is_some_and(|w| w > DEADLINE)), "{reads:?}");
     });
+}
+
+/// Reads of a stream, explanations and training sets run in tasks of their own, or over many slots: these
+/// have the deadline of the call too.
+#[test]
+fn every_other_kind_of_read_takes_its_deadline_to_the_store() {
+    // A training set reads the log of each.
+    let recorded = Recorded::made(|options| options.slots = Some(4));
+    recorded.runtime.block_on(async {
+        let mut client = recorded.client().await;
+        recorded.reads();
+        stream(&mut client).await;
+        let reads = recorded.reads();
+        assert_within_deadline(&reads, "/Load");
+        assert_within_deadline(&reads, "/ReadLog");
+        let request = v1::ExplainRequest {
+            view: "user_activity".to_owned(),
+            entity: Some(key()),
+            feature: "clicks".to_owned(),
+            ..v1::ExplainRequest::default()
+        };
+        let explained = client.explain(within_deadline(request)).await.expect("an explanation");
+        assert_eq!(explained.into_inner().used_total, 1);
+        assert_within_deadline(&recorded.reads(), "/ReadLog");
+        training_set(&mut client).await;
+        assert_within_deadline(&recorded.reads(), "/ReadLog");
+    });
+}
+
+/// Two reads on one call, one of what is known now and one of what was: both are answered.
+async fn stream(client: &mut FeatureServiceClient<Channel>) {
+    let request = |read| v1::StreamFeaturesRequest { read: Some(read), tag: 0 };
+    let requests = tokio_stream::iter([request(now()), request(past())]);
+    let answers = client.stream_features(within_deadline(requests)).await.expect("a call");
+    let mut answers = answers.into_inner();
+    for _ in 0..2 {
+        let answer = answers.message().await.expect("it goes on").expect("an answer");
+        let outcome = answer.outcome;
+        let is_answered =
+            matches!(outcome, Some(v1::stream_features_response::Outcome::Features(_)));
+        assert!(is_answered, "{outcome:?}");
+    }
+}
+
+/// The events of the view as a training set: it is whole, with one row.
+async fn training_set(client: &mut FeatureServiceClient<Channel>) {
+    use v1::get_training_set_request::Part as Asked;
+    use v1::get_training_set_response::Part;
+    use v1::training_set_start::{KnownAt, Rows};
+
+    let view = v1::TrainingView { view: "user_activity".to_owned(), features: Vec::new() };
+    let start = v1::TrainingSetStart {
+        views: vec![view],
+        rows: Some(Rows::Events(v1::EventRows::default())),
+        known_at: Some(KnownAt::Latest(v1::AsKnownLatest {})),
+        ..v1::TrainingSetStart::default()
+    };
+    let request = v1::GetTrainingSetRequest { part: Some(Asked::Start(start)) };
+    let parts = client.get_training_set(within_deadline(tokio_stream::iter([request]))).await;
+    let mut parts = parts.expect("a call").into_inner();
+    loop {
+        let part = parts.message().await.expect("it goes on").expect("a summary ends it").part;
+        if let Some(Part::Summary(summary)) = part {
+            assert_eq!(summary.rows, 1);
+            return;
+        }
+    }
 }
 
 /// Other calls are of the process, not of a read.

@@ -28,6 +28,7 @@ mod overload;
 mod owners;
 mod parity;
 mod python_client;
+mod readiness;
 mod real_data;
 mod redis;
 mod retention;
