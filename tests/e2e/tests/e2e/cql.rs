@@ -1,5 +1,6 @@
 //! The four services apart on a real Cassandra in the place of the embedded store.
 
+pub(crate) mod refused;
 pub(crate) mod wire;
 
 use std::path::Path;

@@ -8,6 +8,7 @@ use millrace_test_servers::{Cassandra, CassandraOptions, Redis, RedisOptions};
 use serde_json::{Value, json};
 
 use crate::apart::Place;
+use crate::cql::refused::{assert_refused, store_writer};
 use crate::fixture::pair;
 
 /// A node is taken for dead after 4 s; a machine that builds beside the tests is slow.
@@ -18,7 +19,7 @@ const ROLE_WITHIN: Duration = Duration::from_secs(60);
 const LOOKED_WITHIN: Duration = Duration::from_secs(120);
 
 /// `millrace doctor -o json` with these arguments.
-fn doctor(args: &[&str]) -> (Finished, Value) {
+pub(crate) fn doctor(args: &[&str]) -> (Finished, Value) {
     let mut command = millrace().expect("the binary");
     command.args(["doctor", "-o", "json"]).args(args);
     let finished = run_bounded(&mut command, b"", LOOKED_WITHIN).expect("it ends");
@@ -27,7 +28,7 @@ fn doctor(args: &[&str]) -> (Finished, Value) {
 }
 
 /// The findings of a report in a state, each as its check, what was found and what to do.
-fn findings(report: &Value, state: &str) -> Vec<String> {
+pub(crate) fn findings(report: &Value, state: &str) -> Vec<String> {
     let all = report["checks"].as_array().expect("checks");
     let of_state = all.iter().filter(|finding| finding["state"] == state);
     of_state.map(|f| format!("{}: {} next: {}", f["check"], f["found"], f["next"])).collect()
@@ -192,6 +193,10 @@ fn a_database_that_lets_nobody_in_syncs_too_late_or_is_gone_is_told_with_the_set
     let setting = ["database", "refuses user and password", "--cql-user", "--cql-password-file"];
     assert_fails(&known, &setting);
     assert_fails(&known[..2], &setting);
+    let makes = [&known[..], &["--cql-create", "datacenter1=1"]].concat();
+    let refused = store_writer(&makes);
+    assert_refused(&refused, &["the database refuses user and password"]);
+    assert!(!refused.stderr.contains("wrong"), "no password is shown: {refused:?}");
     std::fs::write(&file, "cassandra\n").expect("a file can be written");
     let (finished, report) = wait_until("the first role", ROLE_WITHIN, || {
         let (finished, report) = doctor(&known);
@@ -202,6 +207,8 @@ fn a_database_that_lets_nobody_in_syncs_too_late_or_is_gone_is_told_with_the_set
     assert!(failed.contains("commitlog_sync = periodic"), "{failed}");
     assert!(failed.contains("there is no keyspace millrace"), "{failed}");
     assert!(!finished.stdout.contains("wrong"), "no password is shown: {finished:?}");
+    assert_refused(&store_writer(&makes), &["commitlog_sync = periodic"]);
+    assert_fails(&known, &["there is no keyspace millrace"]);
     database.kill().expect("it can be killed");
     assert_fails(&known, &["database", &address, "start the database", "MILLRACE_CQL"]);
 }
