@@ -1,5 +1,7 @@
 //! `millrace erase`: the entity is gone from every value, row, file and chunk, and stays gone.
 
+mod history;
+
 use std::fs;
 use std::path::Path;
 

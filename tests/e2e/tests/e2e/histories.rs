@@ -27,6 +27,7 @@ use tokio::runtime::Runtime;
 use tonic::transport::Channel;
 
 use server::{Place, Server};
+use training::Known;
 
 /// How many cases a place gets.
 struct Cases {
@@ -173,7 +174,9 @@ impl<'a> Run<'a> {
         self.compare_changes()
     }
 
-    /// Every view as a training set, of rows that a read could ask for.
+    /// Every view as training sets, of rows that a read could ask for: latest, as known at an instant that
+    /// reads are asked for too, and as known at each row. Such rows lie before all that was published, whose
+    /// chunks are stamped by the clock of whoever wrote them: there only what imports stated is known.
     fn compare_training(&mut self) -> Result<(), String> {
         let cli = self.server.cli();
         let now = Micros(hours_from_now(0));
@@ -182,7 +185,18 @@ impl<'a> Run<'a> {
             let asked = all.iter().filter(|read| read.view == view.name && read.at <= now);
             let rows: Vec<Read> =
                 asked.filter(|read| wire::read_request(read).is_some()).cloned().collect();
-            training::compare(&cli, &self.oracle, view, &rows, self.folder.path())?;
+            let stated = self.known_ats.iter().copied().filter(|instant| instant.0 < self.began);
+            let stated: Vec<KnownAt> = stated.collect();
+            let mut at_event = rows_at(&stated, &rows, &mut self.rng);
+            at_event.retain(|row| row.at.0 < self.began);
+            let (rows, at_event) = (rows.as_slice(), at_event.as_slice());
+            let mut sets = vec![(rows, Known::Latest), (at_event, Known::AtEvent)];
+            if !self.known_ats.is_empty() {
+                sets.push((rows, Known::At(*self.rng.pick(&self.known_ats))));
+            }
+            for set in sets.into_iter().filter(|(rows, _)| !rows.is_empty()) {
+                training::compare(&cli, &self.oracle, view, set, self.folder.path())?;
+            }
         }
         Ok(())
     }
@@ -303,6 +317,18 @@ impl<'a> Run<'a> {
         let cli = self.server.cli();
         self.catalog.views.iter().try_for_each(|view| changes::compare(&cli, &self.oracle, view))
     }
+}
+
+/// These rows, many of them put at one of these instants or just before: facts of a history mostly lie long
+/// before what imports state, so that hardly any would be known at other rows.
+fn rows_at(instants: &[KnownAt], rows: &[Read], rng: &mut Rng) -> Vec<Read> {
+    let mut moved = rows.to_vec();
+    for row in &mut moved {
+        if !instants.is_empty() && rng.percent(50) {
+            row.at = Micros(rng.pick(instants).0 - i64::from(rng.percent(30)));
+        }
+    }
+    moved
 }
 
 /// Channels to every ingest and every feature-serving.

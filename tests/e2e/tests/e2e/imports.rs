@@ -1,5 +1,7 @@
 //! `millrace import`: history that says since when it was known, read as of the past.
 
+mod forms;
+
 use std::path::PathBuf;
 use std::time::Duration;
 

@@ -1,11 +1,13 @@
 //! Training sets through the command line: forms, order, two clocks, bad input, broken calls.
 
+mod memory;
+
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use millrace_e2e_tests::{Apart, ApartOptions, Finished, Scrape, wait_until};
+use millrace_e2e_tests::{Apart, ApartOptions, Finished, wait_until};
 use serde_json::Value;
 
 use crate::fixture::{CLICKS, PROFILES, Site, Topology, catalog, on_all, on_both, pair};
@@ -406,59 +408,4 @@ views:
         .collect();
     let expected = serde_json::json!([[3, 2, 5], [1, 1, 9], [1, 0, null]]);
     assert_eq!(serde_json::json!(values), expected);
-}
-
-/// The least memory: entities of a slot take turns, rows are answered in several sections, and the set is
-/// the same.
-#[test]
-fn a_set_larger_than_its_memory_is_the_same_set() {
-    const SPINE_ROWS: usize = 250_000;
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let mut options = ApartOptions::on(&folder.path().join("data"));
-    options.slots = Some(1);
-    options.admin = true;
-    let mut services = Apart::start(&options).expect("the services start");
-    let cli = services.cli();
-    let apply = cli.run(["apply".as_ref(), catalog("clickprofile.yaml").as_os_str()]);
-    apply.and_then(|done| done.expect_code(0)).expect("the catalog is applied");
-    let click = |n: usize| {
-        let second = n % 80_000;
-        let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
-        let at = format!("2026-03-01T{hour:02}:{minute:02}:{second:02}Z");
-        format!("e{n},{},{at},,,{},{}.5,a category of some length {n}\n", n % 97, n % 900, n % 50)
-    };
-    let clicks: String = (0..40_000).map(click).collect();
-    let path = folder.path().join("clicks.csv");
-    fs::write(&path, format!("{CLICKS}\n{clicks}")).expect("a file can be written");
-    assert_eq!(cli.publish([pair("clicks", &path)]).expect("published").accepted, 40_000);
-    services.settle();
-    let row = |n: usize| format!("{},2026-03-0{}T12:00:00Z\n", n % 97, 1 + n % 2);
-    let spine: String = (0..SPINE_ROWS).map(row).collect();
-    let path = folder.path().join("spine.csv");
-    fs::write(&path, format!("user_id,at\n{spine}")).expect("a file can be written");
-    let spine = path.display().to_string();
-    let make = |out: &str| -> (u64, Vec<u8>) {
-        let out = folder.path().join(out);
-        let file = out.display().to_string();
-        let args = ["training", VIEW, "--spine", &spine, "--known-at", "latest", "--out", &file];
-        let told = cli.json(args).expect("made");
-        assert_eq!(told["rows"], SPINE_ROWS);
-        (told["facts_read"].as_u64().expect("a number"), fs::read(&out).expect("the set"))
-    };
-    let (usual_facts, usual) = make("usual.csv");
-    services.kill("feature-serving").expect("it can be killed");
-    let least = vec![("MILLRACE_TRAINING_BYTES", (16 << 20).to_string())];
-    services.start_again_with("feature-serving", least).expect("it starts again");
-    let (facts, small) = make("small.csv");
-    assert!(small == usual, "the set depends on the memory it is made in");
-    assert!(facts >= 3 * usual_facts, "the log was read {facts} facts of {usual_facts}");
-    let admin = services.admin("feature-serving").expect("it has an admin port");
-    let scrape = Scrape::of(admin).expect("metrics");
-    let counted = |name: &str| scrape.sum(&format!("millrace_training_{name}"), &[]);
-    assert_eq!(counted("sets"), 0.0);
-    assert_eq!(counted("rows_total"), SPINE_ROWS as f64);
-    assert_eq!(counted("facts_total"), facts as f64);
-    assert!(counted("sections_total") > 1.0, "{scrape:?}");
-    let divided = [("outcome", "divided")];
-    assert!(scrape.sum("millrace_training_slot_reads_total", &divided) > 0.0, "{scrape:?}");
 }

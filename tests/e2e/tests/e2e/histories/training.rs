@@ -1,4 +1,4 @@
-//! Training sets of a history against the oracle, as known when each was asked for.
+//! Training sets of a history against the oracle: as known latest, at an instant, and at each row.
 
 use std::path::Path;
 
@@ -11,12 +11,41 @@ use serde_json::{Map, Value as Json};
 
 use crate::answer::is_feature_value;
 
-/// Reads these rows of a view as one training set, latest.
+/// As of when facts are known in a set.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Known {
+    Latest,
+    /// For each row at its own instant.
+    AtEvent,
+    At(KnownAt),
+}
+
+impl Known {
+    /// As the command line takes it.
+    fn text(self) -> String {
+        match self {
+            Self::Latest => "latest".to_owned(),
+            Self::AtEvent => "at-event".to_owned(),
+            Self::At(known_at) => known_at.0.to_string(),
+        }
+    }
+
+    /// As of when the facts of a row are known.
+    fn of(self, read: &Read) -> KnownAt {
+        match self {
+            Self::Latest => KnownAt::MAX,
+            Self::AtEvent => KnownAt(read.at.0),
+            Self::At(known_at) => known_at,
+        }
+    }
+}
+
+/// Reads these rows of a view as one training set.
 pub(crate) fn compare(
     cli: &Cli,
     oracle: &Oracle,
     view: &View,
-    reads: &[Read],
+    (reads, known): (&[Read], Known),
     folder: &Path,
 ) -> Result<(), String> {
     let catalog = oracle.catalog();
@@ -44,21 +73,22 @@ pub(crate) fn compare(
     let (path, out) = (folder.join("spine.ndjson"), folder.join("set.ndjson"));
     std::fs::write(&path, spine).map_err(|e| e.to_string())?;
     let (path, file) = (path.display().to_string(), out.display().to_string());
-    let args = ["training", &view.name, "--spine", &path, "--known-at", "latest", "--out", &file];
-    let told = cli.json(args).map_err(|e| format!("a training set of {}: {e}", view.name))?;
+    let known_at = known.text();
+    let args = ["training", &view.name, "--spine", &path, "--known-at", &known_at, "--out", &file];
+    let told = cli.json(args).map_err(|e| format!("a set of {}, {known:?}: {e}", view.name))?;
     let text = std::fs::read_to_string(&out).map_err(|e| e.to_string())?;
     if told["rows"] != reads.len() || text.lines().count() != reads.len() {
-        return Err(format!("{told} for {} rows of {}", reads.len(), view.name));
+        return Err(format!("{told} for {} rows of {}, {known:?}", reads.len(), view.name));
     }
     for (line, read) in text.lines().zip(reads) {
         let row: Json = serde_json::from_str(line).map_err(|e| format!("{line}: {e}"))?;
-        let expected = oracle.read(&view.name, &read.entity, read.at, KnownAt::MAX);
+        let expected = oracle.read(&view.name, &read.entity, read.at, known.of(read));
         for (feature, (value, _)) in view.features.iter().zip(&expected) {
             let answer = &row[&feature.name];
             if !is_feature_value(answer, value) {
                 let name = &feature.name;
                 return Err(format!(
-                    "{name:?} of a training row by {read:?} is {answer}, not {value:?}"
+                    "{name:?} of a training row by {read:?}, {known:?}, is {answer}, not {value:?}"
                 ));
             }
         }

@@ -7,6 +7,7 @@ use std::path::Path;
 use arrow_array::RecordBatch;
 use arrow_ipc::reader::FileReader;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::basic::Compression;
 use serde_json::Value;
 
 use super::{LATEST, VIEW, made, site};
@@ -30,6 +31,28 @@ fn arrow(path: &Path) -> (Metadata, Vec<RecordBatch>) {
     let reader = FileReader::try_new(File::open(path).expect("the set"), None).expect("Arrow");
     let pairs = reader.custom_metadata().clone().into_iter().collect();
     (pairs, reader.collect::<Result<_, _>>().expect("rows"))
+}
+
+/// Every part of a Parquet file is compressed and says between which values its column lies, so that a
+/// reader passes over what it does not look for. Each column has a value: of NULLs alone there is no least.
+#[track_caller]
+fn assert_compact(path: &Path) {
+    let file = File::open(path).expect("the set");
+    let reader = ParquetRecordBatchReaderBuilder::try_new(file).expect("Parquet");
+    let groups = reader.metadata().row_groups();
+    assert!(!groups.is_empty(), "a set with rows has a row group");
+    for column in groups.iter().flat_map(|group| group.columns()) {
+        let name = column.column_path().string();
+        let compression = column.compression();
+        assert!(matches!(compression, Compression::ZSTD(_)), "{name} is {compression:?}");
+        let statistics = column.statistics().unwrap_or_else(|| panic!("{name} has no statistics"));
+        let ends = [statistics.min_bytes_opt(), statistics.max_bytes_opt()];
+        assert!(
+            ends.iter().all(Option::is_some),
+            "{name} has no least or greatest: {statistics:?}"
+        );
+        assert!(statistics.null_count_opt().is_some(), "{name} does not count NULLs");
+    }
 }
 
 fn columns(rows: &[RecordBatch]) -> Vec<&[arrow_array::ArrayRef]> {
@@ -74,6 +97,7 @@ fn files_say_what_they_were_made_of_and_a_version_makes_the_same_again(on: Topol
     let path = |name: &str, form: &str| site.path(&format!("{name}.{form}"));
     let first = parquet(&path("first", "parquet"));
     assert_told(&first.0, &told);
+    assert_compact(&path("first", "parquet"));
     let (metadata, rows) = arrow(&path("first", "arrow"));
     assert_eq!((&metadata, columns(&rows)), (&first.0, columns(&first.1)), "the same twice");
 
