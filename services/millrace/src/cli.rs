@@ -550,6 +550,10 @@ pub struct BenchTrainingArgs {
     /// How clicks spread over users
     #[arg(long, value_enum, value_name = "HOW", default_value_t = KeySpread::Zipf)]
     pub keys: KeySpread,
+    /// How often the spine has all clicks, one after the other: 5 of 2 million are 10 million rows
+    #[arg(long, value_name = "N", default_value_t = 1,
+          value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub spine_times: u32,
     /// Leave the workload and the set in this folder, for other programs to measure
     #[arg(long, value_name = "DIR")]
     pub keep: Option<PathBuf>,

@@ -1,5 +1,5 @@
 //! `millrace bench training`: the standard workload imported from Parquet files, then its clicks as a
-//! spine, from a Parquet file to a Parquet file, by the commands themselves.
+//! spine, once or several times over, from a Parquet file to a Parquet file, by the commands themselves.
 
 use std::path::Path;
 use std::time::Instant;
@@ -60,6 +60,7 @@ struct ImportNumbers {
 #[derive(Debug, Clone, Copy, Serialize)]
 struct TrainingRun {
     rows: u64,
+    seconds: f64,
     rows_per_second: f64,
     cpu_seconds_per_million: f64,
 }
@@ -77,7 +78,7 @@ pub(super) async fn run(options: &BenchTrainingArgs) -> Result<TrainingNumbers, 
     let folder = options.keep.as_deref().unwrap_or(temporary.path());
     std::fs::create_dir_all(folder).map_err(|e| not_written(folder, e.to_string()))?;
     let (spine, out) = (folder.join("spine.parquet"), folder.join("set.parquet"));
-    write_spine(&workload, &spine)?;
+    write_spine(&workload, options.spine_times, &spine)?;
     for (stream, at) in STREAMS {
         write_stream(&workload, stream, at, &folder.join(format!("{stream}.parquet")))?;
     }
@@ -137,6 +138,7 @@ async fn read(
         let millions = report.rows as f64 / 1e6;
         runs.push(TrainingRun {
             rows: report.rows,
+            seconds: (seconds * 1e3).round() / 1e3,
             rows_per_second: (report.rows as f64 / seconds).round(),
             cpu_seconds_per_million: ((child.cpu_seconds()? - cpu) / millions * 100.0).round()
                 / 100.0,
@@ -146,12 +148,15 @@ async fn read(
     Ok(runs)
 }
 
-fn write_spine(workload: &Workload, path: &Path) -> Result<(), BenchError> {
+/// The clicks as rows, all of them so many times. A batch is made when it is written, so that a long spine
+/// takes no more memory here than a short one.
+fn write_spine(workload: &Workload, times: u32, path: &Path) -> Result<(), BenchError> {
     let schema = Arc::new(Schema::new(vec![
         Field::new("user_id", DataType::Int64, false),
         Field::new("at", DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into())), false),
     ]));
-    let clicks = workload.batches.iter().filter(|(stream, _)| *stream == "clicks");
+    let batches = (0..times).flat_map(move |_| workload.batches.iter());
+    let clicks = batches.filter(|(stream, _)| *stream == "clicks");
     let rows = clicks.map(|(_, batch)| {
         let column = |place: usize| batch.column(place).as_primitive::<Int64Type>().values();
         let users: ArrayRef = Arc::new(Int64Array::from(column(0).to_vec()));
@@ -260,10 +265,14 @@ impl Report for TrainingNumbers {
         };
         let mib = |bytes: u64| format!("{:.0}", bytes as f64 / 1_048_576.0);
         row("training set, Parquet to Parquet", format!("{:.0}", self.rows_per_second), "rows/s");
+        let latest = self.runs[RUNS / 2];
+        row("  rows", latest.rows.to_string(), "rows");
+        row("  time", format!("{:.2}", latest.seconds), "s");
         row("  CPU, client included", format!("{:.2}", self.cpu_seconds_per_million), "s/million");
         let at_event = self.at_event[RUNS / 2];
         let rate = format!("{:.0}", at_event.rows_per_second);
         row("training set, as known at each click", rate, "rows/s");
+        row("  time", format!("{:.2}", at_event.seconds), "s");
         let cpu = at_event.cpu_seconds_per_million;
         row("  CPU, client included", format!("{cpu:.2}"), "s/million");
         row("  server memory, peak", mib(self.peak_rss_bytes), "MiB");

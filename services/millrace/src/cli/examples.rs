@@ -186,7 +186,8 @@ Examples:
 pub(super) const BENCH: &str = "\
 Examples:
   millrace bench clickprofile
-  millrace bench clickprofile --events 200000 --keys uniform -o json";
+  millrace bench clickprofile --events 200000 --keys uniform -o json
+  millrace bench training --spine-times 5           A set of 10 million rows";
 
 pub(super) const BENCH_CLUSTER: &str = "\
 Starts two of each service as processes of its own, on the loopback address, and ends them when it ends.
