@@ -129,18 +129,6 @@ impl OpenError {
     }
 }
 
-/// The lock of a folder. It is given up, and not only closed: a process that another thread is just starting
-/// has the same file open until its program begins.
-#[derive(Debug)]
-struct Lock(File);
-
-impl Drop for Lock {
-    fn drop(&mut self) {
-        // Closing it would do the same a moment later.
-        let _ = self.0.unlock();
-    }
-}
-
 /// A data folder, locked by this process until dropped.
 #[derive(Debug)]
 pub(crate) struct Folder {
@@ -149,7 +137,7 @@ pub(crate) struct Folder {
     /// It was made before: its databases are whole, or damaged.
     pub(crate) is_made: bool,
     /// The operating system gives the lock up when the process ends, however it ends.
-    _lock: Lock,
+    _lock: File,
 }
 
 impl Folder {
@@ -258,7 +246,7 @@ fn sync_folder(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
-fn lock(path: &Path) -> Result<Lock, OpenError> {
+fn lock(path: &Path) -> Result<File, OpenError> {
     let access = |error: io::Error| OpenError::access(path, LOCK, &error);
     let mut file = OpenOptions::new()
         .read(true)
@@ -282,7 +270,7 @@ fn lock(path: &Path) -> Result<Lock, OpenError> {
         .set_len(0)
         .and_then(|()| file.rewind())
         .and_then(|()| writeln!(file, "{}", std::process::id()));
-    Ok(Lock(file))
+    Ok(file)
 }
 
 /// The text of the format file, if there is one.

@@ -1,70 +1,33 @@
 //! A chunk of the log whose bytes are damaged, met by `millrace dev`: whoever needs it is refused, the
 //! log of the server names it, and nothing is made of the rest.
 
-use std::fs::{self, File};
-use std::io::{BufRead as _, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::fs;
+use std::path::Path;
 
 use millrace_placement::Slots;
 use millrace_store::{Mark, SnapshotStore as _};
-use millrace_store_fjall::{FjallStore, Options};
+use millrace_store_fjall::FjallStore;
 use millrace_types::entity::entity_hash;
 use millrace_types::{EntityKey, KeyPart, KnownAt, Position, SlotId};
 
-use crate::doctor::{folder, garbled_chunk, slot_in_use};
-use crate::process::{Ran, millrace, run};
+use crate::doctor::{folder, garbled_chunk, opened, slot_in_use};
+use crate::process::{Ran, Served, millrace, run};
 
 /// The slots of the folder.
 const SLOTS: u32 = 4;
 /// Its users are 0 to 19.
 const USERS: i64 = 20;
 
-/// `millrace dev` on a folder, killed when the test ends, whatever its end.
-struct Served {
-    child: Child,
-    address: String,
-    log: PathBuf,
+/// How often the log named something. It does so before a call is answered.
+fn named(served: &Served, what: &str) -> usize {
+    served.logged().matches(what).count()
 }
 
-impl Served {
-    fn start(data: &Path, log: PathBuf) -> Self {
-        let mut child = millrace(&dev(data))
-            .env_remove("RUST_LOG")
-            .stdout(Stdio::piped())
-            .stderr(File::create(&log).unwrap())
-            .spawn()
-            .unwrap();
-        let mut ready = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut ready).unwrap();
-        let mut served = Self { child, address: String::new(), log };
-        let address = ready.split_whitespace().find(|word| word.starts_with("http://"));
-        let address = address.unwrap_or_else(|| panic!("{ready:?} {}", served.logged()));
-        served.address = address.to_owned();
-        served
-    }
-
-    fn logged(&self) -> String {
-        fs::read_to_string(&self.log).unwrap()
-    }
-
-    /// How often it named something. It does so before it answers.
-    fn named(&self, what: &str) -> usize {
-        self.logged().matches(what).count()
-    }
-
-    async fn run(&self, arguments: &[&str]) -> Ran {
-        let mut command = millrace(arguments);
-        command.env("MILLRACE_ENDPOINT", &self.address);
-        run(command).await
-    }
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// Runs a command against the server.
+async fn ask(served: &Served, arguments: &[&str]) -> Ran {
+    let mut command = millrace(arguments);
+    command.env("MILLRACE_ENDPOINT", &served.address);
+    run(command).await
 }
 
 /// The arguments that serve a folder.
@@ -105,15 +68,17 @@ fn beginning_with(folder: &Path, name: &str) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_reads_a_damaged_chunk_is_refused_and_it_is_named() {
     let (parent, _) = folder().await;
-    let data = parent.path().join("data");
-    let store = FjallStore::open(&data, &Options::default()).unwrap();
+    // Who left it may have it open for a moment more.
+    let (data, store) = opened(&parent.path().join("data"));
     let slot = slot_in_use(&store).await;
     garbled_chunk(&store, slot).await;
     drop(store);
     // The mark of the slot covers the chunk, so a start does without it.
-    let served = Served::start(&data, parent.path().join("log"));
-    let named = first_chunk(slot);
-    assert_eq!(served.named(&named), 0, "{}", served.logged());
+    let mut command = millrace(&dev(data.path()));
+    command.env_remove("RUST_LOG");
+    let served = Served::start(command, parent.path().join("log"));
+    let chunk = first_chunk(slot);
+    assert_eq!(named(&served, &chunk), 0, "{}", served.logged());
 
     let (inside, outside) = users(slot);
     let (inside, outside) = (inside.to_string(), outside.to_string());
@@ -125,34 +90,34 @@ async fn whoever_reads_a_damaged_chunk_is_refused_and_it_is_named() {
         vec!["training", "user_activity", "--events", "--known-at", "latest", "--out", out],
         vec!["tail", "user_activity", "--from", "start", "--until-idle"],
     ] {
-        let before = served.named(&named);
-        let ran = served.run(&arguments).await;
+        let before = named(&served, &chunk);
+        let ran = ask(&served, &arguments).await;
         assert_eq!((ran.code, ran.stdout.as_str()), (1, ""), "{arguments:?} {ran:?}");
         assert!(ran.stderr.contains("stored bytes are damaged"), "{arguments:?} {ran:?}");
         assert!(ran.stderr.contains("millrace doctor"), "{arguments:?} {ran:?}");
-        assert!(served.named(&named) > before, "{arguments:?} {}", served.logged());
+        assert!(named(&served, &chunk) > before, "{arguments:?} {}", served.logged());
     }
     assert_eq!(beginning_with(parent.path(), "set.ndjson"), [""; 0], "a part of the set is left");
 
     // What does not need the chunk is answered.
     let explain = ["explain", "user_activity", outside.as_str(), "clicks", "--at", "latest"];
-    let explained = served.run(&explain).await;
+    let explained = ask(&served, &explain).await;
     assert_eq!(explained.code, 0, "{explained:?}");
     let get = ["get", "user_activity", inside.as_str(), outside.as_str(), "--at", "latest"];
-    let got = served.run(&get).await;
+    let got = ask(&served, &get).await;
     assert_eq!(got.code, 0, "{got:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_start_that_needs_a_damaged_chunk_is_refused_and_it_is_named() {
     let (parent, _) = folder().await;
-    let data = parent.path().join("data");
-    let store = FjallStore::open(&data, &Options::default()).unwrap();
+    // Who left it may have it open for a moment more.
+    let (data, store) = opened(&parent.path().join("data"));
     let slot = slot_in_use(&store).await;
     garbled_chunk(&store, slot).await;
     forget_mark(&store, slot).await;
     drop(store);
-    let ran = run(millrace(&dev(&data))).await;
+    let ran = run(millrace(&dev(data.path()))).await;
     assert_eq!((ran.code, ran.stdout.as_str()), (1, ""), "{ran:?}");
     assert!(ran.stderr.contains(&first_chunk(slot)), "{ran:?}");
 }

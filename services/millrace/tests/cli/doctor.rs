@@ -98,7 +98,7 @@ fn copy(data: &Path) -> TempDir {
 }
 
 /// A copy of the folder, open.
-fn opened(data: &Path) -> (TempDir, FjallStore) {
+pub(crate) fn opened(data: &Path) -> (TempDir, FjallStore) {
     let copy = copy(data);
     let store = FjallStore::open(copy.path(), &Options::default()).unwrap();
     (copy, store)

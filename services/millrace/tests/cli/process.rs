@@ -1,7 +1,10 @@
 //! Running the binary.
 
+use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
-use std::process::{Command, Stdio};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
@@ -50,4 +53,37 @@ pub(crate) async fn run_at(address: SocketAddr, arguments: &[&str]) -> Ran {
     let mut command = millrace(arguments);
     command.env("MILLRACE_ENDPOINT", format!("http://{address}"));
     run(command).await
+}
+
+/// A server that is killed when the test ends, whatever its end.
+pub(crate) struct Served {
+    child: Child,
+    pub(crate) address: String,
+    log: PathBuf,
+}
+
+impl Served {
+    /// Starts it with its log in a file, and waits until it says where it listens.
+    pub(crate) fn start(mut command: Command, log: PathBuf) -> Self {
+        let file = File::create(&log).unwrap();
+        let mut child = command.stdout(Stdio::piped()).stderr(file).spawn().unwrap();
+        let mut ready = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut ready).unwrap();
+        let address = ready.split_whitespace().find(|word| word.contains("://"));
+        let mut served = Self { child, address: String::new(), log };
+        served.address =
+            address.unwrap_or_else(|| panic!("{ready:?} {}", served.logged())).to_owned();
+        served
+    }
+
+    pub(crate) fn logged(&self) -> String {
+        fs::read_to_string(&self.log).unwrap()
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }

@@ -1,16 +1,14 @@
 //! `millrace dev` under TLS with roles, and commands that show who they are.
 
-use std::fs::{self, File};
-use std::io::{BufRead as _, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::fs;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use rcgen::string::Ia5String;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType};
 use tempfile::TempDir;
 
-use crate::process::{Ran, millrace, run};
+use crate::process::{Ran, Served, millrace, run};
 use crate::server::CATALOG;
 
 const ADMIN: &str = "admin-s3cret-token";
@@ -93,49 +91,21 @@ impl Site {
     }
 }
 
-/// A server that is killed when the test ends, whatever its end.
-struct Served {
-    child: Child,
-    address: String,
-    log: PathBuf,
+/// A server of this site.
+fn served(site: &Site) -> Served {
+    served_as(
+        site,
+        "dev --data %data --listen 127.0.0.1:0 --tls-cert %server.pem --tls-key %server.key \
+         --tls-client-ca %ca.pem --access %access.toml",
+    )
 }
 
-impl Served {
-    fn start(site: &Site) -> Self {
-        Self::of(
-            site,
-            "dev --data %data --listen 127.0.0.1:0 --tls-cert %server.pem --tls-key %server.key \
-             --tls-client-ca %ca.pem --access %access.toml",
-        )
-    }
-
-    /// A server of another line.
-    fn of(site: &Site, line: &str) -> Self {
-        let words = site.words(line);
-        let log = site.path("log");
-        let mut child = millrace(&words.iter().map(String::as_str).collect::<Vec<_>>())
-            .env("RUST_LOG", "trace")
-            .stdout(Stdio::piped())
-            .stderr(File::create(&log).unwrap())
-            .spawn()
-            .unwrap();
-        let mut ready = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut ready).unwrap();
-        let address = ready.split_whitespace().find(|word| word.contains("://"));
-        let address = address.unwrap_or_else(|| panic!("{ready:?} {}", read(&log))).to_owned();
-        Self { child, address, log }
-    }
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn read(path: &Path) -> String {
-    fs::read_to_string(path).unwrap()
+/// A server of another line.
+fn served_as(site: &Site, line: &str) -> Served {
+    let words = site.words(line);
+    let mut command = millrace(&words.iter().map(String::as_str).collect::<Vec<_>>());
+    command.env("RUST_LOG", "trace");
+    Served::start(command, site.path("log"))
 }
 
 #[track_caller]
@@ -154,7 +124,7 @@ fn failed(ran: &Ran, code: i32, says: &str) {
 #[tokio::test]
 async fn everybody_does_what_their_role_says_and_no_token_is_logged() {
     let site = Site::new();
-    let served = Served::start(&site);
+    let served = served(&site);
     let of = async |who: &str, line: &str| site.run(&served.address, who, line).await;
     let (admin, publisher) = (&format!("--token {ADMIN}"), &format!("--token {PUBLISHER}"));
     let reader = "--cert %reader.pem --key %reader.key";
@@ -177,7 +147,7 @@ async fn everybody_does_what_their_role_says_and_no_token_is_logged() {
     done(&of(reader, "tail user_activity --until-idle").await);
     done(&of(reader, "status").await);
 
-    let log = read(&served.log);
+    let log = served.logged();
     assert!(log.len() > 1_000, "the log says nothing: {log}");
     assert!(!log.contains("s3cret") && !log.contains("BEGIN"), "a secret is in the log");
 }
@@ -185,7 +155,7 @@ async fn everybody_does_what_their_role_says_and_no_token_is_logged() {
 #[tokio::test]
 async fn variables_and_files_say_who_one_is() {
     let site = Site::new();
-    let served = Served::start(&site);
+    let served = served(&site);
     for token in [ADMIN.to_owned(), format!("@{}", site.path("token").display())] {
         let mut command = millrace(&["status"]);
         command.env("MILLRACE_ENDPOINT", &served.address).env("MILLRACE_TOKEN", token);
@@ -208,7 +178,7 @@ async fn variables_and_files_say_who_one_is() {
 #[tokio::test]
 async fn who_is_not_trusted_is_told_at_once_which_why_and_what_to_do() {
     let site = Site::new();
-    let served = Served::start(&site);
+    let served = served(&site);
     let begun = Instant::now();
     for (who, why, next) in [
         ("--ca %other.pem", "(unknown issuer)", "next: give the authority that signed it"),
@@ -287,8 +257,8 @@ async fn a_server_beyond_this_machine_that_is_told_to_be_open_says_so_in_its_log
     let site = Site::new();
     for (how, scheme) in [("", "http"), ("--tls-cert %server.pem --tls-key %server.key", "https")] {
         let line = format!("dev --data %data --listen 0.0.0.0:0 --insecure {how}");
-        let served = Served::of(&site, &line);
-        let log = read(&served.log);
+        let served = served_as(&site, &line);
+        let log = served.logged();
         let warned = log.lines().find(|line| line.contains("served beyond this machine"));
         let warned = warned.unwrap_or_else(|| panic!("{log}"));
         assert!(warned.contains("WARN") && warned.contains("0.0.0.0"), "{warned}");
