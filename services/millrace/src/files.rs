@@ -17,17 +17,20 @@
 //! | bytes | base64 | base64 in a string | binary |
 //! | timestamp | RFC 3339 with an offset or `Z`, or an integer in the field's unit | the same, as string or integer | timestamp (without a zone: UTC), string, integer |
 
+mod arrow;
 mod batch;
 mod columns;
 mod csv;
 mod error;
 mod format;
+mod guard;
 mod json;
 mod ndjson;
 mod parquet;
 mod source;
 mod text;
 
+pub(crate) use arrow::ArrowFile;
 pub use batch::{BATCH_BYTES, BATCH_ROWS, BATCH_ROWS_MAX, RejectedRow, RowBatch, arrow_schema};
 pub use error::{CellError, ReadError, RowError};
 pub use format::Format;

@@ -17,6 +17,7 @@ use millrace_types::{FieldType, Value};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
 use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder, WriterVersion};
+use tempfile::NamedTempFile;
 
 use crate::history::HISTORY;
 
@@ -143,15 +144,20 @@ pub(crate) fn parquet(data: &[u8]) -> bool {
     read(data, Format::Parquet)
 }
 
+/// Makes a file one of these bytes.
+pub(crate) fn fill(file: &mut NamedTempFile, data: &[u8]) {
+    let written = file.as_file().set_len(0).and_then(|()| file.rewind());
+    written.and_then(|()| file.write_all(data)).expect("the temporary file takes the input");
+}
+
 /// Reads a file whole; true when it has rows and no fault.
 fn read(data: &[u8], format: Format) -> bool {
     thread_local! {
-        static FILE: RefCell<tempfile::NamedTempFile> =
-            RefCell::new(tempfile::NamedTempFile::new().expect("a temporary file"));
+        static FILE: RefCell<NamedTempFile> =
+            RefCell::new(NamedTempFile::new().expect("a temporary file"));
     }
     FILE.with_borrow_mut(|file| {
-        let written = file.as_file().set_len(0).and_then(|()| file.rewind());
-        written.and_then(|()| file.write_all(data)).expect("the temporary file takes the input");
+        fill(file, data);
         let input = Input::File(file.path().to_owned());
         let reader = RowReader::open(&input, format, stream(), 7, &Progress::default());
         let Ok(mut reader) = reader else { return false };

@@ -13,6 +13,7 @@ mod history;
 mod log;
 mod protocol;
 mod snapshot;
+mod spine;
 mod store;
 mod text;
 
@@ -34,7 +35,7 @@ const fn target(name: &'static str, seeds: fn() -> Vec<Vec<u8>>, run: fn(&[u8]) 
 }
 
 /// Every target.
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 13] = [
     target("chunk", log::seeds, log::chunk),
     target("head", snapshot::seeds, snapshot::head),
     target("row", store::seeds, store::row),
@@ -46,5 +47,6 @@ pub const TARGETS: [Target; 12] = [
     target("csv", files::csv_seeds, files::csv),
     target("ndjson", files::ndjson_seeds, files::ndjson),
     Target { may_panic_inside: true, ..target("parquet", files::parquet_seeds, files::parquet) },
+    Target { may_panic_inside: true, ..target("spine", spine::seeds, spine::spine) },
     target("text", text::seeds, text::text),
 ];

@@ -2,8 +2,9 @@
 
 use std::str::FromStr;
 
-use millrace::cli::{ReadInstant, Source, TailFrom};
+use millrace::cli::{KnownAtField, ReadInstant, Source, TailFrom};
 use millrace::decoders::{entity_key, settings};
+use millrace_config::Share;
 use millrace_feature_serving::decoders::{late_cursor, training_cursor, training_version};
 use millrace_grpc::Access;
 use millrace_grpc::server::decoders::timeout;
@@ -17,7 +18,7 @@ use crate::history::HISTORY;
 const SLOTS: u32 = 2;
 
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
-    let seeds: [(u8, &str); 18] = [
+    let seeds: [(u8, &str); 20] = [
         (0, "2026-03-01T12:00:00.000001Z"),
         (0, "1969-12-31T23:59:59.5+14:00"),
         (1, "latest"),
@@ -36,6 +37,8 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         (12, "AQABAwIBYQoAAmUx"),
         (13, "250m"),
         (13, "99999999H"),
+        (14, "clicks=received_at"),
+        (15, "0.001"),
     ];
     seeds.iter().map(|(which, text)| [&[*which], text.as_bytes()].concat()).collect()
 }
@@ -44,7 +47,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
 pub(crate) fn text(data: &[u8]) -> bool {
     let Some((which, text)) = data.split_first() else { return false };
     let Ok(text) = std::str::from_utf8(text) else { return false };
-    match which % 14 {
+    match which % 16 {
         0 => Micros::parse_rfc3339(text).is_ok_and(|instant| {
             assert_eq!(Micros::parse_rfc3339(&instant.to_rfc3339()), Ok(instant), "{text}");
             true
@@ -70,6 +73,11 @@ pub(crate) fn text(data: &[u8]) -> bool {
         11 => training_version(text, SLOTS),
         12 => training_cursor(text, SLOTS),
         13 => timeout(text),
+        14 => KnownAtField::parse(text).is_ok(),
+        15 => Share::from_str(text).is_ok_and(|share| {
+            assert_eq!(Share::from_str(&share.to_string()), Ok(share), "{text}");
+            true
+        }),
         _ => {
             let keys = HISTORY.catalog.kinds.iter().filter_map(|kind| entity_key(text, kind));
             // What was taken is shown again without a fault.

@@ -3,7 +3,7 @@
 mod columns_out;
 mod out;
 mod report;
-mod spine;
+pub(crate) mod spine;
 mod write;
 
 use std::io::{self, IsTerminal, Write};

@@ -3,7 +3,6 @@
 //! Columns are read by their Parquet types (an Arrow schema that the writer embedded is not looked
 //! at), so dictionaries, views and large strings all arrive as plain columns.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
@@ -25,6 +24,7 @@ use super::RowSource;
 use super::batch::{BATCH_ROWS, BatchBuilder, RowBatch};
 use super::columns::match_columns;
 use super::error::{CellError, ReadError, RowError};
+use super::guard;
 use super::source::{Input, Progress, open_file};
 use super::text::{self, Cell};
 pub(crate) use pages::ParquetFile;
@@ -147,16 +147,11 @@ impl RowSource for ParquetReader {
     }
 }
 
-/// Calls the library that reads Parquet, which panics on some damaged files; that is an error of the file
-/// like any other. What it was reading is not used again.
+/// Calls the library that reads Parquet; what it panics on is an error of the file.
 pub(crate) fn guarded<T>(
     read: impl FnOnce() -> Result<T, ParquetError>,
 ) -> Result<T, ParquetError> {
-    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|panic| {
-        let texts = (panic.downcast_ref::<&str>().copied(), panic.downcast_ref::<String>());
-        let why = texts.0.or(texts.1.map(String::as_str)).unwrap_or("it cannot be read");
-        Err(ParquetError::General(format!("the file is damaged: {why}")))
-    })
+    guard::guarded(read, ParquetError::General)
 }
 
 fn parquet_error(

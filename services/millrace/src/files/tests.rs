@@ -1,5 +1,6 @@
 //! Readers against hand-made files: every value rule and every error path, with its line.
 
+mod arrow;
 mod csv;
 mod ndjson;
 mod parquet;

@@ -13,7 +13,6 @@ use arrow_array::types::{
     TimestampSecondType,
 };
 use arrow_array::{ArrayRef, RecordBatch};
-use arrow_ipc::reader::FileReader;
 use arrow_schema::{ArrowError, DataType, Field as ArrowField, Schema, SchemaRef, TimeUnit};
 use millrace_catalog::{
     BeyondRepair, Field, KeyColumn, Kind, Stream, StreamKind, TimeUnit as CatalogUnit,
@@ -24,8 +23,8 @@ use tokio::sync::mpsc;
 
 use crate::commands::Failure;
 use crate::files::{
-    BATCH_ROWS, Format, Input, ParquetFile, Progress, RowReader, arrow_schema, guarded, json_names,
-    open_text, widened,
+    ArrowFile, BATCH_ROWS, Format, Input, ParquetFile, Progress, RowReader, arrow_schema, guarded,
+    json_names, open_text, widened,
 };
 
 const UTC: &str = "UTC";
@@ -35,7 +34,7 @@ const ROWS: usize = 16_384;
 const LINE_BYTES: u64 = 8 << 20;
 
 /// A spine that is being read.
-pub(super) struct SpineReader {
+pub(crate) struct SpineReader {
     path: String,
     /// The columns that name a row: those of its keys, and `at`.
     named_by: Vec<String>,
@@ -64,12 +63,12 @@ type Keys<'c> = &'c [(&'c Kind, Vec<KeyColumn>)];
 ///
 /// # Errors
 /// [`Failure::Spine`], [`Failure::Read`].
-pub(super) fn open(path: &Path, kinds: Keys<'_>) -> Opened {
+pub(crate) fn open(path: &Path, kinds: Keys<'_>) -> Opened {
     let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
     if matches!(extension, "arrow" | "feather" | "ipc") {
         let file = File::open(path).map_err(|e| failed(path, e))?;
-        let reader = FileReader::try_new_buffered(file, None).map_err(|e| failed(path, e))?;
-        let schema = reader.schema();
+        let reader = ArrowFile::open(file).map_err(|e| failed(path, e))?;
+        let schema = SchemaRef::clone(reader.schema());
         let batches = Box::new(reader.map(|batch| batch.map_err(|e| e.to_string())));
         return of_batches(path, &schema, kinds, batches);
     }
@@ -224,31 +223,36 @@ impl SpineReader {
     /// Reads the spine through. Ends early where nobody takes rows any more.
     ///
     /// # Errors
-    /// [`Failure::Spine`] naming the line of a row that cannot be read.
-    pub(super) fn send(self, to: &mpsc::Sender<RecordBatch>) -> Result<(), Failure> {
-        let path = Path::new(&self.path);
-        match self.source {
-            SpineSource::Rows(mut reader) => {
-                while let Some(batch) = reader.next_batch()? {
-                    if let Some(bad) = batch.rejected.first() {
-                        return Err(failed(path, format!("line {}: {}", bad.line, bad.error)));
-                    }
-                    if to.blocking_send(batch.records).is_err() {
-                        break;
-                    }
-                }
-            }
-            SpineSource::Batches(batches) => {
-                for batch in batches {
-                    let batch = batch.map_err(|e| failed(path, e))?;
-                    let batch = named(&batch, &self.named_by).map_err(|e| failed(path, e))?;
-                    if to.blocking_send(batch).is_err() {
-                        break;
-                    }
-                }
+    /// As [`Self::next_batch`].
+    pub(super) fn send(mut self, to: &mpsc::Sender<RecordBatch>) -> Result<(), Failure> {
+        while let Some(batch) = self.next_batch()? {
+            if to.blocking_send(batch).is_err() {
+                break;
             }
         }
         Ok(())
+    }
+
+    /// The rows that come next; `None` at the end.
+    ///
+    /// # Errors
+    /// [`Failure::Spine`] naming the line of a row that cannot be read.
+    pub(crate) fn next_batch(&mut self) -> Result<Option<RecordBatch>, Failure> {
+        let path = Path::new(&self.path);
+        match &mut self.source {
+            SpineSource::Rows(reader) => {
+                let Some(batch) = reader.next_batch()? else { return Ok(None) };
+                match batch.rejected.first() {
+                    Some(bad) => Err(failed(path, format!("line {}: {}", bad.line, bad.error))),
+                    None => Ok(Some(batch.records)),
+                }
+            }
+            SpineSource::Batches(batches) => {
+                let batch = batches.next().transpose().map_err(|e| failed(path, e))?;
+                let named = batch.map(|batch| named(&batch, &self.named_by)).transpose();
+                named.map_err(|e| failed(path, e))
+            }
+        }
     }
 }
 
