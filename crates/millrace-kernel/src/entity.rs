@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use millrace_catalog::StreamKind;
-use millrace_types::{Boundaries, FactView, KnownAt, Micros, Op, Position, RowView};
+use millrace_types::{Boundaries, FactView, KnownAt, Micros, Op, Position, RowView, StreamId};
 
 use crate::facts::{Known, Place, StreamFacts};
 use crate::left::LeftIds;
@@ -145,6 +145,12 @@ impl EntityState {
         };
         self.commit(stream, fact, hash, &effect);
         Outcome::Applied { rows, conflict: effect.conflict }
+    }
+
+    /// Reads where this fact will be looked for, or put behind all others, so that it is in the cache then.
+    pub(crate) fn fetch(&self, stream: StreamId, fact: &FactView<'_>) -> i64 {
+        let facts = self.plan.stream_index(stream).and_then(|index| self.streams.get(index));
+        facts.map_or(0, |facts| facts.fetch(id_hash(fact.id)))
     }
 
     /// True when this very fact is at hand.

@@ -217,11 +217,12 @@ impl EntityState {
     }
 
     /// Moves to another version's plan. Sealed partials are matched by what they fold.
-    pub fn replan(&mut self, plan: Arc<KindPlan>) {
-        if Arc::ptr_eq(&plan, &self.plan) {
+    pub fn replan(&mut self, plan: &Arc<KindPlan>) {
+        // Nearly always; what is not counted up waits for no store that is under way.
+        if Arc::ptr_eq(plan, &self.plan) {
             return;
         }
-        let old = std::mem::replace(&mut self.plan, plan.clone());
+        let old = std::mem::replace(&mut self.plan, Arc::clone(plan));
         let n = plan.streams.len();
         let mut streams = vec![Default::default(); n];
         let mut left = vec![Default::default(); n];

@@ -4,27 +4,21 @@
 //! `(revision, at, seq, op, row)` whose revision exceeds that of every RETRACT. Nothing depends on
 //! the order in which facts came.
 
+mod ids;
+
 use hashbrown::HashTable;
 use millrace_types::{FactView, Micros, Op, OrderKey};
 
 use crate::aggregate::Partial;
 use crate::folds::{Block, GroupFolds, RUN_FACTS};
 use crate::page::{MissingPage, Page, PageLimits, RUNS, id_hash};
-
-/// Up to this many facts an id is found by scanning the references; beyond it by a table.
-const SCAN_MAX: usize = 64;
+use ids::{IdAt, spread};
 
 /// Where a fact stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Place {
     pub(crate) page: usize,
     pub(crate) index: usize,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct IdAt {
-    at: i64,
-    id_hash: u32,
 }
 
 /// What a stream's facts look like with and without one more fact.
@@ -64,12 +58,6 @@ pub(crate) struct StreamFacts {
     folded: bool,
     /// Folds whose partials were too large to be kept for the head, until all are forgotten.
     pub(crate) given_up: Vec<u32>,
-}
-
-#[inline]
-fn spread(id_hash: u32) -> u64 {
-    // The table wants entropy in the high bits too.
-    u64::from(id_hash).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 impl StreamFacts {
@@ -287,27 +275,6 @@ impl StreamFacts {
             return self.make_room(target, key, body, limits);
         }
         target
-    }
-
-    fn remember(&mut self, at: i64, id_hash: u32) {
-        if let Some(table) = &mut self.ids {
-            table.insert_unique(spread(id_hash), IdAt { at, id_hash }, |e| spread(e.id_hash));
-        } else if self.len > SCAN_MAX {
-            self.index_ids();
-        }
-    }
-
-    fn index_ids(&mut self) {
-        self.ids = None;
-        if self.len <= SCAN_MAX {
-            return;
-        }
-        let mut table = HashTable::with_capacity(self.len);
-        for r in self.pages.iter().flat_map(|p| p.refs()) {
-            let entry = IdAt { at: r.at, id_hash: r.id_hash };
-            table.insert_unique(spread(r.id_hash), entry, |e: &IdAt| spread(e.id_hash));
-        }
-        self.ids = Some(table);
     }
 
     pub(crate) fn set_live(&mut self, place: Place, live: bool) {

@@ -129,6 +129,12 @@ impl Page {
         self.bounds.1
     }
 
+    /// Reads the ends of what it holds.
+    pub(crate) fn fetch(&self) -> i64 {
+        let last = self.refs.last().map_or(0, |r| r.at);
+        last ^ self.bytes.last().map_or(0, |byte| i64::from(*byte))
+    }
+
     /// The `at` of the first live fact.
     pub(crate) fn first_live_at(&self) -> Option<i64> {
         match &self.absent {

@@ -140,7 +140,7 @@ impl SlotCore {
     fn is_resident_filled(&mut self, slab: Slab) -> bool {
         let resident = self.residents.get_mut(slab);
         if let Some(kind) = self.plan.kind(resident.entity.kind) {
-            resident.state.replan(kind.clone());
+            resident.state.replan(kind);
         }
         resident.state.is_filled()
     }

@@ -58,7 +58,7 @@ impl SlotCore {
         let stored = state.is_some();
         let is_ahead = state.as_ref().is_some_and(|state| state.applied() > self.position);
         let mut state = state.unwrap_or_else(|| EntityState::new(kind.clone()));
-        state.replan(kind);
+        state.replan(&kind);
         let waiting = self.dirty.contains_key(entity);
         if !waiting {
             state.forget(self.boundaries());

@@ -89,7 +89,7 @@ impl SlotCore {
         }
         let stamp = self.stamp(read.view, waiting.as_ref().map(|w| &w.before));
         let state = &mut self.residents.get_mut(slab).state;
-        state.replan(plan);
+        state.replan(&plan);
         if read.known_at < state.known_at() {
             return ReadAnswer::Log(self.stamp(read.view, None));
         }

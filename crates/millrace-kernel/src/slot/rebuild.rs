@@ -216,7 +216,7 @@ impl SlotCore {
         marker: (Position, KnownAt),
     ) -> RebuiltPut {
         if let Some(kind) = self.plan.kind(entity.kind) {
-            state.replan(kind.clone());
+            state.replan(kind);
         }
         // A base chunk may have come after what was folded; no fact of the entity did.
         state.forget(self.boundaries());

@@ -9,7 +9,7 @@ use millrace_types::{
 };
 
 use super::save::MarkState;
-use super::{Before, SlotCore, Waiting, raise};
+use super::{Before, LookedUp, SlotCore, Waiting, raise};
 use crate::entity::{EntityState, Outcome};
 use crate::watermark::SlotWatermarks;
 
@@ -173,7 +173,8 @@ impl SlotCore {
         record: &millrace_types::fact::RecordView<'_>,
         hash: u64,
     ) -> Result<(), DecodeError> {
-        let Some((slab, stream)) = self.resident_for(record, hash) else {
+        let looked_up = LookedUp { hash, slab: None };
+        let Some((slab, stream)) = self.resident_for(record, looked_up) else {
             let found = u64::from(record.stream.0);
             return Err(DecodeError::Invalid { what: "stream of a fact", found });
         };

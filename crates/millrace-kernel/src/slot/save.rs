@@ -233,7 +233,7 @@ impl SlotCore {
             let resident = self.residents.get_mut(slab);
             // What leaves is folded for the features of today.
             if let Some(kind) = self.plan.kind(resident.entity.kind) {
-                resident.state.replan(kind.clone());
+                resident.state.replan(kind);
             }
             resident.state.evict(horizon);
             self.residents.recount(slab);
