@@ -151,6 +151,9 @@ pub struct SlotStatus {
     pub slot: SlotId,
     /// A node owns it, and says this; otherwise it is as of its mark.
     pub is_owned: bool,
+    /// Its owner or its mark tells what stands here; otherwise neither could be asked, which only
+    /// [`SlotPort::known_status`] tells.
+    pub is_known: bool,
     /// The last confirmed position.
     pub position: Position,
     /// Its known_at.
@@ -201,12 +204,13 @@ impl BackfillStatus {
 }
 
 impl SlotStatus {
-    /// A slot of which nothing is known: nobody owns it, and it is at the start of its log.
+    /// A slot that nobody owns, at the start of its log.
     #[must_use]
     pub fn new(slot: SlotId) -> Self {
         Self {
             slot,
             is_owned: false,
+            is_known: true,
             position: Position::START,
             known_at: KnownAt(0),
             marked: Position::START,
@@ -341,6 +345,15 @@ pub trait SlotPort: Send + Sync + 'static {
     /// # Errors
     /// [`JoinError`].
     async fn status(&self) -> Result<Vec<SlotStatus>, JoinError>;
+
+    /// The same for a person to look at: what cannot be known now is left open
+    /// ([`SlotStatus::is_known`]), where that is possible.
+    ///
+    /// # Errors
+    /// [`JoinError`].
+    async fn known_status(&self) -> Result<Vec<SlotStatus>, JoinError> {
+        self.status().await
+    }
 }
 
 /// Changelogs of joined rows.

@@ -63,11 +63,13 @@ impl Admin {
         self
     }
 
-    /// The join nodes; none where one process is all.
+    /// The join nodes; none where one process is all, or where the store was asked and did not answer.
     async fn nodes(&self, slots: &[SlotStatus]) -> Nodes {
         match &self.store {
-            Some(store) => Nodes::look(store, slots).await,
-            None => Nodes::default(),
+            Some(store) if slots.iter().all(|slot| slot.is_known) => {
+                Nodes::look(store, slots).await
+            }
+            Some(_) | None => Nodes::default(),
         }
     }
 
@@ -173,10 +175,11 @@ impl AdminService for Admin {
         &self,
         request: Request<v1::GetStatusRequest>,
     ) -> Result<Response<v1::GetStatusResponse>, Status> {
-        let slots = self.owner.status().await.map_err(|e| status(&ReadError::Join(e)))?;
+        let slots = self.owner.known_status().await.map_err(|e| status(&ReadError::Join(e)))?;
         let is_known = |catalog: &Catalog| slots.iter().all(|slot| has_all_of(catalog, slot));
         let catalog = self.catalog_with(is_known).await;
         let (services, nodes) = futures::future::join(self.services(), self.nodes(&slots)).await;
+        let known = || slots.iter().filter(|slot| slot.is_known);
         let unowned_slots = slots.iter().filter(|slot| !slot.is_owned).count() as u32;
         let sum = |of: fn(&SlotStatus) -> u64| slots.iter().map(of).sum::<u64>();
         let response = v1::GetStatusResponse {
@@ -184,6 +187,7 @@ impl AdminService for Admin {
             services,
             slot_count: slots.len() as u32,
             unowned_slots,
+            unknown_slots: (slots.len() - known().count()) as u32,
             rebuild_queue: sum(|s| s.dirty),
             streams: over_slots(&catalog, &slots),
             queued_facts: sum(|s| s.queued),
@@ -199,7 +203,7 @@ impl AdminService for Admin {
             software_version: env!("CARGO_PKG_VERSION").to_owned(),
             now: Some(to_timestamp(clock::now())),
             slots: match request.into_inner().include_slots {
-                true => slots.iter().map(|s| slot_state(&catalog, &nodes, s)).collect(),
+                true => known().map(|s| slot_state(&catalog, &nodes, s)).collect(),
                 false => Vec::new(),
             },
         };

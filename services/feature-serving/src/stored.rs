@@ -436,6 +436,49 @@ impl HeadPort for StoredHeads {
     }
 }
 
+impl StoredHeads {
+    /// The state of every slot, and why those that are not known are not: one question that the store does
+    /// not answer tells that of all.
+    async fn all_status(&self) -> (Vec<SlotStatus>, Option<JoinError>) {
+        let mut slots = self.owner.status().await.unwrap_or_else(|error| {
+            tracing::debug!(%error, "the state of slots is told from their marks");
+            Vec::new()
+        });
+        let owned: BTreeSet<SlotId> = slots.iter().map(|slot| slot.slot).collect();
+        let mut failed = None;
+        for slot in self.slots.iter().filter(|slot| !owned.contains(slot)) {
+            if failed.is_none() {
+                match self.status_of_mark(slot).await {
+                    Ok(status) => {
+                        slots.push(status);
+                        continue;
+                    }
+                    Err(error) => failed = Some(error),
+                }
+            }
+            slots.push(SlotStatus { is_known: false, ..SlotStatus::new(slot) });
+        }
+        slots.sort_by_key(|slot| slot.slot);
+        (slots, failed)
+    }
+
+    /// A slot that nobody owns, as of its mark.
+    async fn status_of_mark(&self, slot: SlotId) -> Result<SlotStatus, JoinError> {
+        let Some(mark) = self.mark(slot).await? else { return Ok(SlotStatus::new(slot)) };
+        Ok(SlotStatus {
+            position: mark.position,
+            known_at: mark.closed,
+            marked: mark.position,
+            dirty: self.waiting(slot, &mark).await?.dirty.len() as u64,
+            backfill: self.backfill(mark.filled),
+            forgotten: forgotten(&mark),
+            watermarks: mark.watermarks,
+            latest: mark.latest,
+            ..SlotStatus::new(slot)
+        })
+    }
+}
+
 #[async_trait]
 impl SlotPort for StoredHeads {
     async fn close_up_to(&self, slot: SlotId, known_at: KnownAt) -> Result<Position, JoinError> {
@@ -451,31 +494,14 @@ impl SlotPort for StoredHeads {
 
     /// As the owners say, or, for slots of which none does, as of their marks.
     async fn status(&self) -> Result<Vec<SlotStatus>, JoinError> {
-        let mut slots = self.owner.status().await.unwrap_or_else(|error| {
-            tracing::debug!(%error, "the state of slots is told from their marks");
-            Vec::new()
-        });
-        let owned: BTreeSet<SlotId> = slots.iter().map(|slot| slot.slot).collect();
-        for slot in self.slots.iter().filter(|slot| !owned.contains(slot)) {
-            let mark = self.mark(slot).await?;
-            let unknown = SlotStatus::new(slot);
-            let Some(mark) = mark else {
-                slots.push(unknown);
-                continue;
-            };
-            slots.push(SlotStatus {
-                position: mark.position,
-                known_at: mark.closed,
-                marked: mark.position,
-                dirty: self.waiting(slot, &mark).await?.dirty.len() as u64,
-                backfill: self.backfill(mark.filled),
-                forgotten: forgotten(&mark),
-                watermarks: mark.watermarks,
-                latest: mark.latest,
-                ..unknown
-            });
+        match self.all_status().await {
+            (slots, None) => Ok(slots),
+            (_, Some(error)) => Err(error),
         }
-        slots.sort_by_key(|slot| slot.slot);
-        Ok(slots)
+    }
+
+    /// The same; where the store does not answer, what it was asked for is not known.
+    async fn known_status(&self) -> Result<Vec<SlotStatus>, JoinError> {
+        Ok(self.all_status().await.0)
     }
 }

@@ -492,6 +492,7 @@ impl Slot {
         SlotStatus {
             slot: self.core.slot(),
             is_owned: true,
+            is_known: true,
             position,
             known_at,
             marked: self.marked,

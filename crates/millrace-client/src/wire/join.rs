@@ -278,6 +278,7 @@ pub fn read_owned_slot(from: v1::OwnedSlot) -> Result<SlotStatus, Malformed> {
     };
     Ok(SlotStatus {
         is_owned: true,
+        is_known: true,
         slot: SlotId(from.slot),
         position: position(from.position, "slots.position")?,
         known_at: KnownAt(from.known_at_us),

@@ -253,12 +253,14 @@ async fn status_ends_with_0_only_when_serving() {
         json!([{"slot": 0, "reason": "silent", "node": "join-0", "next_node": null, "epoch": 1}]);
     assert_eq!((&ran.json()["unowned"], &ran.json()["unowned_slots"]), (&unowned, &json!(1)));
     assert_eq!((ran.code, &ran.json()["serving"]), (1, &json!(false)));
+    assert_eq!((&status["unknown_slots"], &ran.json()["unknown_slots"]), (&json!(0), &json!(1)));
     assert_eq!(ran.json()["not_serving"], json!({"join": "slot 0 has no owner yet"}));
     let table = run_at(address, &["status", "-o", "table"]).await;
     assert!(table.stdout.contains("\n  join: slot 0 has no owner yet\n"), "{}", table.stdout);
     for told in [
         "unreachable        join join-0 at http://127.0.0.1:7402: refused\n  next: start it\n",
         "without owner      slot 0: join-0 does not answer",
+        "unknown            1 of the slots: the store does not answer\n",
         "does not answer │",
     ] {
         assert!(table.stdout.contains(told), "{told}: {}", table.stdout);

@@ -66,3 +66,30 @@ fn a_service_is_ready_while_those_it_needs_are() {
         }
     }
 }
+
+/// Nothing but feature-serving knows that join and the store are gone, and says so.
+#[test]
+fn status_tells_who_is_gone_without_the_store() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let options = ApartOptions { slots: Some(4), ..ApartOptions::on(&folder.path().join("data")) };
+    let mut apart = Apart::start(&options).expect("the services start");
+    let status = apart.cli().run(["-o", "json", "status"]).expect("a status");
+    let status = status.expect_code(0).expect("it serves");
+    assert_eq!(status.json().expect("json")["unknown_slots"], 0, "{status:?}");
+    for gone in ["join", "store-writer"] {
+        apart.kill(gone).expect("it is killed");
+    }
+    wait_until("a status without the store", SOON, || {
+        let told = apart.cli().run(["-o", "json", "status"]).expect("a status");
+        assert_eq!(told.code, 1, "{told:?}");
+        let status = told.json().expect("json");
+        let gone = |name: &str| status["services"][name] == false;
+        let is_told = gone("join") && gone("store-writer") && status["unknown_slots"] == 4;
+        is_told.then(|| assert_eq!(status["slots"], serde_json::json!([]), "{status}"))
+    });
+    let table = apart.cli().run(["-o", "table", "status"]).expect("a status");
+    let told = ["store-writer: Connection refused", "4 of the slots: the store does not answer"];
+    for words in told {
+        assert!(table.stdout.contains(words), "{words}: {table:?}");
+    }
+}

@@ -40,7 +40,7 @@ fn ingest(place: &Place, metric: &str) -> f64 {
 }
 
 /// `millrace doctor` and the log of store-writer say that the quorum is missing, and the former what
-/// to do about it.
+/// to do about it; `millrace status` says who does not serve, and that of the slots nothing is known.
 fn assert_quorum_is_missed(place: &Place, addresses: &str) {
     let (finished, report) = wait_until("a look that misses the quorum", GOES_ON_WITHIN, || {
         let (finished, report) = doctor(&["--cql", addresses, "--cql-keyspace", "ring"]);
@@ -61,6 +61,15 @@ fn assert_quorum_is_missed(place: &Place, addresses: &str) {
     wait_until("store-writer to say what it waits for", GOES_ON_WITHIN, || {
         let log = place.services.log("store-writer");
         (log.contains("not serving") && log.contains("Not enough nodes are alive")).then_some(())
+    });
+
+    wait_until("a status that misses the store", GOES_ON_WITHIN, || {
+        let finished = place.cli().run(["-o", "json", "status"]).expect("it ends");
+        assert_eq!(finished.code, 1, "{finished:?}");
+        let status = finished.json().expect("json");
+        let is_missed = status["not_serving"]["store-writer"].is_string()
+            && status["unknown_slots"].as_u64()? > 0;
+        is_missed.then_some(())
     });
 }
 

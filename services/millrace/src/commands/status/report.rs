@@ -40,6 +40,8 @@ pub struct StatusReport {
     pub slot_count: u32,
     /// Slots that no join node owns now.
     pub unowned_slots: u32,
+    /// Slots of which nothing is known: neither an owner nor the store tells. `slots` lacks them.
+    pub unknown_slots: u32,
     /// The first 1,024 of them, and why nobody serves them.
     pub unowned: Vec<UnownedReport>,
     /// Facts received and not yet confirmed.
@@ -155,6 +157,7 @@ impl TryFrom<&v1::GetStatusResponse> for StatusReport {
             join_nodes: JoinNodeReport::all(from)?,
             slot_count: from.slot_count,
             unowned_slots: from.unowned_slots,
+            unknown_slots: from.unknown_slots,
             unowned: from.unowned.iter().map(UnownedReport::from).collect(),
             queued_facts: from.queued_facts,
             unmarked_chunks: from.unmarked_chunks,
@@ -224,6 +227,10 @@ impl Report for StatusReport {
         match self.unowned_slots {
             0 => writeln!(out, "slots              {}", self.slot_count)?,
             some => writeln!(out, "slots              {} ({some} have no owner)", self.slot_count)?,
+        }
+        if self.unknown_slots > 0 {
+            let some = self.unknown_slots;
+            writeln!(out, "unknown            {some} of the slots: the store does not answer")?;
         }
         writeln!(out, "rebuild queue      {} entities", self.rebuild_queue)?;
         if let Some(backfill) = self.backfill {

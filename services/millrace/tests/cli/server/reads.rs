@@ -239,6 +239,7 @@ impl AdminService for Service {
                 }],
             }],
             unowned_slots: u32::from(self.0.is_down),
+            unknown_slots: u32::from(self.0.is_down),
             unowned: match self.0.is_down {
                 true => vec![v1::UnownedSlot {
                     slot: 0,
