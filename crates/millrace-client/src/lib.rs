@@ -15,6 +15,7 @@ mod endpoints;
 mod error;
 pub mod heads;
 mod hedge;
+mod pauses;
 mod pool;
 pub mod port;
 mod publisher;

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
+use backon::ExponentialBackoff;
 use tokio::time::{Instant, sleep};
 
 use crate::endpoints::Role;
 use crate::error::ClientError;
+use crate::pauses::pauses;
 
 /// The first pause; a server that restarts on the same machine is back after a few.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
@@ -22,13 +23,13 @@ pub(crate) struct Patience {
 
 impl Patience {
     pub(crate) fn new(within: Duration) -> Self {
-        Self { within, since: None, pauses: pauses() }
+        Self { within, since: None, pauses: pauses(PAUSE_MIN, PAUSE_MAX) }
     }
 
     /// The service answered: what went wrong before is forgotten.
     pub(crate) fn renew(&mut self) {
         if self.since.take().is_some() {
-            self.pauses = pauses();
+            self.pauses = pauses(PAUSE_MIN, PAUSE_MAX);
         }
     }
 
@@ -77,13 +78,4 @@ impl Patience {
         sleep(pause).await;
         Ok(())
     }
-}
-
-fn pauses() -> ExponentialBackoff {
-    ExponentialBuilder::new()
-        .with_min_delay(PAUSE_MIN)
-        .with_max_delay(PAUSE_MAX)
-        .with_jitter()
-        .without_max_times()
-        .build()
 }

@@ -6,7 +6,6 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
-use backon::{BackoffBuilder as _, ExponentialBuilder};
 use millrace_proto::v1;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -16,6 +15,7 @@ use tonic::{Status, Streaming};
 
 use crate::endpoints::Role;
 use crate::error::innermost;
+use crate::pauses::pauses;
 use crate::wire::credits::{Load, Loaded};
 
 /// Requests that wait to be sent; their senders wait beyond it.
@@ -161,10 +161,7 @@ struct Line<Q, A> {
 
 impl<Q: Asking, A: Answering> Line<Q, A> {
     async fn run(mut self, open: impl Fn(ReceiverStream<Q>) -> Opening<A>) {
-        let pauses = || {
-            let pauses = ExponentialBuilder::new().with_jitter().without_max_times();
-            pauses.with_min_delay(PAUSES.0).with_max_delay(PAUSES.1).build()
-        };
+        let pauses = || pauses(PAUSES.0, PAUSES.1);
         let mut waits = pauses();
         while let Some(first) = self.queue.recv().await {
             let (out, requests) = mpsc::channel(BUFFERED);

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
+use backon::ExponentialBackoff;
 use millrace_grpc::Deadline;
 use millrace_store::{Retry, StoreError};
 use tokio::time::{Instant, sleep};
+
+use crate::pauses::pauses;
 
 /// The first pause; a service that restarts on the same machine is back after a few.
 const PAUSE_MIN: Duration = Duration::from_millis(20);
@@ -30,13 +32,12 @@ pub(super) struct Patience {
 
 impl Persistence {
     pub(super) fn patience(self) -> Patience {
-        let pauses = ExponentialBuilder::new().with_jitter().without_max_times();
         Patience {
             until: match self {
                 Self::UntilKnown => None,
                 Self::Within(within) => Some(Instant::now() + within),
             },
-            pauses: pauses.with_min_delay(PAUSE_MIN).with_max_delay(PAUSE_MAX).build(),
+            pauses: pauses(PAUSE_MIN, PAUSE_MAX),
             attempts: 0,
         }
     }
