@@ -47,6 +47,9 @@ pub struct Apart {
     ways: Vec<Way>,
 }
 
+/// Whose way to an ingest the command line of services that can be cut takes.
+const PRODUCER: &str = "producer";
+
 /// The way to a service.
 #[derive(Debug)]
 struct Way {
@@ -149,14 +152,16 @@ impl Apart {
                 self.ways.push(open(Some(from), service)?);
             } else if service.name == from && kind_of(from) == "join" {
                 self.ways.push(open(None, service)?);
+            } else if service.name == from && kind_of(from) == "ingest" {
+                self.ways.push(open(Some(PRODUCER), service)?);
             }
         }
         Ok(())
     }
 
     /// The way from one service to another, of services that can be cut: from join, ingest and
-    /// feature-serving to a store-writer, and from feature-serving to an ingest. A join node is reached by
-    /// all others on the same way.
+    /// feature-serving to a store-writer, and from feature-serving and the command line to an ingest. A join
+    /// node is reached by all others on the same way.
     #[must_use]
     pub fn way(&self, from: &str, to: &str) -> Option<&Forwarder> {
         let is_it = |way: &&Way| way.to == to && way.from.is_none_or(|own| own == from);
@@ -227,7 +232,7 @@ impl Apart {
     }
 
     fn cli_of(&self, serving: &str) -> Cli {
-        Cli::apart(&self.endpoints("ingest"), &self.endpoints("join"), serving)
+        Cli::apart(&self.endpoints_for(PRODUCER, "ingest"), &self.endpoints("join"), serving)
     }
 
     /// Starts one more, such as `join-1`.

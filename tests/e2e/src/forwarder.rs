@@ -2,6 +2,7 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
@@ -30,6 +31,7 @@ struct State {
     /// Both ends of every connection so far.
     ends: Mutex<Vec<TcpStream>>,
     is_dropped: Mutex<bool>,
+    carried: AtomicU64,
 }
 
 fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -50,6 +52,7 @@ impl Forwarder {
             changed: Condvar::new(),
             ends: Mutex::default(),
             is_dropped: Mutex::default(),
+            carried: AtomicU64::new(0),
         });
         let shared = Arc::clone(&state);
         thread::spawn(move || {
@@ -68,6 +71,12 @@ impl Forwarder {
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Bytes that got through so far, both ways together.
+    #[must_use]
+    pub fn carried(&self) -> u64 {
+        self.state.carried.load(Ordering::Relaxed)
     }
 
     /// Breaks all connections, and each new one until the way is mended.
@@ -139,6 +148,7 @@ impl State {
             if !self.is_open() || to.write_all(&buffer[..read]).is_err() {
                 break;
             }
+            self.carried.fetch_add(read as u64, Ordering::Relaxed);
         }
         for end in [&from, &to] {
             let _ = end.shutdown(Shutdown::Both);
@@ -181,6 +191,7 @@ mod tests {
         let forwarder = Forwarder::to(echo()).expect("a port");
         let first = connect(&forwarder);
         assert!(answers(&first, *b"ab"));
+        assert!(forwarder.carried() >= 2);
 
         forwarder.silence();
         (&first).write_all(b"cd").expect("nobody noticed");

@@ -1,9 +1,11 @@
 //! `kill -9` of any process at random moments, while facts are published, read and followed.
 //!
-//! A publisher sends clicks, corrections, retractions and late profile versions; a reader asks for
-//! every user all the time; a `tail` follows. Whatever is killed, and whenever:
+//! A publisher sends clicks, corrections, retractions, late profile versions, logins that are LATE and lines
+//! that break a rule; a reader asks for every user all the time; a `tail` follows. Whatever is killed, and
+//! whenever:
 //!
 //! - what was acknowledged is there before anything is sent again, and a repeat is all DUPLICATE;
+//! - what is to be LATE or REJECTED is, nothing else is, each time it is sent, and it changes no value;
 //! - each answer equals the facts that its version names, as the changelog has them, and those that are
 //!   audited what the log says;
 //! - for a reader neither watermarks nor versions go back;
@@ -11,9 +13,10 @@
 //!   to that of a reader who begins now and to the oracle.
 //!
 //! `MILLRACE_KILLS` says how many, `MILLRACE_SEED` which; a failure names its seed and kill. Every pair of
-//! kinds of processes is killed once (`pairs.rs`), and every kind of wrong answer of the database given
-//! (`statements.rs`), whatever that says.
+//! kinds of processes is killed once (`pairs.rs`), the way between any two cut once (`cuts.rs`), and every
+//! kind of wrong answer of the database given (`statements.rs`), whatever that says.
 
+mod cuts;
 mod faults;
 mod history;
 mod pairs;
@@ -21,6 +24,7 @@ mod proxied;
 mod reader;
 mod statements;
 
+use std::fmt::Display;
 use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -30,9 +34,9 @@ use millrace_test_support::generate::Rng;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::fixture::{CLICKS, PROFILES, catalog, pair};
+use crate::fixture::{catalog, pair};
 use crate::follower::Follower;
-use history::{History, USERS};
+use history::{ACTIVITY, AFTER_ALL, History, Lines, USERS};
 use reader::Reader;
 
 /// Kills unless `MILLRACE_KILLS` says otherwise; each test makes half as many.
@@ -42,6 +46,8 @@ const RATE: usize = 2_000;
 const BETWEEN: usize = 1_500;
 /// Audits rest most of the time, on a machine that builds beside the tests.
 const AUDITED_WITHIN: Duration = Duration::from_secs(60);
+/// Slots are told of watermarks within seconds; a machine that builds beside the tests is slow.
+const TOLD_WITHIN: Duration = Duration::from_secs(60);
 /// Asks the follower itself to be killed.
 const FOLLOWER: &str = "tail";
 
@@ -74,13 +80,22 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.replace('_', "").parse().ok()
 }
 
+/// A file that was published, and how much of it has no effect.
+#[derive(Debug)]
+struct Sent {
+    stream: &'static str,
+    file: PathBuf,
+    rejected: u64,
+    late: u64,
+}
+
 /// Services under fire.
 struct Run {
     seed: u64,
     is_tight: bool,
     rng: Rng,
     history: History,
-    files: Vec<(&'static str, PathBuf)>,
+    files: Vec<Sent>,
     reader: Reader,
     follower: Follower,
     watermarks: Vec<(String, String)>,
@@ -98,7 +113,7 @@ impl Run {
         options.admin = true;
         change(&mut options);
         let services = Apart::start(&options).expect("the services start");
-        let catalog = catalog("clickprofile.yaml");
+        let catalog = catalog("kills.yaml");
         let apply = services.cli().run(["apply".as_ref(), catalog.as_os_str()]);
         apply.and_then(|done| done.expect_code(0)).expect("the catalog is applied");
         let reader = Reader::start(&services.endpoint("feature-serving"));
@@ -106,7 +121,37 @@ impl Run {
         let rng = Rng::new(seed);
         let (history, files, watermarks) = (History::default(), Vec::new(), Vec::new());
         let is_tight = options.at_hand_bytes.is_some();
-        Self { seed, is_tight, rng, history, files, reader, follower, watermarks, services, folder }
+        let mut run = Self {
+            seed,
+            is_tight,
+            rng,
+            history,
+            files,
+            reader,
+            follower,
+            watermarks,
+            services,
+            folder,
+        };
+        run.first_logins();
+        run
+    }
+
+    /// Before anything is killed every slot is told of logins, so that the same ones are LATE whatever happens:
+    /// later watermarks may be held up, but none goes back.
+    fn first_logins(&mut self) {
+        let lines = self.history.first_logins();
+        let first = self.write("first", &lines);
+        let report = self.services.cli().publish([pair(first.stream, &first.file)]);
+        let report = report.expect("published");
+        assert_eq!((report.rejected, report.late), (0, 0), "{report:?}");
+        self.files.push(first);
+        wait_until("a watermark of every slot", TOLD_WITHIN, || {
+            let status = self.services.cli().json(["status", "--slots"]).ok()?;
+            let slots = status["slots"].as_array()?;
+            let is_told = |slot: &Value| slot["watermarks"]["logins"].is_string();
+            (status["slot_count"] == slots.len() && slots.iter().all(is_told)).then_some(())
+        });
     }
 
     /// Kills something while facts are published.
@@ -125,24 +170,27 @@ impl Run {
 
     /// Publishes some facts, does something meanwhile, and looks at what is there.
     fn under_fire(&mut self, round: u64, what: &str, act: impl FnOnce(&mut Self)) {
-        let (clicks, profiles) = self.history.next(BETWEEN, &mut self.rng);
-        let clicks = self.write(&format!("clicks{round}.csv"), CLICKS, &clicks);
-        let profiles = self.write(&format!("profiles{round}.csv"), PROFILES, &profiles);
-        let pairs = [pair("clicks", &clicks), pair("profiles", &profiles)];
-        self.files.extend([("clicks", clicks), ("profiles", profiles)]);
+        let lines = self.history.next(BETWEEN, &mut self.rng);
+        let sent = lines.each_ref().map(|lines| self.write(round, lines));
+        let pairs = sent.each_ref().map(|sent| pair(sent.stream, &sent.file));
+        let rows: usize = lines.iter().map(|lines| lines.rows.len()).sum();
+        let rejected: u64 = lines.iter().map(|lines| lines.rejected).sum();
+        let late: u64 = lines.iter().map(|lines| lines.late).sum();
+        self.files.extend(sent);
         let publishing = {
             let cli = self.services.cli();
-            let rate = RATE.to_string();
-            thread::spawn(move || cli.publish(["--rate", &rate, &pairs[0], &pairs[1]]))
+            let rate = ["--rate".to_owned(), RATE.to_string()];
+            thread::spawn(move || cli.publish(rate.into_iter().chain(pairs)))
         };
         let place = format!("seed {}, round {round}, {what}", self.seed);
         // At a random moment of the time that publishing takes.
-        let moment = self.rng.below(1_000 * BETWEEN / RATE) as u64;
+        let moment = self.rng.below(1_000 * rows / RATE) as u64;
         self.let_pass(Duration::from_millis(moment));
         act(self);
         let report = publishing.join().expect("no panic");
         let report = report.unwrap_or_else(|error| panic!("{place}: {error}"));
-        assert_eq!(report.rejected + report.late, 0, "{place}: {report:?}");
+        assert_eq!((report.rejected, report.late), (rejected, late), "{place}: {report:?}");
+        assert_eq!(report.sent, rows as u64, "{place}: {report:?}");
         self.services.settle();
         self.compare(&place);
         self.look_at_watermarks(&place);
@@ -179,12 +227,14 @@ impl Run {
     /// Everything at rest: repeats, and the changelog against answers and oracle.
     fn end(self) {
         let place = format!("seed {}, at the end", self.seed);
-        for (stream, file) in &self.files {
+        for Sent { stream, file, rejected, late } in &self.files {
             let report = self.services.cli().publish([pair(stream, file)]).expect("published");
+            let (of, told) = (file.display(), (report.rejected, report.late));
+            assert_eq!(told, (*rejected, *late), "{place}: {of}: {report:?}");
             // A repeat of what is not at hand may say REPAIRED, queued: it still changes nothing.
             let queued = if self.is_tight { report.repaired } else { 0 };
-            let same = report.duplicate + queued;
-            assert_eq!(same, report.sent, "{place}: {}: {report:?}", file.display());
+            let same = report.duplicate + queued + rejected + late;
+            assert_eq!(same, report.sent, "{place}: {of}: {report:?}");
         }
         self.services.settle();
         self.compare(&place);
@@ -205,17 +255,23 @@ impl Run {
 
     /// Every user's features equal the oracle's.
     fn compare(&self, place: &str) {
-        let keys: Vec<String> = (0..USERS).map(|user| user.to_string()).collect();
-        let mut args: Vec<&str> = vec!["user_activity"];
-        args.extend(keys.iter().map(String::as_str));
-        args.extend(["--at", "2030-01-01T00:00:00Z", "--features", "clicks,spend,country"]);
+        for at in self.history.instants() {
+            let told = self.read("user_activity", at, &ACTIVITY);
+            assert_eq!(told, self.history.activity(at), "{place}: at {at}");
+        }
+        let told = self.read("user_logins", AFTER_ALL, &["logins"]);
+        assert_eq!(told, self.history.logins(), "{place}");
+    }
+
+    /// Features of every user at an instant.
+    fn read(&self, view: &str, at: u64, features: &[&str]) -> Vec<Vec<Value>> {
+        let keys = (0..USERS).map(|user| user.to_string());
+        let flags =
+            ["--at".to_owned(), at.to_string(), "--features".to_owned(), features.join(",")];
+        let args = std::iter::once(view.to_owned()).chain(keys).chain(flags);
         let rows = self.services.cli().get(args).expect("read");
         let value = |row: &Value, name: &str| row["features"][name]["value"].clone();
-        let told: Vec<[Value; 3]> = rows
-            .iter()
-            .map(|row| ["clicks", "spend", "country"].map(|name| value(row, name)))
-            .collect();
-        assert_eq!(told, self.history.expected(), "{place}");
+        rows.iter().map(|row| features.iter().map(|name| value(row, name)).collect()).collect()
     }
 
     fn look_at_watermarks(&mut self, place: &str) {
@@ -233,11 +289,12 @@ impl Run {
         self.watermarks = all.iter().filter_map(text).collect();
     }
 
-    fn write(&self, name: &str, header: &str, rows: &[String]) -> PathBuf {
-        let path = self.folder.path().join(name);
-        let lines: Vec<&str> =
-            std::iter::once(header).chain(rows.iter().map(String::as_str)).collect();
-        std::fs::write(&path, lines.join("\n") + "\n").expect("a file can be written");
-        path
+    fn write(&self, round: impl Display, lines: &Lines) -> Sent {
+        let Lines { stream, header, rows, rejected, late } = lines;
+        let file = self.folder.path().join(format!("{stream}{round}.csv"));
+        let text: Vec<&str> =
+            std::iter::once(*header).chain(rows.iter().map(String::as_str)).collect();
+        std::fs::write(&file, text.join("\n") + "\n").expect("a file can be written");
+        Sent { stream, file, rejected: *rejected, late: *late }
     }
 }
