@@ -230,13 +230,31 @@ mod tests {
             "CREATE KEYSPACE IF NOT EXISTS m WITH replication = \
              {'class': 'NetworkTopologyStrategy', 'dc1': 3}"
         );
-        assert!(keyspace(Dialect::Scylla, "m", &replication).ends_with("'enabled': true}"));
+        let scylla = keyspace(Dialect::Scylla, "m", &replication);
+        assert!(scylla.ends_with(" AND tablets = {'enabled': true}"), "{scylla}");
         let only = ["tombstone_gc", "per_partition_rate_limit", "tablets"];
         let cassandra = tables(Dialect::Cassandra, "m").join("\n");
         assert!(only.iter().all(|word| !cassandra.contains(word)), "{cassandra}");
         let scylla = tables(Dialect::Scylla, "m");
         assert!(scylla.iter().all(|table| table.contains("tombstone_gc")), "{scylla:?}");
         assert!(scylla.iter().all(|table| !table.contains("gc_grace_seconds")));
+    }
+
+    /// Limits do not cover what is conditional: one there would only seem to hold.
+    #[test]
+    fn scylla_limits_the_partitions_of_all_tables_but_the_conditional_ones() {
+        let limit = "per_partition_rate_limit = \
+                     {'max_writes_per_second': 2000, 'max_reads_per_second': 20000}";
+        let texts = tables(Dialect::Scylla, "m");
+        let mut free = Vec::new();
+        for (name, text) in names().zip(&texts) {
+            if text.contains(limit) {
+                continue;
+            }
+            assert!(!text.contains("per_partition_rate_limit"), "another limit: {text}");
+            free.push(name);
+        }
+        assert_eq!(free, ["meta", "node", "slot_epoch", "catalog", "erasure"]);
     }
 
     /// Two columns written apart could mix, and a time to live would let a fence run out.
