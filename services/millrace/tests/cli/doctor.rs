@@ -37,6 +37,21 @@ views:
       spend: {sum: price}
 ";
 
+async fn start(data: &Path, catalog: &Path) -> Dev {
+    let options = DevOptions {
+        data: data.to_owned(),
+        listen: "127.0.0.1:0".parse().unwrap(),
+        slots: 4,
+        at_hand_bytes: 64 << 10,
+        parity_sample: Default::default(),
+        backfill_bytes_per_second: 32 << 20,
+        catalog: Some(catalog.to_owned()),
+        security: Security::default(),
+        admin: None,
+    };
+    Dev::start(&options).await.unwrap()
+}
+
 /// A folder with 6,000 clicks of 20 users in 4 slots, of whom some have a page, left in good order. Says what doctor said
 /// while a process had it open.
 pub(crate) async fn folder() -> (TempDir, Ran) {
@@ -44,19 +59,7 @@ pub(crate) async fn folder() -> (TempDir, Ran) {
     let catalog = parent.path().join("catalog.yaml");
     fs::write(&catalog, CATALOG).unwrap();
     let data = parent.path().join("data");
-    let dev = Dev::start(&DevOptions {
-        data: data.clone(),
-        listen: "127.0.0.1:0".parse().unwrap(),
-        slots: 4,
-        at_hand_bytes: 64 << 10,
-        parity_sample: Default::default(),
-        backfill_bytes_per_second: 32 << 20,
-        catalog: Some(catalog),
-        security: Security::default(),
-        admin: None,
-    })
-    .await
-    .unwrap();
+    let dev = start(&data, &catalog).await;
     let clicks = parent.path().join("clicks.csv");
     let rows: String =
         (0..6_000_i64).map(|n| format!("e{n},{},{},0.5\n", n % 20, n * 1_000_000)).collect();
@@ -119,6 +122,28 @@ fn assert_named(ran: &Ran, check: &str, words: &[&str]) {
         assert!(problem.contains(word), "{word}: {problem}");
     }
     assert!(!wrong["problems"][0]["next"].as_str().unwrap().is_empty());
+}
+
+/// Its slots were opened, some of them twice, and marked where nothing was written in between.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_folder_to_which_little_or_nothing_was_published_is_clean() {
+    let parent = tempfile::tempdir().unwrap();
+    let (catalog, data) = (parent.path().join("catalog.yaml"), parent.path().join("data"));
+    fs::write(&catalog, CATALOG).unwrap();
+    let clicks = parent.path().join("clicks.csv");
+    fs::write(&clicks, "event_id,user_id,ts,price\ne1,1,1000000,0.5\n").unwrap();
+    for publishes in [false, true, false, false] {
+        let dev = start(&data, &catalog).await;
+        if publishes {
+            let file = format!("clicks={}", clicks.display());
+            let published = run_at(dev.address(), &["publish", &file]).await;
+            assert_eq!(published.code, 0, "{published:?}");
+        }
+        dev.stop().await.unwrap();
+        let copy = copy(&data);
+        let ran = doctor(copy.path()).await;
+        assert_eq!((ran.code, &ran.json()["clean"]), (0, &Value::Bool(true)), "{ran:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -8,7 +8,7 @@ use crate::fixture::{CLICKS, Site};
 
 /// A server that must not start: what it says, having ended with 1.
 #[track_caller]
-fn refusal(options: &DevOptions) -> String {
+pub(crate) fn refusal(options: &DevOptions) -> String {
     let error = Dev::start(options).expect_err("it must not start");
     let HarnessError::NotReady { status, stderr, .. } = error else { panic!("{error}") };
     assert_eq!(status, 1, "{stderr}");

@@ -1,14 +1,15 @@
-//! A disk that is full: a clear refusal, and nothing acknowledged is lost.
+//! A disk that is full, or that cannot be written to: a clear refusal, and nothing acknowledged is lost.
 
 use std::path::Path;
 use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use millrace_e2e_tests::{PublishReport, http_get, wait_until};
+use millrace_e2e_tests::{DevOptions, PublishReport, http_get, wait_until};
 
 use crate::apart::Place;
 use crate::fixture::{CLICKS, Site, pair};
+use crate::folders::refusal;
 
 /// A disk of this size is full within, on a machine that builds beside the tests.
 const FULL_WITHIN: Duration = Duration::from_secs(120);
@@ -32,6 +33,11 @@ impl SmallDisk {
     fn grow(&self, megabytes: u32) {
         let options = format!("remount,{}", size(megabytes));
         assert!(self.run("mount", &["-o", &options]), "it can be remounted");
+    }
+
+    /// Makes it one that can only be read, or one that can be written to again.
+    fn turn(&self, how: &str) {
+        assert!(self.run("mount", &["-o", &format!("remount,{how}")]), "it can be remounted");
     }
 
     fn path(&self) -> &Path {
@@ -155,6 +161,30 @@ fn a_full_disk_refuses_clearly_and_loses_nothing() {
     }
     let report = publish(&site, &refused).expect("there is room again");
     assert_eq!(report.accepted + report.duplicate, report.sent, "{report:?}");
+}
+
+/// Nothing starts on a disk that can only be read, which is told with what to do. Once it can be written to,
+/// all is there.
+#[test]
+fn a_disk_that_can_only_be_read_is_refused() {
+    let Some(disk) = SmallDisk::mount(40) else { return };
+    let folder = disk.path().join("data");
+    let mut site = Site::with(|options| options.data.clone_from(&folder));
+    let lines = [CLICKS, "c1,1,2024-03-01T10:00:00Z,0,,1,1,book"];
+    assert_eq!(site.publish("clicks", &lines).accepted, 1);
+    assert_eq!(site.stop(), 0);
+    disk.turn("ro");
+    for data in [folder, disk.path().join("new")] {
+        let said = refusal(&DevOptions::on(&data));
+        let name = data.display().to_string();
+        for words in [&*name, "Read-only file system", "mount it for writing, or choose another"] {
+            assert!(said.contains(words), "{words} is not in: {said}");
+        }
+    }
+    disk.turn("rw");
+    site.start_again();
+    let report = site.publish("clicks", &lines);
+    assert_eq!((report.sent, report.duplicate), (1, 1), "{report:?}");
 }
 
 /// Apart, join ends and store-writer stays, for reads: it is not ready and says why. Once there is room

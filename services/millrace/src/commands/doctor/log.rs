@@ -20,13 +20,11 @@ pub(super) struct SlotLog {
 }
 
 impl SlotLog {
-    /// True when the position is a chunk of the log, or before its first one.
+    /// True when the position is a chunk of the log, or before the first one of an epoch: what was opened
+    /// and told nothing yet is marked there.
     pub(super) fn holds(&self, position: Position) -> bool {
         position == Position::START
-            || self
-                .ends
-                .get(&position.epoch)
-                .is_some_and(|end| (1..=*end).contains(&position.sequence))
+            || self.ends.get(&position.epoch).is_some_and(|end| position.sequence <= *end)
     }
 }
 
