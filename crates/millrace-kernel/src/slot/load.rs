@@ -1,5 +1,7 @@
 //! What is in memory of a slot's entities, and what the store has of others.
 
+use std::sync::Arc;
+
 use millrace_types::codec::Reader;
 use millrace_types::entity::entity_hash;
 use millrace_types::fact::RecordView;
@@ -50,15 +52,15 @@ impl SlotCore {
     /// Takes in what the store has of an entity; `None` when it has no head. An entity in memory
     /// stays as it is.
     pub fn insert_loaded(&mut self, entity: &Entity, state: Option<EntityState>) {
-        let Some(kind) = self.plan.kind(entity.kind).cloned() else { return };
+        let Some(kind) = self.plan.kind(entity.kind) else { return };
         let hash = entity_hash(&kind.kind_name, entity.key.as_bytes());
         if self.residents.find(hash, entity.kind, entity.key.as_bytes()).is_some() {
             return;
         }
         let stored = state.is_some();
         let is_ahead = state.as_ref().is_some_and(|state| state.applied() > self.position);
-        let mut state = state.unwrap_or_else(|| EntityState::new(kind.clone()));
-        state.replan(&kind);
+        let mut state = state.unwrap_or_else(|| EntityState::new(Arc::clone(kind)));
+        state.replan(kind);
         let waiting = self.dirty.contains_key(entity);
         if !waiting {
             state.forget(self.boundaries());

@@ -58,9 +58,7 @@ pub enum ReadAnswer {
 impl SlotCore {
     /// Reads features of an entity from its head.
     pub fn read(&mut self, read: SlotRead<'_>) -> ReadAnswer {
-        let Some(plan) = self.plan.kind(read.entity.kind).cloned() else {
-            return ReadAnswer::Unknown;
-        };
+        let Some(plan) = self.plan.kind(read.entity.kind) else { return ReadAnswer::Unknown };
         let Some(view) = plan.view_index(read.view) else { return ReadAnswer::Unknown };
         if let Some(early) = plan.too_early(view, read.features, read.at, self.boundaries()) {
             return ReadAnswer::TooEarly(early);
@@ -72,7 +70,7 @@ impl SlotCore {
                 return ReadAnswer::Load;
             }
             let stamp = self.stamp(read.view, None);
-            return match EntityState::new(plan).evaluate(view, read.features, read.at) {
+            return match EntityState::new(Arc::clone(plan)).evaluate(view, read.features, read.at) {
                 Some(evaluation) => ReadAnswer::Head(evaluation, stamp),
                 None => ReadAnswer::Log(stamp),
             };
@@ -89,7 +87,7 @@ impl SlotCore {
         }
         let stamp = self.stamp(read.view, waiting.as_ref().map(|w| &w.before));
         let state = &mut self.residents.get_mut(slab).state;
-        state.replan(&plan);
+        state.replan(plan);
         if read.known_at < state.known_at() {
             return ReadAnswer::Log(self.stamp(read.view, None));
         }

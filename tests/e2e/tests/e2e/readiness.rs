@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use millrace_e2e_tests::{Apart, ApartOptions, SERVICES, http_get, wait_until};
 
+use crate::fixture::catalog;
+
 /// A machine that builds beside the tests is slow.
 const SOON: Duration = Duration::from_secs(60);
 
@@ -67,7 +69,8 @@ fn a_service_is_ready_while_those_it_needs_are() {
     }
 }
 
-/// Nothing but feature-serving knows that join and the store are gone, and says so.
+/// Nothing but feature-serving knows that join and the store are gone, and says so. What is not known makes no
+/// answer: of a read that has to know all slots nothing is told.
 #[test]
 fn status_tells_who_is_gone_without_the_store() {
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -76,6 +79,11 @@ fn status_tells_who_is_gone_without_the_store() {
     let status = apart.cli().run(["-o", "json", "status"]).expect("a status");
     let status = status.expect_code(0).expect("it serves");
     assert_eq!(status.json().expect("json")["unknown_slots"], 0, "{status:?}");
+    let file = catalog("clickprofile.yaml").display().to_string();
+    let applied = apart.cli().run(["apply", file.as_str()]).expect("it ends");
+    applied.expect_code(0).expect("the catalog is applied");
+    let read = apart.cli().run(["get", "user_activity", "1"]).expect("a read");
+    read.expect_code(0).expect("feature-serving knows the catalog");
     for gone in ["join", "store-writer"] {
         apart.kill(gone).expect("it is killed");
     }
@@ -92,4 +100,7 @@ fn status_tells_who_is_gone_without_the_store() {
     for words in told {
         assert!(table.stdout.contains(words), "{words}: {table:?}");
     }
+    let latest = ["get", "user_activity", "1", "--at", "latest"];
+    let read = apart.cli().run(latest).expect("a read");
+    assert!(read.code != 0 && read.stderr.contains("does not answer"), "{read:?}");
 }
