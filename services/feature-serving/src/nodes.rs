@@ -126,12 +126,23 @@ impl Nodes {
                 }
             }
             (None, Some(Some(row))) => {
-                let why = if row.released.is_some() { Why::Released } else { Why::Lost };
+                let why = match row.released {
+                    Some(_) => Why::Released,
+                    None if self.is_of_a_run_that_lives(row) => Why::Taking,
+                    None => Why::Lost,
+                };
                 told(why, &row.node.0, row.epoch)
             }
             (None, Some(None)) => told(Why::NeverOwned, "", 0),
             (None, None) => told(Why::Unspecified, "", 0),
         }
+    }
+
+    /// Whether the run that opened this epoch is its node's newest, and nobody fenced it.
+    fn is_of_a_run_that_lives(&self, row: &SlotEpoch) -> bool {
+        let lease = self.members.iter().position(|member| member.node == row.node);
+        let lease = lease.and_then(|index| self.leases.get(index)?.as_ref());
+        lease.is_some_and(|lease| lease.incarnation == row.incarnation && !lease.fenced)
     }
 }
 
@@ -234,10 +245,18 @@ mod tests {
             (2, Some(epoch(2, "join-1", false))),
             (3, Some(epoch(4, "join-1", true))),
             (4, None),
+            // Nobody fenced the run that took it last, and it claims nothing yet.
+            (7, Some(epoch(5, "join-0", false))),
+            // Its node runs once more since.
+            (8, Some(SlotEpoch { incarnation: Incarnation(6), ..epoch(5, "join-0", false) })),
         ];
         let last = last.into_iter().map(|(slot, row)| (SlotId(slot), row)).collect();
-        let nodes = Nodes::of(members, Vec::new(), last);
-        let slots: Vec<_> = (0..7).map(|number| slot(number, number == 6)).collect();
+        let lease = |fenced| {
+            let (incarnation, ceiling) = (Incarnation(7), KnownAt(5_000_000));
+            Some(NodeLease { incarnation, renewals: 3, ceiling, fenced })
+        };
+        let nodes = Nodes::of(members, vec![lease(false), lease(true)], last);
+        let slots: Vec<_> = (0..9).map(|number| slot(number, number == 6)).collect();
         let told = nodes.unowned(&slots);
         let told: Vec<_> =
             told.iter().map(|t| (t.slot, t.reason(), &*t.node, &*t.next_node, t.epoch)).collect();
@@ -251,6 +270,8 @@ mod tests {
                 (3, Why::Released, "join-1", "", 4),
                 (4, Why::NeverOwned, "", "", 0),
                 (5, Why::Unspecified, "", "", 0),
+                (7, Why::Taking, "join-0", "", 5),
+                (8, Why::Lost, "join-0", "", 5),
             ]
         );
         assert_eq!(nodes.name_of(&slots[6]), "join-1");

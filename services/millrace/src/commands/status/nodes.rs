@@ -65,7 +65,7 @@ pub struct LeaseReport {
 pub struct UnownedReport {
     /// The slot.
     pub slot: u32,
-    /// Why: `never_owned`, `silent`, `offered`, `released`, `lost` or `unknown`.
+    /// Why: `never_owned`, `silent`, `offered`, `released`, `lost`, `taking` or `unknown`.
     pub reason: &'static str,
     /// Who owned it last.
     pub node: Option<String>,
@@ -195,6 +195,7 @@ impl From<&v1::UnownedSlot> for UnownedReport {
             Why::Offered => "offered",
             Why::Released => "released",
             Why::Lost => "lost",
+            Why::Taking => "taking",
         };
         Self {
             slot: from.slot,
@@ -224,6 +225,10 @@ impl UnownedReport {
             "lost" => {
                 format!("{node} is gone and nobody took them yet; if there is no other, {start}")
             }
+            "taking" => format!(
+                "{node} took them and serves them once it has read their log; if it ends before, another \
+                 node takes them"
+            ),
             "never_owned" => format!("nobody owned them yet; {start}"),
             _ => "why is not known: the store does not tell".to_owned(),
         }
@@ -341,13 +346,15 @@ mod tests {
         let mut all: Vec<_> = (0..4).map(|slot| unowned(slot, Why::Silent, "join-0", "")).collect();
         all.push(unowned(9, Why::Offered, "join-1", "join-2"));
         all.push(unowned(7, Why::Lost, "join-3", ""));
+        all.push(unowned(8, Why::Taking, "join-1", ""));
         let mut out = Vec::new();
-        write_unowned(&all, 8, &mut out).unwrap();
+        write_unowned(&all, 9, &mut out).unwrap();
         let text = String::from_utf8(out).unwrap();
         assert!(text.contains("slots 0-3: join-0 does not answer"), "{text}");
         assert!(text.contains("millrace serve join --node join-0"), "{text}");
         assert!(text.contains("slot 9: join-1 released them for join-2"), "{text}");
         assert!(text.contains("slot 7: join-3 is gone"), "{text}");
+        assert!(text.contains("slot 8: join-1 took them"), "{text}");
         assert!(text.ends_with("without owner      2 more slots\n"), "{text}");
     }
 
