@@ -41,6 +41,14 @@ pub enum JoinError {
         /// The slot.
         slot: SlotId,
     },
+    /// Another node owns the slot: ask there.
+    #[error("slot {} is served by {} now", slot.0, owner.node.0)]
+    Moved {
+        /// The slot.
+        slot: SlotId,
+        /// Who owns it.
+        owner: Box<SlotOwner>,
+    },
     /// The facts were encoded under a catalog version this node could not load.
     #[error("catalog version {0} is not known here")]
     UnknownCatalog(u32),
@@ -67,13 +75,28 @@ impl Coded for JoinError {
     fn code(&self) -> ErrorCode {
         match self {
             Self::Overloaded { .. } => ErrorCode::Overloaded,
-            Self::NotServing { .. } | Self::UnknownCatalog(_) => ErrorCode::NotServing,
+            Self::NotServing { .. } | Self::Moved { .. } | Self::UnknownCatalog(_) => {
+                ErrorCode::NotServing
+            }
             Self::UnknownView(_) => ErrorCode::ViewNotFound,
             Self::Store(error) => error.code(),
             Self::BudgetSpent { .. } => ErrorCode::ReadBudgetSpent,
             Self::BadCursor(_) => ErrorCode::CursorInvalid,
         }
     }
+}
+
+/// Who owns a slot, as another node has read it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SlotOwner {
+    /// The node.
+    pub node: NodeId,
+    /// Its run.
+    pub incarnation: Incarnation,
+    /// Where it takes calls, `http://HOST:PORT`.
+    pub endpoint: String,
+    /// The epoch in which it owns the slot: of two that are told of, the later one is right.
+    pub epoch: u64,
 }
 
 /// A read of features of entities of one slot, computed on live heads.

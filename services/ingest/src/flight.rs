@@ -261,6 +261,7 @@ impl Ingest {
         let again = match &error {
             JoinError::Overloaded { .. }
             | JoinError::NotServing { .. }
+            | JoinError::Moved { .. }
             | JoinError::UnknownCatalog(_)
             | JoinError::Store(
                 StoreError::Unknown { .. }

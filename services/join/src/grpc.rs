@@ -126,7 +126,7 @@ impl v1::join_service_server::JoinService for JoinGrpc {
         Ok(Response::new(match closed {
             Ok(position) => v1::CloseUpToResponse { position: Some(position.into()), fault: None },
             Err(error) => {
-                v1::CloseUpToResponse { position: None, fault: Some(wire::join::fault(&error)) }
+                v1::CloseUpToResponse { position: None, fault: Some(self.join.fault(error)) }
             }
         }))
     }
@@ -142,7 +142,7 @@ impl v1::join_service_server::JoinService for JoinGrpc {
                 v1::SuspectEntitiesResponse { position: Some(position.into()), fault: None }
             }
             Err(error) => {
-                let fault = Some(wire::join::fault(&error));
+                let fault = Some(self.join.fault(error));
                 v1::SuspectEntitiesResponse { position: None, fault }
             }
         }))
@@ -163,7 +163,7 @@ impl v1::join_service_server::JoinService for JoinGrpc {
                 fault: None,
             },
             Err(error) => {
-                v1::GetSlotsResponse { slots: Vec::new(), fault: Some(wire::join::fault(&error)) }
+                v1::GetSlotsResponse { slots: Vec::new(), fault: Some(self.join.fault(error)) }
             }
         }))
     }

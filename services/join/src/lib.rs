@@ -7,6 +7,7 @@ mod clock;
 mod config;
 #[doc(hidden)]
 pub mod decoders;
+mod elsewhere;
 mod grpc;
 mod message;
 pub mod metrics;

@@ -16,6 +16,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::clock::{Ceiling, now_us};
 use crate::config::Beside;
+use crate::elsewhere::Learn;
 use crate::reach::Reach;
 use crate::worker::Acquired;
 
@@ -69,6 +70,8 @@ pub(crate) struct Owners {
     renewals: Renewals,
     ceiling: Ceiling,
     leaving: watch::Receiver<bool>,
+    /// Learns who owns the rest.
+    learn: Learn,
     /// Told once the first plan is carried out.
     settled: watch::Sender<bool>,
     watch: Watch,
@@ -87,6 +90,7 @@ impl Owners {
         reach: Reach,
         (renewals, ceiling): (Renewals, Ceiling),
         leaving: watch::Receiver<bool>,
+        learn: Learn,
     ) -> (Self, watch::Receiver<bool>) {
         let lease = u64::try_from(me.beside.lease.as_millis()).unwrap_or(u64::MAX);
         let (settled, is_settled) = watch::channel(false);
@@ -97,6 +101,7 @@ impl Owners {
             renewals,
             ceiling,
             leaving,
+            learn,
             settled,
             watch,
             began: Instant::now(),
@@ -154,6 +159,7 @@ impl Owners {
         let owned = self.reach.owned().await;
         store.put_member(KnownAt(now_us()), self.member(owned)).await?;
         let members = store.members().await?;
+        self.learn.from(&members);
         self.offers.retain(|slot, offer| {
             let is_later = |c: &MemberSlot| c.slot == *slot && c.epoch > offer.epoch;
             let later = |m: &Member| m.slots.iter().any(is_later);

@@ -11,8 +11,10 @@ use millrace_client::port::{
     ProcessRequest, SlotGrant, SlotPort, SlotStatus, StorePort, SubscribeFrom, SubscribePort,
     Subscribed,
 };
+use millrace_client::wire;
 use millrace_kernel::erase::Erasures;
 use millrace_placement::{Slots, SlotsError, WorkerMap, WorkerMapError};
+use millrace_proto::v1;
 use millrace_store::{Applied, GRANT, Incarnation, NodeId, StoreError};
 use millrace_telemetry::Span;
 use millrace_types::entity::entity_hash;
@@ -23,6 +25,7 @@ use tokio::time::timeout;
 
 use crate::clock::{Ceiling, now_us};
 use crate::config::JoinConfig;
+use crate::elsewhere::Elsewhere;
 use crate::message::{Batch, Message, ReadJob, Reply};
 use crate::metrics::{self, Gauges, Instruments};
 use crate::owners::{Me, Owners, Renewals};
@@ -56,14 +59,22 @@ pub struct JoinService {
     map: WorkerMap,
     failed: watch::Receiver<Option<Stop>>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
-    /// Beside other nodes: tells them that this one goes down.
-    leave: Option<watch::Sender<bool>>,
+    /// Beside other nodes.
+    shares: Option<Shares>,
     /// Calls of other processes that hand facts over; they share the queues.
     callers: AtomicUsize,
     /// Calls there were.
     calls: AtomicU64,
     subscribed: HeldFacts,
     gauges: Gauges,
+}
+
+/// What there is where nodes share the slots.
+struct Shares {
+    /// Tells the others that this one goes down.
+    leave: watch::Sender<bool>,
+    /// What they own.
+    elsewhere: Elsewhere,
 }
 
 /// A call that hands facts over, for as long as it lasts.
@@ -169,12 +180,12 @@ impl JoinService {
             ready.push(ready_rx);
         }
         all_ready(ready).await?;
-        let mut leave = None;
+        let mut shares = None;
         if let Some(beside) = config.beside.clone() {
             let reach = Reach { workers: workers.clone(), map, store: store.clone() };
             let me = Me { node, incarnation, beside };
             let lease = (renewals, ceiling);
-            leave = Some(share(me, slots, reach, lease, &confirmed, &mut tasks).await);
+            shares = Some(share(me, slots, reach, lease, &confirmed, &mut tasks).await);
         }
         let (facts, bytes) = (config.subscribe_facts, config.subscribe_bytes);
         let subscribed = HeldFacts::new(Facts { facts, bytes });
@@ -187,7 +198,7 @@ impl JoinService {
             map,
             failed,
             tasks,
-            leave,
+            shares,
             callers: AtomicUsize::new(0),
             calls: AtomicU64::new(0),
             subscribed,
@@ -202,6 +213,14 @@ impl JoinService {
         self.callers.fetch_add(1, Ordering::Relaxed);
         let call = self.calls.fetch_add(1, Ordering::Relaxed) + 1;
         Handing { join: Arc::clone(self), call }
+    }
+
+    /// As a fault for another process, which is told who serves what is not served here.
+    pub(crate) fn fault(&self, error: JoinError) -> v1::JoinFault {
+        wire::join::fault(&match &self.shares {
+            Some(shares) => shares.elsewhere.redirect(error),
+            None => error,
+        })
     }
 
     pub(crate) fn workers(&self) -> &[mpsc::Sender<Message>] {
@@ -231,8 +250,8 @@ impl JoinService {
 
     /// Finishes what is in flight, saves heads and marks, and releases the slots.
     pub async fn drain(&self) {
-        if let Some(leave) = &self.leave {
-            leave.send_replace(true);
+        if let Some(shares) = &self.shares {
+            shares.leave.send_replace(true);
         }
         let mut waits = Vec::new();
         for worker in &self.workers {
@@ -280,8 +299,7 @@ async fn all_ready(
     Ok(())
 }
 
-/// Shares the slots with other nodes; gives what tells them that this one goes down. What falls to it at
-/// once is served when this returns.
+/// Shares the slots with other nodes. What falls to it at once is served when this returns.
 async fn share(
     me: Me,
     slots: Slots,
@@ -289,14 +307,15 @@ async fn share(
     lease: (Renewals, Ceiling),
     confirmed: &Arc<[Confirming]>,
     tasks: &mut Vec<tokio::task::JoinHandle<()>>,
-) -> watch::Sender<bool> {
+) -> Shares {
     let (leave, leaving) = watch::channel(false);
-    let (owners, mut settled) = Owners::new(me, slots, reach.clone(), lease, leaving);
+    let (learn, elsewhere) = Elsewhere::new(me.incarnation);
+    let (owners, mut settled) = Owners::new(me, slots, reach.clone(), lease, leaving, learn);
     tasks.push(tokio::spawn(owners.run()));
     tasks.push(tokio::spawn(follow_marks(reach, confirmed.clone())));
     // It goes on for as long as the service does.
     let _ = settled.wait_for(|settled| *settled).await;
-    leave
+    Shares { leave, elsewhere }
 }
 
 /// Those that belong to a slot: it must never write a head of another slot's entity.

@@ -1,8 +1,9 @@
 //! The join services of a cluster, each asked about its own slots. Who owns which slot is read from what
-//! the nodes tell of themselves in the store; a node that does not own a slot any more refuses, and then
-//! it is read anew.
+//! the nodes tell of themselves in the store; a node that does not own a slot any more refuses and says who
+//! does, as far as it knows: that one is asked next, while it is read anew.
 
 mod owners;
+mod redirects;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,9 +11,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use millrace_placement::Slots;
-use millrace_store::StoreError;
+use millrace_store::{Member, StoreError};
 use millrace_types::{Entity, KnownAt, Position, SlotId};
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -23,6 +24,7 @@ use crate::port::{
 use crate::security::ClientSecurity;
 pub use owners::owners_of;
 use owners::{Owner, Owners};
+use redirects::Redirects;
 
 /// How often owners are looked for, and for how long how often once somebody missed one: that slots are
 /// served again is known soon after it is so.
@@ -39,7 +41,7 @@ pub struct RemoteJoins {
     newest: watch::Receiver<Arc<Owners>>,
     /// The owners that requests of ingest go to since [`JoinPort::begin`] was called last.
     adopted: Mutex<Arc<Owners>>,
-    look: Arc<Notify>,
+    redirects: Arc<Redirects>,
     /// All slots were served once.
     began: AtomicBool,
     _follows: AbortOnDropHandle<()>,
@@ -51,11 +53,11 @@ impl RemoteJoins {
     pub fn new(store: Arc<dyn StorePort>, slots: Slots, security: ClientSecurity) -> Self {
         let first = Arc::new(Owners::nobody(slots));
         let (tell, newest) = watch::channel(first.clone());
-        let look = Arc::new(Notify::new());
-        let follows = tokio::spawn(follow(store, slots, security, tell, look.clone()));
+        let redirects = Arc::new(Redirects::default());
+        let follows = tokio::spawn(follow(store, slots, security, tell, redirects.clone()));
         let follows = AbortOnDropHandle::new(follows);
         let began = AtomicBool::new(false);
-        Self { newest, adopted: Mutex::new(first), look, began, _follows: follows }
+        Self { newest, adopted: Mutex::new(first), redirects, began, _follows: follows }
     }
 
     fn newest(&self) -> Arc<Owners> {
@@ -68,7 +70,7 @@ impl RemoteJoins {
 
     /// Nobody owns the slot, as far as is known.
     fn nobody(&self, slot: SlotId) -> JoinError {
-        self.look.notify_one();
+        self.redirects.look();
         JoinError::NotServing { slot }
     }
 
@@ -106,29 +108,43 @@ async fn follow(
     slots: Slots,
     security: ClientSecurity,
     tell: watch::Sender<Arc<Owners>>,
-    look: Arc<Notify>,
+    redirects: Arc<Redirects>,
 ) {
     let mut tick = interval(LOOK_EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut missed_until = Instant::now();
+    let mut members = Vec::new();
     loop {
         tokio::select! {
             _ = tick.tick() => {}
-            () = look.notified() => missed_until = Instant::now() + MOVED_WITHIN,
+            () = redirects.asked() => missed_until = Instant::now() + MOVED_WITHIN,
+        }
+        if redirects.add_to(&mut members, slots) {
+            adopt(&tell, &members, slots, &security);
         }
         let again = if Instant::now() < missed_until { LOOK_AGAIN } else { LOOK_EVERY };
         tick.reset_after(again);
-        let members = match store.members().await {
-            Ok(members) => members,
+        match store.members().await {
+            Ok(told) => members = told,
             Err(error) => {
                 tracing::debug!(%error, "the join nodes are not known");
                 continue;
             }
-        };
-        let now = tell.borrow().clone();
-        if let Some(newer) = now.follow(slots, &members, &security) {
-            tell.send_replace(Arc::new(newer));
         }
+        adopt(&tell, &members, slots, &security);
+    }
+}
+
+/// Tells of the owners that these members are, where they are others than before.
+fn adopt(
+    tell: &watch::Sender<Arc<Owners>>,
+    members: &[Member],
+    slots: Slots,
+    security: &ClientSecurity,
+) {
+    let now = tell.borrow().clone();
+    if let Some(newer) = now.follow(slots, members, security) {
+        tell.send_replace(Arc::new(newer));
     }
 }
 
@@ -166,7 +182,12 @@ async fn gather(pending: Vec<(Arc<Owner>, Option<PendingVerdicts>)>, holds: &Hol
 /// Whether another node may answer soon: the slot is between two owners, or its owner died and is not missed
 /// yet. All else is told at once.
 fn may_move(error: &JoinError) -> bool {
-    matches!(error, JoinError::NotServing { .. } | JoinError::Store(StoreError::Unavailable { .. }))
+    matches!(
+        error,
+        JoinError::NotServing { .. }
+            | JoinError::Moved { .. }
+            | JoinError::Store(StoreError::Unavailable { .. })
+    )
 }
 
 type Outcome = Result<Vec<crate::port::SlotVerdicts>, Failed>;
@@ -221,11 +242,11 @@ impl JoinPort for RemoteJoins {
             pending.push((owner, handed));
         }
         let (sender, receiver) = oneshot::channel();
-        let (holds, look) = (holds.clone(), self.look.clone());
+        let (holds, redirects) = (holds.clone(), self.redirects.clone());
         tokio::spawn(async move {
             let outcome = gather(pending, &holds).await;
-            if outcome.is_err() {
-                look.notify_one();
+            if let Err(failed) = &outcome {
+                redirects.after(&failed.error);
             }
             // Whoever dropped the receiver does not want to know.
             let _ = sender.send(outcome);
@@ -254,7 +275,7 @@ impl SlotPort for RemoteJoins {
             };
             match closed {
                 Err(error) if may_move(&error) && Instant::now() < until => {
-                    self.look.notify_one();
+                    self.redirects.after(&error);
                     let again = until.min(Instant::now() + LOOK_EVERY);
                     // Known or not by then, the slot is asked for again.
                     let _ = timeout_at(again, newest.changed()).await;
@@ -268,9 +289,12 @@ impl SlotPort for RemoteJoins {
     async fn suspect(&self, slot: SlotId, entities: Vec<Entity>) -> Result<Position, JoinError> {
         let owners = self.newest();
         match owners.index_of(slot) {
-            Some(owner) => owners.all()[owner].join.suspect(slot, entities).await,
+            Some(owner) => {
+                let suspected = owners.all()[owner].join.suspect(slot, entities).await;
+                suspected.inspect_err(|error| self.redirects.after(error))
+            }
             None => {
-                self.look.notify_one();
+                self.redirects.look();
                 Err(JoinError::NotServing { slot })
             }
         }
@@ -309,7 +333,7 @@ impl PeerPort for RemoteJoins {
         let owners = self.newest();
         let unowned = owners.unowned();
         if unowned.is_some() {
-            self.look.notify_one();
+            self.redirects.look();
         }
         let peers: Vec<_> = owners.all().iter().map(|owner| owner.join.peer()).collect();
         let answers = futures::future::join_all(peers.iter().map(PeerPort::serves)).await;

@@ -2,7 +2,7 @@
 
 use millrace_proto::v1;
 use millrace_proto::v1::JoinFaultKind as Kind;
-use millrace_store::StoreError;
+use millrace_store::{Incarnation, NodeId, StoreError};
 use millrace_telemetry::TraceContext;
 use millrace_types::fact::check_records;
 use millrace_types::{
@@ -12,7 +12,7 @@ use millrace_types::{
 use super::{Malformed, position, store};
 use crate::port::{
     BackfillStatus, CallOrder, JoinError, ProcessRequest, Routes, SUSPECTS_MAX, SlotFacts,
-    SlotStatus, SlotVerdicts,
+    SlotOwner, SlotStatus, SlotVerdicts,
 };
 
 /// See `SlotJudgement.verdicts`.
@@ -37,6 +37,11 @@ pub fn fault(error: &JoinError) -> v1::JoinFault {
             fault.slot = slot.0;
             Kind::NotServing
         }
+        JoinError::Moved { slot, owner } => {
+            fault.slot = slot.0;
+            fault.owner = Some(slot_owner(owner));
+            Kind::Moved
+        }
         JoinError::UnknownCatalog(version) => {
             fault.catalog_version = *version;
             Kind::UnknownCatalog
@@ -60,12 +65,30 @@ pub fn error(fault: v1::JoinFault) -> JoinError {
     match fault.kind() {
         Kind::Overloaded => JoinError::Overloaded { slot },
         Kind::NotServing => JoinError::NotServing { slot },
+        Kind::Moved => match fault.owner {
+            Some(owner) => JoinError::Moved { slot, owner: Box::new(read_slot_owner(owner)) },
+            None => JoinError::NotServing { slot },
+        },
         Kind::UnknownCatalog => JoinError::UnknownCatalog(fault.catalog_version),
         Kind::Store => JoinError::Store(store::error(fault.store.unwrap_or_default())),
         Kind::Unspecified => {
             JoinError::Store(StoreError::Unknown { operation: "join", reason: fault.reason })
         }
     }
+}
+
+fn slot_owner(owner: &SlotOwner) -> v1::SlotOwner {
+    v1::SlotOwner {
+        node: owner.node.0.clone(),
+        incarnation: owner.incarnation.0,
+        endpoint: owner.endpoint.clone(),
+        epoch: owner.epoch,
+    }
+}
+
+fn read_slot_owner(from: v1::SlotOwner) -> SlotOwner {
+    let v1::SlotOwner { node, incarnation, endpoint, epoch } = from;
+    SlotOwner { node: NodeId(node), incarnation: Incarnation(incarnation), endpoint, epoch }
 }
 
 /// Entities under suspicion.
@@ -347,6 +370,15 @@ mod tests {
         for same in [
             JoinError::Overloaded { slot: SlotId(4) },
             JoinError::NotServing { slot: SlotId(5) },
+            JoinError::Moved {
+                slot: SlotId(6),
+                owner: Box::new(SlotOwner {
+                    node: NodeId("join-1".to_owned()),
+                    incarnation: Incarnation(u64::MAX),
+                    endpoint: "http://127.0.0.1:1".to_owned(),
+                    epoch: 7,
+                }),
+            },
             JoinError::UnknownCatalog(6),
             JoinError::Store(StoreError::Failed { reason: "r".to_owned() }),
         ] {

@@ -79,7 +79,7 @@ pub(super) async fn run(
                     }
                 };
                 // Awaited here, not beside the others: batches are queued in their order.
-                waiting.push(answer(tag, join.process(request, &holds).await));
+                waiting.push(answer(&join, tag, join.process(request, &holds).await));
             }
         }
     }
@@ -97,7 +97,11 @@ fn credits(join: &JoinService) -> v1::Credits {
     v1::Credits { facts, bytes }
 }
 
-async fn answer(tag: u64, queued: Result<PendingVerdicts, JoinError>) -> v1::ProcessResponse {
+async fn answer(
+    join: &JoinService,
+    tag: u64,
+    queued: Result<PendingVerdicts, JoinError>,
+) -> v1::ProcessResponse {
     let (slots, error) = match queued {
         Ok(pending) => match pending.await {
             Ok(Ok(verdicts)) => (verdicts, None),
@@ -113,7 +117,7 @@ async fn answer(tag: u64, queued: Result<PendingVerdicts, JoinError>) -> v1::Pro
     v1::ProcessResponse {
         tag,
         slots: slots.iter().map(wire::join::judgement).collect(),
-        fault: error.as_ref().map(wire::join::fault),
+        fault: error.map(|error| join.fault(error)),
         credits: None,
     }
 }

@@ -1,6 +1,7 @@
 //! Several join nodes share the slots: they come, go, die, and wake up as zombies.
 
 mod frozen;
+mod redirects;
 mod takeover;
 mod watermarks;
 
@@ -123,6 +124,7 @@ fn a_join_node_that_comes_takes_its_share_and_moves_nothing_else() {
     assert!(12 * moved <= 5 * 64, "{moved} of 64 slots moved: more than 1.25 / 3; {now:?}");
     assert!(now[0] <= before[0] && now[1] <= before[1], "{before:?} became {now:?}");
     assert_eq!((given(&place) - given_before) as u64, moved, "each slot moved once");
+    redirects::assert_told(&place, &["join", "join-1", "join-2"], 64);
 }
 
 /// The slots of a node that dies are served by the other one, which replays what it confirmed; and
