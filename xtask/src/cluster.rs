@@ -68,6 +68,12 @@ impl Plan {
         Self { is_cql: true, cassandra: 1, ingest: 0, join: 0, store_writer: 0, serving: 0 }
     }
 
+    /// Two of each service on Cassandra and Redis.
+    fn of_two_each() -> Self {
+        let (is_cql, cassandra) = (true, 1);
+        Self { is_cql, cassandra, ingest: 2, join: 2, store_writer: 2, serving: 2 }
+    }
+
     /// The services in the order in which they end: what others need ends last.
     fn names(&self) -> Vec<String> {
         let counts = [
@@ -104,8 +110,8 @@ pub(crate) fn run(action: &Action) -> Result<(), Failure> {
 }
 
 /// Starts all four services, puts facts in and reads features back as `cluster.json` says, and ends what it
-/// started: on the embedded store, where join dies and comes back in between, and on Cassandra and Redis,
-/// whose traces it finds in Jaeger.
+/// started: on the embedded store, where join dies and comes back in between, and two of each on Cassandra and
+/// Redis, whose traces it finds in Jaeger.
 ///
 /// # Errors
 ///
@@ -118,7 +124,7 @@ pub(crate) fn check() -> Result<(), Failure> {
         return Err(up_already());
     }
     cluster.check_on(&Plan::default(), |endpoints| cluster.restart_join(endpoints))?;
-    cluster.check_on(&Plan { is_cql: true, ..Plan::default() }, |_| cluster.find_traces())
+    cluster.check_on(&Plan::of_two_each(), |_| cluster.find_traces())
 }
 
 impl Cluster {
@@ -130,7 +136,11 @@ impl Cluster {
         let up = self.up(plan);
         let checked = up.and_then(|()| {
             let endpoints = Endpoints(Told::read(&self.folder)?.env()?);
-            endpoints.probe(&self.workspace.binary(), &self.probed())?;
+            let (program, folder) = (self.workspace.binary(), self.probed());
+            match plan.join {
+                1 => endpoints.probe(&program, &folder)?,
+                _ => endpoints.probe_several(&program, &folder)?,
+            }
             more(&endpoints)
         });
         checked.and(self.down())

@@ -44,6 +44,8 @@ c1,42,2026-03-01T10:00:00Z,9.5
 ";
 /// What `publish` says of them at first,
 const NEW: &str = "\"sent\":4,\"accepted\":3,\"repaired\":0,\"duplicate\":1,";
+/// what where several join nodes begin to share the slots: those of a slot that moves are sent once more,
+const SENT: &str = "\"sent\":4,";
 /// what when they are there,
 const REPEATED: &str = "\"sent\":4,\"accepted\":0,\"repaired\":0,\"duplicate\":4,";
 /// and what `get` does.
@@ -71,12 +73,26 @@ impl Endpoints {
     ///
     /// What was expected and what came instead.
     pub(crate) fn probe(&self, program: &Path, folder: &Path) -> Result<(), Failure> {
+        self.probe_for(program, folder, NEW)
+    }
+
+    /// The same of services of which there are several each, and then once more.
+    ///
+    /// # Errors
+    ///
+    /// As [`Endpoints::probe`].
+    pub(crate) fn probe_several(&self, program: &Path, folder: &Path) -> Result<(), Failure> {
+        self.probe_for(program, folder, SENT)?;
+        self.probe_again(program, folder)
+    }
+
+    fn probe_for(&self, program: &Path, folder: &Path, counts: &str) -> Result<(), Failure> {
         let failed = |cause| Failure::Other(format!("write in {}: {cause}", folder.display()));
         fs::create_dir_all(folder).map_err(failed)?;
         fs::write(folder.join("catalog.yaml"), CATALOG).map_err(failed)?;
         fs::write(folder.join("clicks.csv"), CLICKS).map_err(failed)?;
         run(&mut self.millrace(program, folder, &["apply", "catalog.yaml"]), NOT_BUILT)?;
-        self.publish(program, folder, NEW)?;
+        self.publish(program, folder, counts)?;
         self.read(program, folder)
     }
 

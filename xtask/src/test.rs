@@ -16,6 +16,8 @@ use crate::workspace::Workspace;
 
 /// What is said when cargo itself cannot be started.
 const NO_CARGO: &str = "install Rust with rustup";
+/// How many tests of a program run at a time.
+const THREADS: &str = "RUST_TEST_THREADS";
 /// How long the overload of the end-to-end tests lasts: a minute where everything is shown.
 const OVERLOAD_SECONDS: &str = "MILLRACE_OVERLOAD_SECONDS";
 
@@ -150,6 +152,11 @@ impl Bench<'_> {
         self.tools.servers.set_environment(command);
         if std::env::var_os("MILLRACE_DATA").is_none() {
             command.env("MILLRACE_DATA", self.workspace.root.join("../shared/data"));
+        }
+        if std::env::var_os(THREADS).is_none() {
+            // One more than cores: many a test waits for a lease to end, or for a server to start.
+            let cores = thread::available_parallelism().map_or(1, usize::from);
+            command.env(THREADS, (cores + 1).to_string());
         }
         if self.options.real_data {
             command.env("MILLRACE_REAL_DATA", "required");

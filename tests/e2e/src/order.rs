@@ -12,6 +12,16 @@ pub enum Order {
 }
 
 impl Order {
+    /// What it is called, in lower case.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Given => "given",
+            Self::Reversed => "reversed",
+            Self::Shuffled(_) => "shuffled",
+        }
+    }
+
     /// The rows in this order.
     #[must_use]
     pub fn of<T>(self, mut rows: Vec<T>) -> Vec<T> {

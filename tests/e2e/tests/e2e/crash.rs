@@ -7,7 +7,7 @@ use std::time::Duration;
 use millrace_e2e_tests::{Order, shuffled, wait_until};
 use serde_json::{Value, json};
 
-use crate::fixture::{CLICKS, Site, Topology, on_both, pair};
+use crate::fixture::{CLICKS, Site, Topology, on_all, pair};
 
 pub(crate) const USERS: usize = 50;
 
@@ -49,7 +49,7 @@ fn assert_all_counted_once(site: &Site, total: usize) {
     assert_eq!(told, expected_counts(total));
 }
 
-on_both!(what_was_acknowledged_survives_kills_between_batches);
+on_all!(what_was_acknowledged_survives_kills_between_batches);
 fn what_was_acknowledged_survives_kills_between_batches(on: Topology) {
     let mut site = on.site();
     let mut files = Vec::new();
@@ -71,7 +71,7 @@ fn what_was_acknowledged_survives_kills_between_batches(on: Topology) {
     assert_all_counted_once(&site, 2400);
 }
 
-on_both!(a_publish_goes_on_after_a_kill_in_its_middle);
+on_all!(a_publish_goes_on_after_a_kill_in_its_middle);
 fn a_publish_goes_on_after_a_kill_in_its_middle(on: Topology) {
     let mut site = on.site();
     let total = 60_000;
@@ -98,7 +98,7 @@ fn a_publish_goes_on_after_a_kill_in_its_middle(on: Topology) {
     assert_all_counted_once(&site, total);
 }
 
-on_both!(rebuilds_survive_a_kill);
+on_all!(rebuilds_survive_a_kill);
 /// With next to nothing at hand, disorder makes rebuilds, and the kill meets some of them.
 fn rebuilds_survive_a_kill(on: Topology) {
     let mut site = on.site_with(|options| {

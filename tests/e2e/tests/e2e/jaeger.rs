@@ -1,7 +1,7 @@
 //! Traces as a real Jaeger tells them: from the client through every service to the statements of the
 //! databases.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::process::{Command, Stdio};
 
 use millrace_e2e_tests::wait_until;
@@ -95,6 +95,26 @@ fn stands(trace: &Value, chain: &[Named]) -> bool {
     !above.is_empty()
 }
 
+/// Whether a flush of one trace is linked to the batch of another, which it wrote too.
+fn is_merged(traces: &[Value]) -> bool {
+    let spans = |name: &'static str| {
+        let all = traces.iter().flat_map(|trace| trace["spans"].as_array().into_iter().flatten());
+        all.filter(move |span| span["operationName"] == name)
+    };
+    let batches: HashSet<(&str, &str)> = spans("join process")
+        .filter_map(|span| Some((span["traceID"].as_str()?, span["spanID"].as_str()?)))
+        .collect();
+    let is_linked = |flush: &Value| {
+        let links = flush["references"].as_array().into_iter().flatten();
+        let mut links = links.filter(|reference| reference["refType"] == "FOLLOWS_FROM");
+        links.any(|link| {
+            let to = link["traceID"].as_str().zip(link["spanID"].as_str());
+            link["traceID"] != flush["traceID"] && to.is_some_and(|to| batches.contains(&to))
+        })
+    };
+    spans("join flush").any(is_linked)
+}
+
 #[test]
 fn a_batch_and_a_read_are_each_one_trace_down_to_the_databases() {
     let jaeger = Jaeger::start().expect("a Jaeger");
@@ -108,8 +128,7 @@ fn a_batch_and_a_read_are_each_one_trace_down_to_the_databases() {
     ];
     let place = exporting(&jaeger, env.to_vec());
     let rows = place.clicks("clicks.csv", 0..200);
-    let pair = pair("clicks", &rows);
-    run(&place, &jaeger, &["publish", &pair], 0);
+    run(&place, &jaeger, &["publish", &pair("clicks", &rows)], 0);
     // The heads are stored, and read from there: nobody read them just before.
     place.services.settle();
     run(&place, &jaeger, &["get", "user_activity", "1"], 0);
@@ -118,6 +137,12 @@ fn a_batch_and_a_read_are_each_one_trace_down_to_the_databases() {
             traces(&jaeger).iter().any(|trace| stands(trace, chain)).then_some(())
         });
     }
+    // Several batches, sent without waiting for each other.
+    let more = place.clicks("more.csv", 200..20_200);
+    run(&place, &jaeger, &["publish", &pair("clicks", &more)], 0);
+    wait_until("a link between traces in Jaeger", SOON, || {
+        is_merged(&traces(&jaeger)).then_some(())
+    });
 }
 
 /// Services sample as their callers do, so that a collector that sees traces whole can keep those with an

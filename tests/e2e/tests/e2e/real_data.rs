@@ -149,7 +149,7 @@ fn check_apart(
 fn check_distributed(data: &DataSet, expected: &OnceLock<Expected>, order: Order) {
     let redis = Redis::start(RedisOptions::default()).expect("a Redis");
     check_apart(data, expected, order, |options| {
-        let keyspace = data.name.replace('-', "_");
+        let keyspace = format!("{}_{}", data.name.replace('-', "_"), order.name());
         options.env.extend(crate::cql::env(Cassandra::shared(), &keyspace));
         options.env.push(("MILLRACE_REDIS", redis.url()));
         options.more = vec!["store-writer-1", "join-1", "ingest-1", "feature-serving-1"];
@@ -230,16 +230,31 @@ fn vcpkg_ports_apart() {
 }
 
 #[test]
-fn online_retail_apart() {
-    check_apart(&ONLINE_RETAIL, &ONLINE_RETAIL_EXPECTED, Order::Given, |_| ());
+fn vcpkg_ports_distributed_as_given() {
+    check_distributed(&VCPKG_PORTS, &VCPKG_PORTS_EXPECTED, Order::Given);
 }
 
 #[test]
-fn vcpkg_ports_distributed() {
+fn vcpkg_ports_distributed_reversed() {
+    check_distributed(&VCPKG_PORTS, &VCPKG_PORTS_EXPECTED, Order::Reversed);
+}
+
+#[test]
+fn vcpkg_ports_distributed_shuffled() {
     check_distributed(&VCPKG_PORTS, &VCPKG_PORTS_EXPECTED, Order::Shuffled(5));
 }
 
 #[test]
-fn online_retail_distributed() {
+fn online_retail_distributed_as_given() {
+    check_distributed(&ONLINE_RETAIL, &ONLINE_RETAIL_EXPECTED, Order::Given);
+}
+
+#[test]
+fn online_retail_distributed_reversed() {
+    check_distributed(&ONLINE_RETAIL, &ONLINE_RETAIL_EXPECTED, Order::Reversed);
+}
+
+#[test]
+fn online_retail_distributed_shuffled() {
     check_distributed(&ONLINE_RETAIL, &ONLINE_RETAIL_EXPECTED, Order::Shuffled(6));
 }

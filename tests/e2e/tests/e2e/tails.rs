@@ -139,7 +139,12 @@ fn a_tail_goes_on_after_any_record(on: Topology) {
         let cursor = whole[from]["cursor"].as_str().expect("a cursor");
         let (rest, expected) = (records(&site, cursor), &whole[from + 1..]);
         match on {
-            Topology::OneProcess | Topology::Apart => assert_eq!(rest, expected, "after {cursor}"),
+            Topology::OneProcess | Topology::Apart => {
+                let rows = |records: &[Value]| -> Vec<Value> {
+                    records.iter().map(without_cursor).collect()
+                };
+                assert_eq!(rows(&rest), rows(expected), "after {cursor}");
+            }
             // What the other node confirmed comes when its mark tells of it: among slots no order is kept.
             Topology::Cluster => {
                 assert_eq!(of_entities(&rest), of_entities(expected), "after {cursor}");
@@ -148,13 +153,19 @@ fn a_tail_goes_on_after_any_record(on: Topology) {
     }
 }
 
-/// Each entity's records in their order, without cursors, which tell of all slots.
+/// A record without its cursor, which tells of all slots: also of those that wrote a chunk without rows
+/// meanwhile, about a watermark.
+fn without_cursor(record: &Value) -> Value {
+    let mut told = record.clone();
+    told["cursor"].take();
+    told
+}
+
+/// Each entity's records in their order.
 fn of_entities(records: &[Value]) -> BTreeMap<String, Vec<Value>> {
     let mut entities = BTreeMap::<String, Vec<Value>>::new();
     for record in records {
-        let mut told = record.clone();
-        told["cursor"].take();
-        entities.entry(record["key"].to_string()).or_default().push(told);
+        entities.entry(record["key"].to_string()).or_default().push(without_cursor(record));
     }
     entities
 }

@@ -52,12 +52,14 @@ enum OfDatabase {
     Frozen,
     /// It comes back with what was acknowledged.
     Killed,
+    /// The same, and a process of ours and Redis with it.
+    KilledWithOthers,
 }
 
 /// Longer than a statement waits for its answer.
 const FROZEN: Duration = Duration::from_secs(3);
 
-const FAULTS: [Fault; 14] = [
+const FAULTS: [Fault; 15] = [
     Fault::TwoKilled,
     Fault::Zombie,
     Fault::ZombieAfterTwoFailovers,
@@ -72,6 +74,7 @@ const FAULTS: [Fault; 14] = [
     Fault::Redis(OfRedis::Full),
     Fault::Database(OfDatabase::Frozen),
     Fault::Database(OfDatabase::Killed),
+    Fault::Database(OfDatabase::KilledWithOthers),
 ];
 
 /// What the services rely on, of this test alone.
@@ -132,16 +135,26 @@ impl Databases {
         }
     }
 
-    fn of_database(&mut self, fault: OfDatabase, wait: impl FnOnce()) {
+    fn of_database(&mut self, fault: OfDatabase, run: &mut Run) {
         match fault {
             OfDatabase::Frozen => {
                 self.cassandra.freeze().expect("it can be frozen");
-                wait();
+                run.let_pass(FROZEN);
                 self.cassandra.thaw().expect("it can go on");
             }
             OfDatabase::Killed => {
                 self.cassandra.kill().expect("it can be killed");
                 self.cassandra.start_again().expect("it starts again");
+            }
+            OfDatabase::KilledWithOthers => {
+                let names = run.services.names();
+                let name = *run.rng.pick(&names);
+                self.cassandra.kill().expect("it can be killed");
+                self.redis.kill().expect("it can be killed");
+                run.services.kill(name).expect("it can be killed");
+                self.redis.start_again().expect("it starts again");
+                self.cassandra.start_again().expect("it starts again");
+                run.services.start_again(name).expect("it starts again");
             }
         }
     }
@@ -191,9 +204,7 @@ impl Run {
                 way.mend();
             }
             Fault::Redis(fault) => databases.of_redis(fault, || self.let_pass(time)),
-            Fault::Database(fault) => {
-                databases.of_database(fault, || self.let_pass(FROZEN));
-            }
+            Fault::Database(fault) => databases.of_database(fault, self),
         }
     }
 
