@@ -60,6 +60,23 @@ fn varint_word(value: u64) -> Option<(u64, usize)> {
     Some((word | more, bytes as usize))
 }
 
+/// The value of a LEB128 integer that ends within these bytes, and how many of them it takes.
+#[inline]
+fn read_word(bytes: [u8; 8]) -> Option<(u64, usize)> {
+    let word = u64::from_le_bytes(bytes);
+    let ends = !word & 0x8080_8080_8080_8080;
+    if ends == 0 {
+        return None;
+    }
+    // All bits up to the first byte that says no "more", and of them seven a byte.
+    let word = word & (ends ^ (ends - 1)) & 0x7f7f_7f7f_7f7f_7f7f;
+    // Gather 14, then 28, then 56 of them.
+    let word = (word & 0x007f_007f_007f_007f) | (word & 0x7f00_7f00_7f00_7f00) >> 1;
+    let word = (word & 0x0000_3fff_0000_3fff) | (word & 0x3fff_0000_3fff_0000) >> 2;
+    let word = (word & 0x0fff_ffff) | (word & 0x0fff_ffff_0000_0000) >> 4;
+    Some((word, ends.trailing_zeros() as usize / 8 + 1))
+}
+
 #[cold]
 fn put_long_varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
@@ -156,6 +173,25 @@ impl<'a> Reader<'a> {
     /// [`DecodeError::Truncated`] at the end, [`DecodeError::Invalid`] when it does not fit 64 bits.
     #[inline]
     pub fn varint(&mut self, what: &'static str) -> Result<u64, DecodeError> {
+        match self.rest {
+            [first, rest @ ..] if *first < 0x80 => {
+                self.rest = rest;
+                Ok(u64::from(*first))
+            }
+            rest => match rest.first_chunk().and_then(|word| read_word(*word)) {
+                // No branch depends on the size: instants are of eight bytes, revisions of one.
+                Some((value, bytes)) => {
+                    self.rest = &rest[bytes..];
+                    Ok(value)
+                }
+                None => self.long_varint(what),
+            },
+        }
+    }
+
+    /// One of more than eight bytes, or near the end.
+    #[cold]
+    fn long_varint(&mut self, what: &'static str) -> Result<u64, DecodeError> {
         let mut value = 0u64;
         let mut shift = 0;
         loop {
@@ -254,6 +290,30 @@ mod tests {
             prop_assert_eq!(reader.signed("b").unwrap(), b);
             prop_assert_eq!(reader.bytes("c").unwrap(), c.as_slice());
             prop_assert!(reader.is_empty());
+        }
+
+        /// Word by word and byte by byte: the same value, the same error, the same bytes left.
+        #[test]
+        fn a_varint_of_any_bytes_is_what_its_bytes_say(
+            more in 0..12_usize,
+            bytes in prop::collection::vec(any::<u8>(), 0..24),
+        ) {
+            let mut bytes = bytes;
+            bytes.iter_mut().take(more).for_each(|byte| *byte |= 0x80);
+            let (mut by_word, mut by_byte) = (Reader::new(&bytes), Reader::new(&bytes));
+            let read = by_word.varint("x");
+            prop_assert_eq!(&read, &by_byte.long_varint("x"));
+            if read.is_err() {
+                return Ok(());
+            }
+            prop_assert_eq!(by_word.rest(), by_byte.rest());
+            if by_word.varint("x").is_ok() {
+                let mut skipped = Reader::new(&bytes);
+                for _ in 0..2 {
+                    skipped.skip_varint("x").unwrap();
+                }
+                prop_assert_eq!(skipped.rest(), by_word.rest());
+            }
         }
 
         #[test]
