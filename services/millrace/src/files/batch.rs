@@ -6,8 +6,9 @@ use arrow_array::builder::{
     BinaryBuilder, BooleanBuilder, Float64Builder, Int64Builder, StringBuilder,
     TimestampMicrosecondBuilder,
 };
-use arrow_array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow_array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow_schema::{DataType, Field as ArrowField, Schema, SchemaRef, TimeUnit as ArrowUnit};
+use arrow_select::concat::concat;
 use millrace_catalog::Stream;
 use millrace_types::limits::FACT_BYTES_MAX;
 use millrace_types::{FieldType, RejectReason, ValueRef};
@@ -23,7 +24,7 @@ pub const BATCH_ROWS_MAX: u64 = 16_384;
 pub const BATCH_BYTES: usize = 1024 * 1024;
 
 /// The time zone of every timestamp column.
-const UTC: &str = "UTC";
+pub(super) const UTC: &str = "UTC";
 
 /// Rows that follow each other in a file.
 #[derive(Debug)]
@@ -80,10 +81,23 @@ pub fn arrow_schema(stream: &Stream) -> SchemaRef {
     Arc::new(Schema::new(columns.collect::<Vec<_>>()))
 }
 
+/// Rows that all parse, none of them too large.
+pub(super) struct WholeRows {
+    /// A column a field, in the types of the stream's schema.
+    pub(super) columns: Vec<ArrayRef>,
+    /// What the values of each row take, in bytes.
+    pub(super) sizes: Vec<usize>,
+}
+
 /// Collects rows into batches.
 pub(crate) struct BatchBuilder {
     schema: SchemaRef,
+    /// Columns of the rows of the batch, one part after the other.
+    parts: Vec<Vec<ArrayRef>>,
+    /// Rows behind them that came one by one.
     columns: Vec<Column>,
+    /// How many.
+    last_rows: usize,
     sequences: Vec<u64>,
     lines: Vec<u64>,
     rejected: Vec<RejectedRow>,
@@ -98,7 +112,9 @@ impl BatchBuilder {
     pub(crate) fn new(stream: &Stream, rows_max: u64) -> Self {
         Self {
             schema: arrow_schema(stream),
+            parts: Vec::new(),
             columns: stream.fields.iter().map(|f| Column::new(f.ty)).collect(),
+            last_rows: 0,
             sequences: Vec::new(),
             lines: Vec::new(),
             rejected: Vec::new(),
@@ -128,6 +144,7 @@ impl BatchBuilder {
             Err(error) => self.rejected.push(RejectedRow { sequence, line, id: id(), error }),
             Ok((cells, size)) => {
                 self.bytes += size;
+                self.last_rows += 1;
                 self.sequences.push(sequence);
                 self.lines.push(line);
                 for (column, cell) in self.columns.iter_mut().zip(cells) {
@@ -137,12 +154,51 @@ impl BatchBuilder {
         }
     }
 
+    /// Adds the rows from this one on as long as the batch is not full; gives how many.
+    pub(super) fn push_whole(&mut self, line: u64, rows: &WholeRows, from: usize) -> usize {
+        let room = self.rows_max.saturating_sub(self.next - self.first) as usize;
+        let mut taken = 0;
+        for size in rows.sizes[from..].iter().take(room) {
+            if self.bytes >= BATCH_BYTES {
+                break;
+            }
+            self.bytes += size;
+            taken += 1;
+        }
+        let count = taken as u64;
+        self.sequences.extend(self.next..self.next + count);
+        self.lines.extend(line..line + count);
+        self.next += count;
+        self.end_part();
+        self.parts.push(rows.columns.iter().map(|column| column.slice(from, taken)).collect());
+        taken
+    }
+
+    /// Rows that came one by one are a part of the batch now.
+    fn end_part(&mut self) {
+        if std::mem::take(&mut self.last_rows) > 0 {
+            self.parts.push(self.columns.iter_mut().map(Column::finish).collect());
+        }
+    }
+
+    /// The columns of all parts.
+    fn finish(&mut self) -> Vec<ArrayRef> {
+        self.end_part();
+        let parts = std::mem::take(&mut self.parts);
+        match parts.as_slice() {
+            // No row of the batch parsed.
+            [] => self.columns.iter_mut().map(Column::finish).collect(),
+            [part] => part.clone(),
+            parts => (0..self.columns.len()).map(|column| joined(parts, column)).collect(),
+        }
+    }
+
     /// Takes what was collected; `None` when that is nothing.
     pub(crate) fn take(&mut self) -> Option<RowBatch> {
         if self.first == self.next {
             return None;
         }
-        let columns = self.columns.iter_mut().map(Column::finish).collect();
+        let columns = self.finish();
         let options = RecordBatchOptions::new().with_row_count(Some(self.sequences.len()));
         let records = RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)
             .expect("columns are built by the schema's types and have one value a row");
@@ -157,6 +213,13 @@ impl BatchBuilder {
             next: self.next,
         })
     }
+}
+
+/// One column of all parts.
+fn joined(parts: &[Vec<ArrayRef>], column: usize) -> ArrayRef {
+    let of_parts: Vec<&dyn Array> = parts.iter().map(|part| &*part[column]).collect();
+    // Far below what its offsets can tell, and of one type.
+    concat(&of_parts).expect("parts are built by the schema's types and hold a megabyte and a row")
 }
 
 /// The bytes of a row's values; the server would refuse a greater row anyhow.

@@ -21,7 +21,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReader;
 use parquet::errors::ParquetError;
 
 use super::RowSource;
-use super::batch::{BATCH_ROWS, BatchBuilder, RowBatch};
+use super::batch::{BATCH_ROWS, BatchBuilder, RowBatch, WholeRows};
 use super::columns::match_columns;
 use super::error::{CellError, ReadError, RowError};
 use super::guard;
@@ -31,6 +31,7 @@ pub(crate) use pages::ParquetFile;
 
 mod bounded;
 mod pages;
+mod whole;
 
 pub(crate) struct ParquetReader {
     input: String,
@@ -39,12 +40,22 @@ pub(crate) struct ParquetReader {
     /// The column of each field among those read.
     columns: Vec<usize>,
     batch: BatchBuilder,
-    /// Rows of the file that were read but not yet put in a batch, and the first of them.
-    pending: Option<(RecordBatch, usize)>,
+    pending: Option<Pending>,
     row: u64,
     progress: Progress,
     rows: u64,
     bytes: u64,
+}
+
+/// Rows of the file that were read but not yet put in a batch.
+struct Pending {
+    /// By field.
+    arrays: Vec<ArrayRef>,
+    /// All of them, where each parses.
+    whole: Option<WholeRows>,
+    /// The first that is in no batch yet.
+    start: usize,
+    rows: usize,
 }
 
 impl ParquetReader {
@@ -97,37 +108,54 @@ impl ParquetReader {
         })
     }
 
-    /// Puts pending rows in the batch until one of the two is exhausted.
-    fn push_pending(&mut self) {
-        let Some((records, start)) = self.pending.take() else { return };
+    /// Takes rows that were read.
+    fn pend(&mut self, records: &RecordBatch) {
         let arrays: Vec<ArrayRef> =
             self.columns.iter().map(|column| widened(records.column(*column))).collect();
-        let mut index = start;
-        while index < records.num_rows() && !self.batch.is_full() {
-            self.row += 1;
-            let cells: Result<Vec<_>, _> = self
-                .stream
-                .fields
-                .iter()
-                .zip(&arrays)
-                .map(|(field, array)| {
-                    cell(field, array, index).map_err(|e| RowError::cell(&field.name, &e))
-                })
-                .collect();
-            let id = || {
-                let field = self.stream.id_field?;
-                cell(&self.stream.fields[field], &arrays[field], index)
-                    .ok()
-                    .and_then(|cell| id_text(cell.as_value()))
-            };
-            self.batch.push(self.row, cells.as_deref().map_err(Clone::clone), id);
-            index += 1;
+        let whole = whole::whole(&self.stream, &arrays);
+        self.pending = Some(Pending { arrays, whole, start: 0, rows: records.num_rows() });
+    }
+
+    /// Puts pending rows in the batch until one of the two is exhausted.
+    fn push_pending(&mut self) {
+        let Some(mut pending) = self.pending.take() else { return };
+        match &pending.whole {
+            Some(rows) => {
+                let taken = self.batch.push_whole(self.row + 1, rows, pending.start);
+                pending.start += taken;
+                self.row += taken as u64;
+            }
+            None => {
+                while pending.start < pending.rows && !self.batch.is_full() {
+                    self.push_row(&pending.arrays, pending.start);
+                    pending.start += 1;
+                }
+            }
         }
-        if index < records.num_rows() {
-            self.pending = Some((records, index));
+        if pending.start < pending.rows {
+            self.pending = Some(pending);
         }
         // Rows stand for bytes: columns are not read in the order of the file.
         self.progress.set((self.bytes as f64 * (self.row as f64 / self.rows.max(1) as f64)) as u64);
+    }
+
+    fn push_row(&mut self, arrays: &[ArrayRef], index: usize) {
+        self.row += 1;
+        let fields = &self.stream.fields;
+        let cells: Result<Vec<_>, _> = fields
+            .iter()
+            .zip(arrays)
+            .map(|(field, array)| {
+                cell(field, array, index).map_err(|e| RowError::cell(&field.name, &e))
+            })
+            .collect();
+        let id = || {
+            let field = self.stream.id_field?;
+            cell(&fields[field], &arrays[field], index)
+                .ok()
+                .and_then(|cell| id_text(cell.as_value()))
+        };
+        self.batch.push(self.row, cells.as_deref().map_err(Clone::clone), id);
     }
 }
 
@@ -138,7 +166,7 @@ impl RowSource for ParquetReader {
                 let read = guarded(|| Ok(self.reader.next().transpose()?));
                 match read.map_err(|source| parquet_error(&self.input, self.row, source))? {
                     None => break,
-                    Some(records) => self.pending = Some((records, 0)),
+                    Some(records) => self.pend(&records),
                 }
             }
             self.push_pending();
@@ -254,27 +282,31 @@ fn double(array: &ArrayRef, row: usize) -> Result<f64, CellError> {
 
 /// Instants in any unit; digits finer than a microsecond are cut off towards the past.
 fn instant(array: &ArrayRef, unit: ArrowUnit, row: usize) -> Result<Micros, CellError> {
-    let (count, name, micros) = match unit {
-        ArrowUnit::Second => {
-            let count = array.as_primitive::<TimestampSecondType>().value(row);
-            (count, "seconds", count.checked_mul(1_000_000))
-        }
+    let (count, name) = match unit {
+        ArrowUnit::Second => (array.as_primitive::<TimestampSecondType>().value(row), "seconds"),
         ArrowUnit::Millisecond => {
-            let count = array.as_primitive::<TimestampMillisecondType>().value(row);
-            (count, "milliseconds", count.checked_mul(1_000))
+            (array.as_primitive::<TimestampMillisecondType>().value(row), "milliseconds")
         }
         ArrowUnit::Microsecond => {
-            let count = array.as_primitive::<TimestampMicrosecondType>().value(row);
-            (count, "microseconds", Some(count))
+            (array.as_primitive::<TimestampMicrosecondType>().value(row), "microseconds")
         }
         ArrowUnit::Nanosecond => {
-            let count = array.as_primitive::<TimestampNanosecondType>().value(row);
-            (count, "nanoseconds", Some(count.div_euclid(1_000)))
+            (array.as_primitive::<TimestampNanosecondType>().value(row), "nanoseconds")
         }
     };
-    micros
+    micros(unit, count)
         .map(Micros)
         .ok_or_else(|| CellError::TimestampRange { text: count.to_string(), unit: name })
+}
+
+/// The microseconds of a count in a unit, where they fit.
+fn micros(unit: ArrowUnit, count: i64) -> Option<i64> {
+    match unit {
+        ArrowUnit::Second => count.checked_mul(1_000_000),
+        ArrowUnit::Millisecond => count.checked_mul(1_000),
+        ArrowUnit::Microsecond => Some(count),
+        ArrowUnit::Nanosecond => Some(count.div_euclid(1_000)),
+    }
 }
 
 fn id_text(value: ValueRef<'_>) -> Option<String> {

@@ -4,6 +4,7 @@ mod arrow;
 mod csv;
 mod ndjson;
 mod parquet;
+mod whole;
 
 use std::io::Cursor;
 
