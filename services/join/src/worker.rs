@@ -198,6 +198,8 @@ pub(crate) struct Worker {
     gone: BTreeMap<u64, Instant>,
     /// No flush starts before this, when the load is high.
     next_flush: Instant,
+    /// The last slot that was looked at for a flush.
+    flushed: SlotId,
     last_tick: Instant,
     confirmed: Arc<[Confirming]>,
     /// Snapshot parts to delete once their grace is over.
@@ -265,6 +267,7 @@ impl Worker {
             refusals: Refusals::default(),
             gone: BTreeMap::new(),
             next_flush: Instant::now(),
+            flushed: SlotId(u32::MAX),
             last_tick: Instant::now(),
             confirmed: start.confirmed,
             garbage: VecDeque::new(),

@@ -21,6 +21,13 @@ const BODY_BYTES_MAX: usize = CHUNK_BYTES_MAX - 128 * 1024;
 /// A flush with at least this many facts is a sign of load: the next one lingers.
 const BUSY_FACTS: usize = 256;
 
+/// With twice as many facts that can be judged, half of them are flushed, so that the others are judged while
+/// these are appended; and with as many nobody waits for company.
+const HALF_FACTS: u64 = 16_384;
+const TWO_HALVES: u64 = 2 * HALF_FACTS;
+/// Bytes that half of them take at least.
+const HALF_BYTES: usize = HALF_FACTS as usize * 8;
+
 /// Chunks of a slot whose way into stored heads is timed at once; those beyond are not.
 const UNCOVERED_MAX: usize = 256;
 
@@ -58,17 +65,35 @@ impl Worker {
         self.slots.values().any(Slot::can_judge)
     }
 
+    /// The slots that can judge something, from the one after those of the last flush on, and how many facts
+    /// they have queued.
+    fn ready(&self) -> (Vec<SlotId>, u64) {
+        let can_judge = || self.slots.iter().filter(|(_, slot)| slot.can_judge());
+        let later = can_judge().filter(|(id, _)| **id > self.flushed);
+        let earlier = can_judge().filter(|(id, _)| **id <= self.flushed);
+        let ready = later.chain(earlier).map(|(id, _)| *id).collect();
+        (ready, can_judge().map(|(_, slot)| slot.queue.facts()).sum())
+    }
+
     /// Judges what is queued and appends it, unless the load asks to wait for company.
     pub(super) fn start_flush(&mut self) {
-        if Instant::now() < self.next_flush || self.fail.borrow().is_some() {
+        if self.fail.borrow().is_some() {
             return;
         }
-        let ready: Vec<SlotId> =
-            self.slots.iter().filter(|(_, s)| s.can_judge()).map(|(id, _)| *id).collect();
+        let lingers = Instant::now() < self.next_flush;
+        if lingers && self.queued_bytes < HALF_BYTES {
+            return;
+        }
+        let (ready, queued) = self.ready();
+        let Some(enough) = enough(queued, lingers) else { return };
         let mut chunks = Vec::new();
         let mut slots = Vec::new();
         let mut facts = 0;
         for id in ready {
+            if facts as u64 >= enough {
+                break;
+            }
+            self.flushed = id;
             let Some((append, count)) = self.judge(id) else { continue };
             facts += count;
             slots.push(id);
@@ -209,6 +234,16 @@ impl Worker {
     }
 }
 
+/// After how many facts a flush takes no further slot, of so many that can be judged; `None` where it waits
+/// for company.
+fn enough(queued: u64, lingers: bool) -> Option<u64> {
+    match queued {
+        ..HALF_FACTS if lingers => None,
+        ..TWO_HALVES => Some(u64::MAX),
+        _ => Some(queued / 2),
+    }
+}
+
 impl Slot {
     fn can_judge(&self) -> bool {
         let has_work = !self.queue.is_empty() || self.core.has_suspects();
@@ -255,5 +290,21 @@ impl Slot {
 
     fn append_of(&self, position: Position, known_at: KnownAt, bytes: Vec<u8>) -> Append {
         Append { slot: self.core.slot(), position, known_at, bytes: Bytes::from(bytes) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flush_waits_for_company_and_not_for_what_is_there_in_plenty() {
+        let told = |lingers| {
+            [1, HALF_FACTS - 1, HALF_FACTS, TWO_HALVES - 1, TWO_HALVES, 5 * HALF_FACTS + 1]
+                .map(|queued| enough(queued, lingers))
+        };
+        let (all, half, more) = (Some(u64::MAX), Some(HALF_FACTS), Some(5 * HALF_FACTS / 2));
+        assert_eq!(told(false), [all, all, all, all, half, more]);
+        assert_eq!(told(true), [None, None, all, all, half, more]);
     }
 }
