@@ -49,6 +49,22 @@ impl OutFormat {
             }),
         }
     }
+
+    /// Whether a file says of itself what it was made of; text has no room for that beside its rows.
+    pub(super) fn tells_of_itself(self) -> bool {
+        match self {
+            Self::Parquet | Self::Arrow => true,
+            Self::Csv | Self::Ndjson => false,
+        }
+    }
+}
+
+/// Where it stands what a file of text was made of: as tables on the web have it (W3C, "Model for Tabular Data
+/// and Metadata on the Web", 2015, section 5.3).
+fn beside(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push("-metadata.json");
+    PathBuf::from(name)
 }
 
 /// A file that is not in its place yet. Dropped, it leaves nothing behind.
@@ -113,27 +129,65 @@ impl OutFile {
         })
     }
 
-    /// Puts the file in its place, durably. What stood there is replaced.
+    /// Puts the file in its place, durably, and `metadata` beside it where it does not tell of itself. What
+    /// stood there is replaced. What does not belong to the rows is never beside them, whenever this ends.
     ///
     /// # Errors
     /// [`Failure::OutFile`].
-    pub(super) fn finish(self) -> Result<(), Failure> {
-        let path = self.path.clone();
+    pub(super) fn finish(self, metadata: Option<&Metadata>) -> Result<(), Failure> {
+        let told = metadata.map(|metadata| self.told(metadata)).transpose()?;
+        let old = beside(&self.path);
+        if metadata.is_some() && old.exists() {
+            std::fs::remove_file(&old)
+                .map_err(|source| Failure::OutFile { path: old.clone(), source })?;
+            self.folder_synced()?;
+        }
+        let folder = self.folder();
+        self.persist()?;
+        told.map_or(Ok(()), Self::persist)?;
+        synced(&folder).map_err(|source| Failure::OutFile { path: folder, source })
+    }
+
+    /// The file that says what the rows were made of, not in its place yet.
+    fn told(&self, metadata: &Metadata) -> Result<Self, Failure> {
+        let told = Self::create(&beside(&self.path))?;
+        let entries = Entries(metadata.0.clone());
+        let text = serde_json::to_vec_pretty(&entries).map_err(io::Error::from);
+        let written = text.and_then(|mut text| {
+            text.push(b'\n');
+            told.file.as_file().write_all(&text)
+        });
+        written.map_err(|source| told.failed(source))?;
+        Ok(told)
+    }
+
+    fn persist(self) -> Result<(), Failure> {
+        let Self { path, file } = self;
         let failed = |source| Failure::OutFile { path: path.clone(), source };
-        self.file.as_file().sync_all().map_err(failed)?;
+        file.as_file().sync_all().map_err(failed)?;
         // A file for others to read, as every other command would make it.
-        readable(self.file.as_file()).map_err(failed)?;
-        self.file.persist(&path).map_err(|e| failed(e.error))?;
-        let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
-        File::open(folder.unwrap_or_else(|| Path::new(".")))
-            .and_then(|f| f.sync_all())
-            .map_err(failed)
+        readable(file.as_file()).map_err(failed)?;
+        file.persist(&path).map(drop).map_err(|e| failed(e.error))
+    }
+
+    fn folder(&self) -> PathBuf {
+        let folder = self.path.parent().filter(|p| !p.as_os_str().is_empty());
+        folder.unwrap_or_else(|| Path::new(".")).to_owned()
+    }
+
+    fn folder_synced(&self) -> Result<(), Failure> {
+        synced(&self.folder()).map_err(|source| self.failed(source))
     }
 
     /// Why it could not be written.
     pub(super) fn failed(&self, source: io::Error) -> Failure {
         Failure::OutFile { path: self.path.clone(), source }
     }
+}
+
+/// What was renamed in a folder stays so.
+fn synced(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
 }
 
 #[cfg(unix)]

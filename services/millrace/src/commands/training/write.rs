@@ -67,23 +67,23 @@ pub(super) fn write(
     spine: Option<SchemaRef>,
     mut from: mpsc::Receiver<Told>,
 ) -> Result<(), Failure> {
-    let mut begun: Option<(SchemaRef, RowWriter)> = None;
+    let mut begun: Option<(SchemaRef, RowWriter, Metadata)> = None;
     while let Some(told) = from.blocking_recv() {
         match told {
             Told::Begin { metadata, features } => {
                 let schema = joined(spine.as_ref(), &features)?;
                 can_hold(format, &schema)?;
                 let writer = file.writer(format, &schema, &metadata)?;
-                begun = Some((schema, writer));
+                begun = Some((schema, writer, metadata));
             }
             Told::Rows(rows) => {
-                let Some((schema, writer)) = &mut begun else { break };
+                let Some((schema, writer, _)) = &mut begun else { break };
                 writer.write(&beside(schema, rows)?).map_err(|e| file.failed(e))?;
             }
             Told::End => {
-                let Some((_, writer)) = begun else { break };
+                let Some((_, writer, metadata)) = begun else { break };
                 writer.finish().map_err(|e| file.failed(e))?;
-                return file.finish();
+                return file.finish(Some(&metadata).filter(|_| !format.tells_of_itself()));
             }
         }
     }

@@ -33,6 +33,12 @@ fn arrow(path: &Path) -> (Metadata, Vec<RecordBatch>) {
     (pairs, reader.collect::<Result<_, _>>().expect("rows"))
 }
 
+/// What stands beside a file of text, under the same names.
+fn beside(path: &Path) -> Metadata {
+    let text = fs::read(format!("{}-metadata.json", path.display())).expect("what is beside a set");
+    serde_json::from_slice(&text).expect("texts by name")
+}
+
 /// Every part of a Parquet file is compressed and says between which values its column lies, so that a
 /// reader passes over what it does not look for. Each column has a value: of NULLs alone there is no least.
 #[track_caller]
@@ -100,6 +106,9 @@ fn files_say_what_they_were_made_of_and_a_version_makes_the_same_again(on: Topol
     assert_compact(&path("first", "parquet"));
     let (metadata, rows) = arrow(&path("first", "arrow"));
     assert_eq!((&metadata, columns(&rows)), (&first.0, columns(&first.1)), "the same twice");
+    for form in ["csv", "ndjson"] {
+        assert_eq!(beside(&path("first", form)), first.0, "{form}");
+    }
 
     // Nothing came since: the files are the same to the last byte.
     for form in forms {
@@ -118,6 +127,10 @@ fn files_say_what_they_were_made_of_and_a_version_makes_the_same_again(on: Topol
         let files = ["later", "first"].map(|name| fs::read(path(name, form)).expect("the set"));
         assert!(files[0] == files[1], "{form}");
     }
+    // What stands beside a file is of its last making.
+    let newest = make("first.csv", &[]);
+    assert_ne!(newest["version"], told["version"]);
+    assert_told(&beside(&path("first", "csv")), &newest);
     let newer = parquet(&path("newer", "parquet"));
     assert_ne!(columns(&newer.1), columns(&first.1));
 }
