@@ -1,6 +1,7 @@
 //! `millrace import`: history that says since when it was known, read as of the past.
 
 mod forms;
+mod live;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -246,12 +247,7 @@ fn an_import_that_was_killed_is_completed_by_running_it_again(on: Topology) {
     let files = long_files(&site, total);
     let mut command = site.cli().command(["import", &files[0], &files[1]]).expect("a binary");
     let mut import = command.spawn().expect("it starts");
-    wait_until("the first facts", Duration::from_secs(60), || {
-        // By what is in the log, which stored heads follow a second later.
-        let explain = ["explain", "user_activity", "0", "clicks", "--at", "2030-01-01T00:00:00Z"];
-        let explained = site.cli().json(explain).expect("explained");
-        explained["used_total"].as_u64().filter(|count| *count > 0)
-    });
+    wait_for_first_facts(&site);
     // Both die, in whatever they are about.
     import.kill().expect("it can be killed");
     import.wait().expect("it ended");
@@ -263,17 +259,32 @@ fn an_import_that_was_killed_is_completed_by_running_it_again(on: Topology) {
     assert!(report.accepted > 0, "it was killed when all were there: {report:?}");
     let again = site.import(&[&files[0], &files[1]]);
     assert_eq!(again.duplicate, total as u64, "{again:?}");
-    let counted = |known: &[&str]| -> Vec<(Value, Value)> {
-        let keys: Vec<String> = (0..USERS).map(|user| user.to_string()).collect();
-        let mut args: Vec<&str> = keys.iter().map(String::as_str).collect();
-        args.extend(["--at", "2030-01-01T00:00:00Z", "--features", "clicks,spend"]);
-        args.extend(known);
-        let value = |row: &Value, name: &str| row[name]["value"].clone();
-        let rows = site.features(&args);
-        rows.iter().map(|row| (value(row, "clicks"), value(row, "spend"))).collect()
-    };
-    assert_eq!(counted(&[]), expected_counts(total));
-    // A click a second from 2024-03-01T08:00:00Z on, each known when it happened.
-    let half = (1_709_280_000 + 30_000 - 1) * 1_000_000_i64;
-    assert_eq!(counted(&["--known-at", &half.to_string()]), expected_counts(30_000));
+    assert_eq!(counted(&site, &[]), expected_counts(total));
+    let half = last_instant(30_000);
+    assert_eq!(counted(&site, &["--known-at", &half]), expected_counts(30_000));
+}
+
+/// Every user's count and sum, with further arguments of the read.
+fn counted(site: &Site, known: &[&str]) -> Vec<(Value, Value)> {
+    let keys: Vec<String> = (0..USERS).map(|user| user.to_string()).collect();
+    let mut args: Vec<&str> = keys.iter().map(String::as_str).collect();
+    args.extend(["--at", "2030-01-01T00:00:00Z", "--features", "clicks,spend"]);
+    args.extend(known);
+    let value = |row: &Value, name: &str| row[name]["value"].clone();
+    let rows = site.features(&args);
+    rows.iter().map(|row| (value(row, "clicks"), value(row, "spend"))).collect()
+}
+
+/// When the last of so many clicks happened, and so was known: one a second from 2024-03-01T08:00:00Z on.
+fn last_instant(total: usize) -> String {
+    ((1_709_280_000 + total as i64 - 1) * 1_000_000).to_string()
+}
+
+/// Waits until an import has got somewhere, by what is in the log, which stored heads follow a second later.
+fn wait_for_first_facts(site: &Site) {
+    wait_until("the first facts", Duration::from_secs(60), || {
+        let explain = ["explain", "user_activity", "0", "clicks", "--at", "2030-01-01T00:00:00Z"];
+        let explained = site.cli().json(explain).expect("explained");
+        explained["used_total"].as_u64().filter(|count| *count > 0)
+    });
 }
