@@ -16,6 +16,9 @@ pub const SERVICES: [&str; 4] = ["store-writer", "join", "ingest", "feature-serv
 /// the tests is slow.
 const MARKED_WITHIN: Duration = Duration::from_secs(120);
 
+/// Join nodes share the slots within two seconds; a machine that builds beside the tests is slow.
+const SHARED_WITHIN: Duration = Duration::from_secs(60);
+
 /// How to start the services.
 #[derive(Debug, Clone)]
 pub struct ApartOptions {
@@ -374,6 +377,23 @@ impl Apart {
             Some(process) => process.terminate(),
             None => Ok(0),
         }
+    }
+
+    /// Waits until every join node has its share of the slots, which they take all at once.
+    pub fn share_slots(&self) {
+        let cli = self.cli();
+        wait_until("owners of the slots", SHARED_WITHIN, || {
+            let status = cli.json(["status"]).ok()?;
+            let joins = self.of_kind("join");
+            let least = status["slot_count"].as_u64()? / (2 * joins.len() as u64);
+            let has_share = |name: &str| {
+                let mut nodes = status["join_nodes"].as_array().into_iter().flatten();
+                let node = nodes.find(|node| node["node"] == name);
+                node.and_then(|node| node["slots"].as_u64()).is_some_and(|slots| slots >= least)
+            };
+            let is_shared = joins.into_iter().all(has_share);
+            (status["unowned_slots"] == 0 && is_shared).then_some(())
+        });
     }
 
     /// Waits until stored heads have everything that was acknowledged, rebuilds included.

@@ -12,6 +12,10 @@ use crate::apart::Place;
 use crate::fixture::pair;
 use crate::traces::SOON;
 
+/// Producers that publish at the same time, and the clicks of each.
+const PRODUCERS: usize = 8;
+const EACH: usize = 500;
+
 /// A span: its name, and the service or database that it is of.
 type Named = (&'static str, &'static str);
 
@@ -137,10 +141,16 @@ fn a_batch_and_a_read_are_each_one_trace_down_to_the_databases() {
             traces(&jaeger).iter().any(|trace| stands(trace, chain)).then_some(())
         });
     }
-    // Several batches, sent without waiting for each other.
-    let more = place.clicks("more.csv", 200..20_200);
-    run(&place, &jaeger, &["publish", &pair("clicks", &more)], 0);
+    // Batches of several producers at once, until one flush has two of them.
+    let mut sent = 200;
     wait_until("a link between traces in Jaeger", SOON, || {
+        let starts = (sent..).step_by(EACH).take(PRODUCERS);
+        let file = |from| place.clicks(&format!("from{from}.csv"), from..from + EACH);
+        let pairs: Vec<String> = starts.map(|from| pair("clicks", &file(from))).collect();
+        sent += PRODUCERS * EACH;
+        let args: Vec<&str> =
+            std::iter::once("publish").chain(pairs.iter().map(String::as_str)).collect();
+        run(&place, &jaeger, &args, 0);
         is_merged(&traces(&jaeger)).then_some(())
     });
 }

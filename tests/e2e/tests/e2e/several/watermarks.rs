@@ -59,6 +59,8 @@ impl Scene {
         options.more = vec!["join-1", "ingest-1"];
         options.env = vec![("MILLRACE_IDLE_AFTER", format!("{}s", IDLE_AFTER.as_secs()))];
         let services = Apart::start(&options).expect("the services start");
+        // A slot that moves is told of watermarks by what is sent again, one process before the other.
+        services.share_slots();
         let catalog = folder.path().join("clicks.yaml");
         std::fs::write(&catalog, CATALOG).expect("a file can be written");
         let applied = services.cli().run(["apply".as_ref(), catalog.as_os_str()]);
