@@ -7,8 +7,8 @@ use crate::stage::Stage;
 pub(crate) const USAGE: &str = "\
 The developer's commands of Millrace.
 
-  cargo xtask test [--real-data] [--cases N] [--kills N] [--fuzz-seconds N] [--seed S]
-                   [--only STAGE]
+  cargo xtask test [--real-data] [--overnight] [--cases N] [--kills N] [--fuzz-seconds N]
+                   [--seed S] [--only STAGE]
       Runs every check, in this order, and ends with a table of them:
         tools    fetches crates, grpcurl and the Python client's packages
         format   cargo fmt --check
@@ -23,6 +23,8 @@ The developer's commands of Millrace.
         fuzz     every decoder of what comes from outside, under libFuzzer
       --real-data  the real data sets must be there (found through MILLRACE_DATA,
                    default ../shared/data); without it their tests say that they are left out
+      --overnight  the tests too whose names end in `overnight`: what a cluster does as one
+                   process does it, and real data on it in every order
       --cases N    cases of each property test (default: what each test sets)
       --kills N    kills of processes under fire, in the end-to-end tests (default: 8)
       --fuzz-seconds N  how long each fuzz target runs (default: 5, with --real-data 60)
@@ -77,6 +79,8 @@ pub(crate) enum Request {
 pub(crate) struct TestOptions {
     /// Fail where a real data set is missing.
     pub(crate) real_data: bool,
+    /// Run the tests that are left for the night too.
+    pub(crate) overnight: bool,
     /// Cases of each property test.
     pub(crate) cases: Option<u64>,
     /// Kills of the tests that kill processes.
@@ -201,6 +205,7 @@ fn test_options(mut args: impl Iterator<Item = String>) -> Result<Request, Strin
         let mut value = || args.next().ok_or_else(|| format!("{flag} needs a value"));
         match flag.as_str() {
             "--real-data" => options.real_data = true,
+            "--overnight" => options.overnight = true,
             "--cases" => options.cases = Some(positive(&flag, &value()?)?),
             "--kills" => options.kills = Some(positive(&flag, &value()?)?),
             "--fuzz-seconds" => options.fuzz_seconds = Some(positive(&flag, &value()?)?),
@@ -234,6 +239,7 @@ mod tests {
     fn flags_are_read() {
         let options = TestOptions {
             real_data: true,
+            overnight: true,
             cases: Some(1_000_000),
             kills: Some(1_000),
             fuzz_seconds: Some(3_600),
@@ -241,7 +247,7 @@ mod tests {
             only: Some(Stage::Lint),
         };
         let line = "test --cases 1_000_000 --kills 1000 --fuzz-seconds 3600 --seed 7 --real-data \
-                    --only lint";
+                    --overnight --only lint";
         assert_eq!(parsed(line), Ok(Request::Test(options)));
         assert_eq!(parsed("ci"), parsed("test --real-data"));
         assert_eq!(parsed(""), Ok(Request::Help));

@@ -16,6 +16,8 @@ use crate::workspace::Workspace;
 
 /// What is said when cargo itself cannot be started.
 const NO_CARGO: &str = "install Rust with rustup";
+/// How the names of tests end that have the night to run.
+const OVERNIGHT: &str = "overnight";
 /// How many tests of a program run at a time.
 const THREADS: &str = "RUST_TEST_THREADS";
 /// How long the overload of the end-to-end tests lasts: a minute where everything is shown.
@@ -134,7 +136,11 @@ impl Bench<'_> {
     /// Every target, so also the tests of binaries; one failing target does not hide the others.
     fn tests(&mut self) -> Result<(), Failure> {
         self.wait_for_jaeger()?;
-        self.counted(&["test", "--workspace", "--all-targets", "--no-fail-fast"])
+        let mut test = vec!["test", "--workspace", "--all-targets", "--no-fail-fast"];
+        if !self.options.overnight {
+            test.extend(["--", "--skip", OVERNIGHT]);
+        }
+        self.counted(&test)
     }
 
     fn counted(&mut self, args: &[&str]) -> Result<(), Failure> {

@@ -7,7 +7,7 @@ use std::path::Path;
 use millrace_e2e_tests::hours_from_now;
 use serde_json::json;
 
-use crate::fixture::{CLICKS, Site, Topology, assert_features, catalog, on_both, pair};
+use crate::fixture::{CLICKS, Site, Topology, assert_features, catalog, on_both_overnight, pair};
 
 /// A bad row, what the exception's reason is, and a word its message holds.
 struct Bad {
@@ -35,7 +35,7 @@ fn bad_rows() -> Vec<Bad> {
     ]
 }
 
-on_both!(bad_rows_are_refused_one_by_one_and_the_rest_goes_on);
+on_both_overnight!(bad_rows_are_refused_one_by_one_and_the_rest_goes_on);
 fn bad_rows_are_refused_one_by_one_and_the_rest_goes_on(on: Topology) {
     let site = on.site();
     let bad = bad_rows();
@@ -60,7 +60,7 @@ fn bad_rows_are_refused_one_by_one_and_the_rest_goes_on(on: Topology) {
     assert_features(&features[0], &[("clicks", json!(2), "PRESENT")]);
 }
 
-on_both!(a_conflict_is_reported_and_the_rule_decides);
+on_both_overnight!(a_conflict_is_reported_and_the_rule_decides);
 fn a_conflict_is_reported_and_the_rule_decides(on: Topology) {
     let site = on.site();
     let first = "c1,1,2024-03-01T10:00:00Z,0,,1,1,book";
@@ -77,7 +77,7 @@ fn a_conflict_is_reported_and_the_rule_decides(on: Topology) {
     }
 }
 
-on_both!(an_unknown_stream_is_named_with_those_there_are);
+on_both_overnight!(an_unknown_stream_is_named_with_those_there_are);
 fn an_unknown_stream_is_named_with_those_there_are(on: Topology) {
     let site = on.site();
     let file = site.file("clicks.csv", &[CLICKS]);
@@ -87,7 +87,7 @@ fn an_unknown_stream_is_named_with_those_there_are(on: Topology) {
     assert!(finished.stderr.contains("clicks"), "{}", finished.stderr);
 }
 
-on_both!(a_missing_column_is_an_error_before_anything_is_sent);
+on_both_overnight!(a_missing_column_is_an_error_before_anything_is_sent);
 fn a_missing_column_is_an_error_before_anything_is_sent(on: Topology) {
     let site = on.site();
     let lines = ["event_id,user_id,ts", "c1,1,2024-03-01T10:00:00Z"];
@@ -124,7 +124,7 @@ const MISTAKES: [(u32, &str); 10] = [
     (19, "where"),
 ];
 
-on_both!(every_mistake_of_a_catalog_is_told_at_once);
+on_both_overnight!(every_mistake_of_a_catalog_is_told_at_once);
 fn every_mistake_of_a_catalog_is_told_at_once(on: Topology) {
     let site = on.site();
     let bad = catalog("ten_mistakes.yaml");
@@ -143,7 +143,7 @@ fn every_mistake_of_a_catalog_is_told_at_once(on: Topology) {
     assert_features(&features[0], &[("clicks", json!(0), "MISSING_ENTITY")]);
 }
 
-on_both!(a_change_that_would_make_facts_unreadable_is_refused);
+on_both_overnight!(a_change_that_would_make_facts_unreadable_is_refused);
 fn a_change_that_would_make_facts_unreadable_is_refused(on: Topology) {
     let site = on.site();
     let text = fs::read_to_string(catalog("clickprofile.yaml")).expect("readable");

@@ -7,7 +7,7 @@ use std::time::Duration;
 use millrace_e2e_tests::{Finished, client_command, grpcurl, python, repository_root, run_bounded};
 use serde_json::{Value, json};
 
-use crate::fixture::{Site, Topology, assert_features, on_both};
+use crate::fixture::{Site, Topology, assert_features, on_both_overnight};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -63,7 +63,7 @@ fn grpcurl_lists_and_describes_every_service() {
     assert_eq!(health["status"], "SERVING");
 }
 
-on_both!(grpcurl_publishes_and_reads);
+on_both_overnight!(grpcurl_publishes_and_reads);
 fn grpcurl_publishes_and_reads(on: Topology) {
     let site = on.site();
     let request = json!({
@@ -101,7 +101,7 @@ fn grpcurl_publishes_and_reads(on: Topology) {
     assert_eq!(entities[1]["statuses"], json!([missing, missing]), "{answer}");
 }
 
-on_both!(mistakes_are_answered_with_rich_errors);
+on_both_overnight!(mistakes_are_answered_with_rich_errors);
 fn mistakes_are_answered_with_rich_errors(on: Topology) {
     let site = on.site();
     let stream = json!({"producerId": "p", "stream": "clocks", "rows": [{}]});

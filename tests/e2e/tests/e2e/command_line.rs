@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use millrace_e2e_tests::{Cli, millrace, run_bounded};
 
-use crate::fixture::{CLICKS, Topology, catalog, on_both};
+use crate::fixture::{CLICKS, Topology, catalog, on_both_overnight};
 
 fn without_a_server(args: &[&str]) -> millrace_e2e_tests::Finished {
     let mut command = millrace().expect("the binary");
     run_bounded(command.args(args), b"", Duration::from_secs(60)).expect("it ends")
 }
 
-on_both!(exit_codes_tell_what_happened);
+on_both_overnight!(exit_codes_tell_what_happened);
 fn exit_codes_tell_what_happened(on: Topology) {
     let site = on.site();
     let code = |args: &[&str]| site.cli().run(args).expect("it ends").code;
@@ -34,7 +34,7 @@ fn a_server_that_is_not_there_is_exit_code_4_and_says_where_it_looked() {
     assert!(finished.stderr.contains(&port.to_string()), "{}", finished.stderr);
 }
 
-on_both!(errors_name_what_was_meant);
+on_both_overnight!(errors_name_what_was_meant);
 fn errors_name_what_was_meant(on: Topology) {
     let site = on.site();
     let view = site.cli().run(["get", "user_activty", "1"]).expect("it ends");
@@ -46,7 +46,7 @@ fn errors_name_what_was_meant(on: Topology) {
     assert!(key.code != 0 && key.stderr.contains("int64"), "{}", key.stderr);
 }
 
-on_both!(status_in_json_has_the_agreed_fields);
+on_both_overnight!(status_in_json_has_the_agreed_fields);
 fn status_in_json_has_the_agreed_fields(on: Topology) {
     let site = on.site();
     site.publish("clicks", &[CLICKS, "c1,1,2024-03-01T10:00:00Z,0,,1,1,book"]);
@@ -60,7 +60,7 @@ fn status_in_json_has_the_agreed_fields(on: Topology) {
     assert!(bytes("resident_bytes") > bytes("at_hand_bytes"), "{status}");
 }
 
-on_both!(get_in_json_has_the_agreed_fields);
+on_both_overnight!(get_in_json_has_the_agreed_fields);
 fn get_in_json_has_the_agreed_fields(on: Topology) {
     let site = on.site();
     site.publish("clicks", &[CLICKS, "c1,1,2024-03-01T10:00:00Z,0,,1,1,book"]);
@@ -80,7 +80,7 @@ fn get_in_json_has_the_agreed_fields(on: Topology) {
     assert_eq!(row["watermark"], serde_json::Value::Null, "profiles have no watermark: {answer}");
 }
 
-on_both!(output_formats_agree);
+on_both_overnight!(output_formats_agree);
 fn output_formats_agree(on: Topology) {
     let site = on.site();
     site.publish("clicks", &[CLICKS, "c1,1,2024-03-01T10:00:00Z,0,,1,1,book"]);

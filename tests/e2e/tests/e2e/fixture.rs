@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 pub(crate) use held::in_files;
 use topology::Running;
-pub(crate) use topology::{Topology, on, on_all, on_both};
+pub(crate) use topology::{Topology, on, on_all, on_both, on_both_overnight};
 
 /// The header of files of clicks.
 pub(crate) const CLICKS: &str = "event_id,user_id,ts,revision,op,dwell_ms,price,category";

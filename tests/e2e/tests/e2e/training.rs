@@ -10,7 +10,9 @@ use std::time::Duration;
 use millrace_e2e_tests::{Apart, ApartOptions, Finished, wait_until};
 use serde_json::Value;
 
-use crate::fixture::{CLICKS, PROFILES, Site, Topology, catalog, on_all, on_both, pair};
+use crate::fixture::{
+    CLICKS, PROFILES, Site, Topology, catalog, on_all, on_both, on_both_overnight, pair,
+};
 
 const VIEW: &str = "user_activity";
 
@@ -85,7 +87,7 @@ fn rows_are_what_reads_at_their_instants_say(on: Topology) {
     assert_eq!(rows[2]["country"], "DE", "the version as of the row");
 }
 
-on_both!(every_form_holds_the_same_and_a_version_makes_it_again);
+on_both_overnight!(every_form_holds_the_same_and_a_version_makes_it_again);
 fn every_form_holds_the_same_and_a_version_makes_it_again(on: Topology) {
     let site = site(on);
     let spine = csv(&site, "spine.csv", "user_id,at,label", &SPINE);
@@ -135,7 +137,7 @@ fn every_form_holds_the_same_and_a_version_makes_it_again(on: Topology) {
     assert_eq!(csv.lines().count(), 5, "a header and the rows");
 }
 
-on_both!(published_history_is_not_known_at_its_events_and_that_is_said);
+on_both_overnight!(published_history_is_not_known_at_its_events_and_that_is_said);
 fn published_history_is_not_known_at_its_events_and_that_is_said(on: Topology) {
     let site = site(on);
     let done = train(&site, &[VIEW, "--events", "--known-at", "at-event"], "set.ndjson");
@@ -144,7 +146,7 @@ fn published_history_is_not_known_at_its_events_and_that_is_said(on: Topology) {
     assert_eq!(done.json().expect("JSON")["unknown"], 4);
 }
 
-on_both!(what_cannot_be_a_spine_is_named_and_leaves_nothing_behind);
+on_both_overnight!(what_cannot_be_a_spine_is_named_and_leaves_nothing_behind);
 fn what_cannot_be_a_spine_is_named_and_leaves_nothing_behind(on: Topology) {
     let site = site(on);
     let spine = |name: &str, header: &str, rows: &[&str]| csv(&site, name, header, rows);
@@ -225,7 +227,7 @@ fn nothing_leaks_from_what_was_known_later(on: Topology) {
     }
 }
 
-on_both!(a_set_is_taken_up_again_where_its_call_broke);
+on_both_overnight!(a_set_is_taken_up_again_where_its_call_broke);
 /// A server that is killed in the middle is found again, and the set is what it would have been.
 fn a_set_is_taken_up_again_where_its_call_broke(on: Topology) {
     const ROWS: usize = 400_000;
@@ -374,7 +376,7 @@ fn what_is_asked_for_while_join_is_down_lacks_nothing() {
     assert_eq!(told[1]["value"], 9, "{}", told[1]);
 }
 
-on_both!(several_views_are_joined_to_one_spine);
+on_both_overnight!(several_views_are_joined_to_one_spine);
 /// Views of two kinds of entity, joined to the same rows.
 fn several_views_are_joined_to_one_spine(on: Topology) {
     const CATALOG: &str = "

@@ -10,7 +10,7 @@ use std::path::Path;
 use millrace_e2e_tests::Finished;
 use serde_json::{Value, json};
 
-use crate::fixture::{CLICKS, PROFILES, Site, Topology, catalog, on_all, on_both};
+use crate::fixture::{CLICKS, PROFILES, Site, Topology, catalog, on_all, on_both_overnight};
 
 const VIEW: &str = "user_activity";
 const LATEST: [&str; 2] = ["--known-at", "latest"];
@@ -67,7 +67,7 @@ fn header(path: &Path) -> String {
     text.lines().next().expect("a header").to_owned()
 }
 
-on_both!(rows_of_a_spine_may_be_wide);
+on_both_overnight!(rows_of_a_spine_may_be_wide);
 /// Labels of a megabyte together would be more than a server takes in a message.
 fn rows_of_a_spine_may_be_wide(on: Topology) {
     const ROWS: usize = 3_000;
@@ -87,7 +87,7 @@ fn rows_of_a_spine_may_be_wide(on: Topology) {
     }
 }
 
-on_both!(other_columns_of_ndjson_are_kept_as_text);
+on_both_overnight!(other_columns_of_ndjson_are_kept_as_text);
 fn other_columns_of_ndjson_are_kept_as_text(on: Topology) {
     let site = site(on);
     let spine = site.file(
@@ -127,7 +127,7 @@ fn other_columns_of_ndjson_are_kept_as_text(on: Topology) {
     assert!(!site.path("late.csv").exists());
 }
 
-on_both!(other_columns_of_parquet_and_arrow_are_kept_with_their_types);
+on_both_overnight!(other_columns_of_parquet_and_arrow_are_kept_with_their_types);
 /// What one set has as features is what another has as labels.
 fn other_columns_of_parquet_and_arrow_are_kept_with_their_types(on: Topology) {
     let site = site(on);
@@ -146,7 +146,7 @@ fn other_columns_of_parquet_and_arrow_are_kept_with_their_types(on: Topology) {
     }
 }
 
-on_both!(a_set_without_rows_has_all_columns);
+on_both_overnight!(a_set_without_rows_has_all_columns);
 fn a_set_without_rows_has_all_columns(on: Topology) {
     let site = site(on);
     let csv = site.file("none.csv", &["user_id,label,at"]);
@@ -166,7 +166,7 @@ fn a_set_without_rows_has_all_columns(on: Topology) {
     }
 }
 
-on_both!(a_version_is_made_again_after_its_view_was_dropped);
+on_both_overnight!(a_version_is_made_again_after_its_view_was_dropped);
 /// A view that another catalog dropped is still there in the one that the set was made under.
 fn a_version_is_made_again_after_its_view_was_dropped(on: Topology) {
     let site = site(on);
@@ -196,7 +196,7 @@ fn a_version_is_made_again_after_its_view_was_dropped(on: Topology) {
     assert!(refused.stderr.contains("other_activity"), "{}", refused.stderr);
 }
 
-on_both!(rows_that_are_empty_are_told_of_all_rows_of_all_views);
+on_both_overnight!(rows_that_are_empty_are_told_of_all_rows_of_all_views);
 fn rows_that_are_empty_are_told_of_all_rows_of_all_views(on: Topology) {
     let site = on.bare_site(|_| {});
     apply(&site, &catalog("shop.yaml"));

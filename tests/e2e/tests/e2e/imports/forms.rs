@@ -11,7 +11,7 @@ use millrace_types::Micros;
 use parquet::arrow::ArrowWriter;
 use serde_json::{Value, json};
 
-use crate::fixture::{Site, Topology, on_both, pair};
+use crate::fixture::{Site, Topology, on_both_overnight, pair};
 
 /// What a column holds.
 #[derive(Clone, Copy)]
@@ -187,7 +187,7 @@ fn spine(site: &Site) -> String {
     site.file("spine.csv", &lines).display().to_string()
 }
 
-on_both!(a_history_is_the_same_from_files_of_every_form);
+on_both_overnight!(a_history_is_the_same_from_files_of_every_form);
 fn a_history_is_the_same_from_files_of_every_form(on: Topology) {
     let [latest, at_event, at_instant] = sets_of(on, "csv");
     // They say something, each of its own.

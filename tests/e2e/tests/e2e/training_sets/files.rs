@@ -11,7 +11,7 @@ use parquet::basic::Compression;
 use serde_json::Value;
 
 use super::{LATEST, VIEW, made, site};
-use crate::fixture::{CLICKS, Topology, on_both};
+use crate::fixture::{CLICKS, Topology, on_both_overnight};
 
 type Metadata = BTreeMap<String, String>;
 
@@ -86,7 +86,7 @@ fn assert_told(found: &Metadata, told: &Value) {
     assert!(!text("version").is_empty() && told["watermark"].is_string(), "{told}");
 }
 
-on_both!(files_say_what_they_were_made_of_and_a_version_makes_the_same_again);
+on_both_overnight!(files_say_what_they_were_made_of_and_a_version_makes_the_same_again);
 fn files_say_what_they_were_made_of_and_a_version_makes_the_same_again(on: Topology) {
     let site = site(on);
     let lines = ["user_id,at,label", "2,2026-03-01T12:00:00Z,yes", "1,2026-03-01T12:00:01Z,no"];

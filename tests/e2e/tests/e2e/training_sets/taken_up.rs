@@ -19,7 +19,7 @@ use tokio::runtime::Runtime;
 use tonic::Status;
 
 use super::{LATEST, VIEW, apply, made};
-use crate::fixture::{CLICKS, Site, Topology, on_all, on_both};
+use crate::fixture::{CLICKS, Site, Topology, on_all, on_both_overnight};
 
 /// What a call gave.
 struct Call {
@@ -84,7 +84,7 @@ fn ids(call: &Call) -> Vec<String> {
     call.messages.iter().flat_map(|(ids, _)| ids.clone()).collect()
 }
 
-on_both!(events_go_on_behind_the_last_row_whatever_was_erased_before_it);
+on_both_overnight!(events_go_on_behind_the_last_row_whatever_was_erased_before_it);
 /// What was sent is not sent again and what was not is, although rows before it are gone.
 fn events_go_on_behind_the_last_row_whatever_was_erased_before_it(on: Topology) {
     const ROWS: usize = 20_000;
@@ -177,7 +177,7 @@ views:
     assert_eq!(json!(from.to_string()), told["rows_from"], "that of the whole set");
 }
 
-on_both!(what_is_wrong_with_a_row_is_told_by_its_number_in_the_whole_spine);
+on_both_overnight!(what_is_wrong_with_a_row_is_told_by_its_number_in_the_whole_spine);
 /// The rows that come before were answered by an earlier call.
 fn what_is_wrong_with_a_row_is_told_by_its_number_in_the_whole_spine(on: Topology) {
     let site = on.site();
