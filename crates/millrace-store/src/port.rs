@@ -113,6 +113,14 @@ pub struct NodeLease {
     pub fenced: bool,
 }
 
+impl NodeLease {
+    /// Whether its run opened this epoch, and nobody fenced it since.
+    #[must_use]
+    pub fn is_of(&self, epoch: &SlotEpoch) -> bool {
+        self.incarnation == epoch.incarnation && !self.fenced
+    }
+}
+
 /// A slot's epoch row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SlotEpoch {

@@ -142,7 +142,7 @@ impl Nodes {
     fn is_of_a_run_that_lives(&self, row: &SlotEpoch) -> bool {
         let lease = self.members.iter().position(|member| member.node == row.node);
         let lease = lease.and_then(|index| self.leases.get(index)?.as_ref());
-        lease.is_some_and(|lease| lease.incarnation == row.incarnation && !lease.fenced)
+        lease.is_some_and(|lease| lease.is_of(row))
     }
 }
 

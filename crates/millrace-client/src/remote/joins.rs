@@ -117,13 +117,16 @@ async fn follow(
     loop {
         tokio::select! {
             _ = tick.tick() => {}
-            () = redirects.asked() => missed_until = Instant::now() + MOVED_WITHIN,
+            () = redirects.asked() => {
+                missed_until = Instant::now() + MOVED_WITHIN;
+                adopt(&tell, &redirects.over(&members, slots), slots, &security);
+            }
         }
-        if redirects.add_to(&mut members, slots) {
-            adopt(&tell, &members, slots, &security);
+        let is_missed = Instant::now() < missed_until;
+        tick.reset_after(if is_missed { LOOK_AGAIN } else { LOOK_EVERY });
+        if !is_missed {
+            redirects.forget();
         }
-        let again = if Instant::now() < missed_until { LOOK_AGAIN } else { LOOK_EVERY };
-        tick.reset_after(again);
         match store.members().await {
             Ok(told) => members = told,
             Err(error) => {
@@ -131,7 +134,7 @@ async fn follow(
                 continue;
             }
         }
-        adopt(&tell, &members, slots, &security);
+        adopt(&tell, &redirects.over(&members, slots), slots, &security);
     }
 }
 

@@ -68,11 +68,16 @@ impl Worker {
     /// The slots that can judge something, from the one after those of the last flush on, and how many facts
     /// they have queued.
     fn ready(&self) -> (Vec<SlotId>, u64) {
-        let can_judge = || self.slots.iter().filter(|(_, slot)| slot.can_judge());
-        let later = can_judge().filter(|(id, _)| **id > self.flushed);
-        let earlier = can_judge().filter(|(id, _)| **id <= self.flushed);
-        let ready = later.chain(earlier).map(|(id, _)| *id).collect();
-        (ready, can_judge().map(|(_, slot)| slot.queue.facts()).sum())
+        let can_judge = self.slots.iter().filter(|(_, slot)| slot.can_judge());
+        let mut queued = 0;
+        let count = |(id, slot): (&SlotId, &Slot)| {
+            queued += slot.queue.facts();
+            *id
+        };
+        let mut ready: Vec<SlotId> = can_judge.map(count).collect();
+        let later = ready.partition_point(|id| *id <= self.flushed);
+        ready.rotate_left(later);
+        (ready, queued)
     }
 
     /// Judges what is queued and appends it, unless the load asks to wait for company.

@@ -1,5 +1,6 @@
 //! What nodes that were asked for slots of others told of the owners.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
@@ -35,39 +36,49 @@ impl Redirects {
         self.look();
     }
 
+    /// What was told is too long ago: its node may have given the slot up to nobody.
+    pub(super) fn forget(&self) {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// Resolves once somebody asked for a look.
     pub(super) async fn asked(&self) {
         self.look.notified().await;
     }
 
-    /// Adds what was told to what the members told of themselves; true where that is news. A node of which
+    /// What these members told of themselves, with what others told of them beside it. That is forgotten once
+    /// the members tell of the epoch, or of a later one: a read of the store may be behind. A node of which
     /// another run is known is left to what it tells itself.
-    pub(super) fn add_to(&self, members: &mut Vec<Member>, slots: Slots) -> bool {
-        let told = std::mem::take(&mut *self.told.lock().unwrap_or_else(PoisonError::into_inner));
-        let mut is_news = false;
-        for (slot, owner) in told {
+    pub(super) fn over<'m>(&self, members: &'m [Member], slots: Slots) -> Cow<'m, [Member]> {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.retain(|slot, owner| {
             let mut claims = members.iter().flat_map(|member| &member.slots);
-            let is_known = claims.any(|c| c.slot == slot && c.epoch >= owner.epoch);
-            if is_known || slot.0 >= slots.count() {
-                continue;
-            }
-            let claim = MemberSlot { slot, epoch: owner.epoch, load: 0, offered_to: None };
-            match members.iter_mut().find(|member| member.node == owner.node) {
-                Some(member) if member.incarnation == owner.incarnation => member.slots.push(claim),
-                Some(_) => continue,
-                None => members.push(Member {
-                    node: owner.node,
+            let is_known = claims.any(|c| c.slot == *slot && c.epoch >= owner.epoch);
+            let is_other = |m: &Member| m.node == owner.node && m.incarnation != owner.incarnation;
+            !is_known && slot.0 < slots.count() && !members.iter().any(is_other)
+        });
+        if told.is_empty() {
+            return Cow::Borrowed(members);
+        }
+        let mut all = members.to_vec();
+        for (slot, owner) in &*told {
+            let claim = MemberSlot { slot: *slot, epoch: owner.epoch, load: 0, offered_to: None };
+            let is_it =
+                |m: &&mut Member| (&m.node, m.incarnation) == (&owner.node, owner.incarnation);
+            match all.iter_mut().find(is_it) {
+                Some(member) => member.slots.push(claim),
+                None => all.push(Member {
+                    node: owner.node.clone(),
                     incarnation: owner.incarnation,
-                    endpoint: owner.endpoint,
+                    endpoint: owner.endpoint.clone(),
                     weight: 1,
                     beat: 0,
                     leaving: false,
                     slots: vec![claim],
                 }),
             }
-            is_news = true;
         }
-        is_news
+        Cow::Owned(all)
     }
 }
 
@@ -88,33 +99,46 @@ mod tests {
         JoinError::Moved { slot: SlotId(slot), owner: Box::new(owner) }
     }
 
+    fn told(redirects: &Redirects, members: &[Member]) -> Vec<(u32, String)> {
+        let members = redirects.over(members, Slots::try_new(8).expect("a power of two"));
+        let owners = owners_of(&members).into_iter();
+        owners.map(|(slot, owner)| (slot.0, members[owner].node.0.clone())).collect()
+    }
+
     #[test]
-    fn the_owner_of_the_later_epoch_is_followed_and_no_run_that_is_not_known_to_be_the_last() {
-        let slots = Slots::try_new(8).expect("a power of two");
+    fn the_owner_of_the_later_epoch_is_followed_until_the_members_tell_of_it() {
         let redirects = Redirects::default();
-        let mut members = Vec::new();
-        assert!(!redirects.add_to(&mut members, slots), "nothing was told");
-        for told in [moved(0, "a", 1, 3), moved(1, "b", 2, 5), moved(1, "a", 1, 4)] {
-            redirects.after(&told);
+        assert_eq!(told(&redirects, &[]), []);
+        for moved in [moved(0, "a", 1, 3), moved(1, "b", 2, 5), moved(1, "a", 1, 4)] {
+            redirects.after(&moved);
         }
         redirects.after(&JoinError::NotServing { slot: SlotId(2) });
-        assert!(redirects.add_to(&mut members, slots));
-        let names = |members: &[Member]| -> Vec<(u32, String)> {
-            let owners = owners_of(members).into_iter();
-            owners.map(|(slot, owner)| (slot.0, members[owner].node.0.clone())).collect()
-        };
-        let expected = [(0, "a"), (1, "b")].map(|(slot, node)| (slot, node.to_owned()));
-        assert_eq!(names(&members), expected);
+        let slots = Slots::try_new(8).expect("a power of two");
+        let mut members = redirects.over(&[], slots).into_owned();
         assert_eq!(members[0].endpoint, "http://a");
+        let names = |of: [(u32, &str); 2]| of.map(|(slot, node)| (slot, node.to_owned()));
+        let both = names([(0, "a"), (1, "b")]);
+        // A read of the store that is behind takes nothing of it away, however often.
+        assert_eq!((told(&redirects, &[]), told(&redirects, &[])), (both.to_vec(), both.to_vec()));
+        let mut behind = members.clone();
+        behind.iter_mut().flat_map(|member| &mut member.slots).for_each(|claim| claim.epoch -= 1);
+        let earlier = MemberSlot { slot: SlotId(1), ..behind[0].slots[0].clone() };
+        behind[0].slots.push(earlier);
+        assert_eq!(told(&redirects, &behind), both);
 
+        // They tell of it themselves from here on.
+        assert_eq!(told(&redirects, &members), both);
+        assert_eq!(told(&redirects, &[]), []);
         // Known already, of another run, of a slot that there is not.
-        for told in [moved(0, "b", 2, 3), moved(0, "b", 9, 8), moved(8, "a", 1, 9)] {
-            redirects.after(&told);
-            assert!(!redirects.add_to(&mut members, slots), "{told:?}");
+        for moved in [moved(0, "b", 2, 3), moved(0, "b", 9, 8), moved(8, "a", 1, 9)] {
+            redirects.after(&moved);
+            assert_eq!(told(&redirects, &members), both, "{moved:?}");
         }
-        assert_eq!(names(&members), expected);
         redirects.after(&moved(0, "b", 2, 4));
-        assert!(redirects.add_to(&mut members, slots));
-        assert_eq!(names(&members)[0], (0, "b".to_owned()));
+        assert_eq!(told(&redirects, &members), names([(0, "b"), (1, "b")]));
+        members.clear();
+        assert_eq!(told(&redirects, &members), [(0, "b".to_owned())]);
+        redirects.forget();
+        assert_eq!(told(&redirects, &members), []);
     }
 }

@@ -79,13 +79,11 @@ impl OutFile {
     /// # Errors
     /// [`Failure::OutFile`].
     pub(super) fn create(path: &Path) -> Result<Self, Failure> {
-        let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
-        let folder = folder.unwrap_or_else(|| Path::new("."));
         let named = path.file_name().and_then(|n| n.to_str()).unwrap_or("training");
         let file = tempfile::Builder::new()
             .prefix(&format!(".{named}."))
             .suffix(".partial")
-            .tempfile_in(folder)
+            .tempfile_in(folder_of(path))
             .map_err(|source| Failure::OutFile { path: path.to_owned(), source })?;
         Ok(Self { path: path.to_owned(), file })
     }
@@ -138,14 +136,11 @@ impl OutFile {
         let told = metadata.map(|metadata| self.told(metadata)).transpose()?;
         let old = beside(&self.path);
         if metadata.is_some() && old.exists() {
-            std::fs::remove_file(&old)
-                .map_err(|source| Failure::OutFile { path: old.clone(), source })?;
-            self.folder_synced()?;
+            let removed = std::fs::remove_file(&old).and_then(|()| synced(folder_of(&old)));
+            removed.map_err(|source| Failure::OutFile { path: old, source })?;
         }
-        let folder = self.folder();
         self.persist()?;
-        told.map_or(Ok(()), Self::persist)?;
-        synced(&folder).map_err(|source| Failure::OutFile { path: folder, source })
+        told.map_or(Ok(()), Self::persist)
     }
 
     /// The file that says what the rows were made of, not in its place yet.
@@ -161,28 +156,25 @@ impl OutFile {
         Ok(told)
     }
 
+    /// Puts this file alone in its place: what comes after it is there only where it is.
     fn persist(self) -> Result<(), Failure> {
         let Self { path, file } = self;
         let failed = |source| Failure::OutFile { path: path.clone(), source };
         file.as_file().sync_all().map_err(failed)?;
         // A file for others to read, as every other command would make it.
         readable(file.as_file()).map_err(failed)?;
-        file.persist(&path).map(drop).map_err(|e| failed(e.error))
-    }
-
-    fn folder(&self) -> PathBuf {
-        let folder = self.path.parent().filter(|p| !p.as_os_str().is_empty());
-        folder.unwrap_or_else(|| Path::new(".")).to_owned()
-    }
-
-    fn folder_synced(&self) -> Result<(), Failure> {
-        synced(&self.folder()).map_err(|source| self.failed(source))
+        file.persist(&path).map_err(|e| failed(e.error))?;
+        synced(folder_of(&path)).map_err(failed)
     }
 
     /// Why it could not be written.
     pub(super) fn failed(&self, source: io::Error) -> Failure {
         Failure::OutFile { path: self.path.clone(), source }
     }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."))
 }
 
 /// What was renamed in a folder stays so.

@@ -69,8 +69,7 @@ impl Owners {
     /// Whether who opened an epoch owns the slot, as far as nobody has fenced it.
     fn is_owned(&self, row: &SlotEpoch) -> bool {
         let lease = self.leases.get(&row.node).and_then(Option::as_ref);
-        row.released.is_none()
-            && lease.is_some_and(|lease| lease.incarnation == row.incarnation && !lease.fenced)
+        row.released.is_none() && lease.is_some_and(|lease| lease.is_of(row))
     }
 
     fn lease_findings(&self, now: Micros) -> Vec<Finding> {
